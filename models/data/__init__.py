@@ -1,0 +1,1 @@
+"""Labelled pictures in, tensors out: where images come from, how they are split, shrunk and loaded."""

@@ -1,0 +1,173 @@
+"""Named bytes in a folder, a tar or a zip, read at random and never unpacked."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from models.data.pixels import MAX_BYTES
+from models.data.source import DataError, UnreadableImage
+
+
+class Files(Protocol):
+    """`names` are sorted relative POSIX paths; `read` gives a file's bytes and may be called from many threads."""
+
+    names: tuple[str, ...]
+
+    def read(self, name: str) -> bytes: ...
+
+    def size(self, name: str) -> int: ...
+
+
+def open_files(path: Path) -> Files:
+    """A folder, an uncompressed tar or a zip as Files. Raises DataError."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    if path.is_dir():
+        return FolderFiles(path)
+    with path.open("rb") as file:
+        start = file.read(6)
+    for magic, kind, undo in (
+        (b"\x1f\x8b", "gzip", "gunzip"),
+        (b"BZh", "bzip2", "bunzip2"),
+        (b"\xfd7zXZ", "xz", "unxz"),
+    ):
+        if start.startswith(magic):
+            raise DataError(
+                f"{path.name} is compressed with {kind}, which cannot be read at random: run `{undo} {path.name}` first"
+            )
+    if zipfile.is_zipfile(path):
+        return ZipFiles(path)
+    if tarfile.is_tarfile(path):
+        return TarFiles(path)
+    raise DataError(f"{path.name} is neither a folder nor a tar or zip")
+
+
+def wanted(name: str) -> bool:
+    """False for hidden files, macOS resource forks (`._x`, `__MACOSX`) and names that climb out of the data set."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and not any(
+        part.startswith(".") or part == "__MACOSX" for part in path.parts
+    )
+
+
+def _checked(name: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise UnreadableImage(f"{name} has {size} bytes, more than {MAX_BYTES}")
+
+
+class FolderFiles:
+    """Every file under a folder; linked folders are followed once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.names = tuple(sorted(self._walk()))
+
+    def _walk(self) -> Iterator[str]:
+        seen: set[str] = set()
+        for folder, subfolders, files in os.walk(self.root, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
+            prefix = Path(folder).relative_to(self.root).as_posix()
+            for file in files:
+                name = file if prefix == "." else f"{prefix}/{file}"
+                if wanted(name):
+                    yield name
+
+    def size(self, name: str) -> int:
+        return (self.root / name).stat().st_size
+
+    def read(self, name: str) -> bytes:
+        try:
+            _checked(name, self.size(name))
+            return (self.root / name).read_bytes()
+        except OSError as error:
+            raise UnreadableImage(error.strerror or str(error)) from error
+
+
+class TarFiles:
+    """Plain files of an uncompressed tar, read by offset; links, devices and sparse files are left out."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._where: dict[str, tuple[int, int]] = {}
+        self._fd: int | None = None
+        try:
+            with tarfile.open(path, "r:") as tar:
+                for member in tar:
+                    name = PurePosixPath(member.name).as_posix()
+                    if member.isreg() and not member.issparse() and wanted(name):
+                        # A name that comes twice means the later file, as in unpacking.
+                        self._where[name] = (member.offset_data, member.size)
+        except tarfile.TarError as error:
+            raise DataError(f"{path.name} is a damaged tar: {error}") from error
+        self.names = tuple(sorted(self._where))
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_fd": None}
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", None) is not None:
+            os.close(self._fd)  # type: ignore[arg-type]
+
+    def size(self, name: str) -> int:
+        return self._where[name][1]
+
+    def read(self, name: str) -> bytes:
+        offset, size = self._where[name]
+        _checked(name, size)
+        if self._fd is None:
+            self._fd = os.open(self.path, os.O_RDONLY)
+        data = os.pread(self._fd, size, offset)
+        if len(data) != size:
+            raise UnreadableImage("the tar ends inside this file")
+        return data
+
+
+class ZipFiles:
+    """Files of a zip; encrypted ones are refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._zip: zipfile.ZipFile | None = None
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._sizes = {
+                    i.filename: i.file_size
+                    for i in archive.infolist()
+                    if not i.is_dir() and wanted(i.filename)
+                }
+                encrypted = any(i.flag_bits & 1 for i in archive.infolist())
+        except zipfile.BadZipFile as error:
+            raise DataError(f"{path.name} is a damaged zip: {error}") from error
+        if encrypted:
+            raise DataError(f"{path.name} is encrypted")
+        self.names = tuple(sorted(self._sizes))
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_zip": None}
+
+    def __del__(self) -> None:
+        if getattr(self, "_zip", None) is not None:
+            self._zip.close()  # type: ignore[union-attr]
+
+    def size(self, name: str) -> int:
+        return self._sizes[name]
+
+    def read(self, name: str) -> bytes:
+        _checked(name, self._sizes[name])
+        if self._zip is None:
+            self._zip = zipfile.ZipFile(self.path)
+        try:
+            with self._zip.open(name) as file:
+                # Not read(): a forged header may declare less than the stream holds.
+                return file.read(self._sizes[name])
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
+            raise UnreadableImage(str(error)) from error

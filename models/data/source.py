@@ -1,0 +1,138 @@
+"""What every data set looks like to training and evaluation: labelled pictures with stable names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+
+
+class DataError(Exception):
+    """A data set that cannot be used as it is; the message says why and, where there is one, the way out."""
+
+
+class UnreadableImage(DataError):
+    """One picture that cannot be decoded; collected and counted, fatal only past a limit."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What a data set holds that is not used.
+
+    `unreadable` names each picture that could not be decoded, with the reason; `counts` counts everything else that
+    was passed over, by reason (for instance fMoW boxes of 2 px or less).
+    """
+
+    unreadable: tuple[tuple[str, str], ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.unreadable) or any(self.counts.values())
+
+    def __str__(self) -> str:
+        parts = [f"{n} {reason}" for reason, n in sorted(self.counts.items()) if n]
+        if self.unreadable:
+            named = "; ".join(f"{name} ({reason})" for name, reason in self.unreadable[:5])
+            more = len(self.unreadable) - 5
+            parts.append(
+                f"{len(self.unreadable)} unreadable: {named}" + (f"; and {more} more" if more > 0 else "")
+            )
+        return ", ".join(parts) or "nothing skipped"
+
+
+class Reader(Protocol):
+    """Gives sample i's pixels, and the bytes that identify its content."""
+
+    def pixels(self, i: int) -> Pixels: ...
+
+    def content(self, i: int) -> bytes: ...
+
+
+class Source:
+    """Labelled pictures: `len(source)`, `source.read(i)`, `source.labels[i]`, `source.ids[i]`.
+
+    name      of the data set, for cards and logs
+    classes   sorted class names; `labels` index into them
+    labels    (n,) int64
+    ids       (n,) names that stay the same wherever the data set lies
+    splits    (n,) the published split of each sample, or None where the data set comes without
+    skipped   what was passed over, and why
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: Sequence[str],
+        labels: Sequence[int] | Indices,
+        ids: Sequence[str],
+        reader: Reader,
+        *,
+        splits: Sequence[str] | None = None,
+        skipped: Skipped | None = None,
+        rows: Indices | None = None,
+    ) -> None:
+        self.name = name
+        self.classes = tuple(classes)
+        self.labels: Indices = np.asarray(labels, dtype=np.int64)
+        self.ids = tuple(ids)
+        self.splits = None if splits is None else tuple(splits)
+        self.skipped = skipped or Skipped()
+        self._reader = reader
+        self._rows = np.arange(len(self.ids)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Source({self.name!r}, {len(self)} samples, {len(self.classes)} classes)"
+
+    def read(self, i: int) -> Pixels:
+        """Sample i decoded, (H, W, 3) uint8. Raises UnreadableImage."""
+        try:
+            return self._reader.pixels(int(self._rows[i]))
+        except UnreadableImage as error:
+            raise UnreadableImage(f"{self.ids[i]}: {error}") from None
+
+    def select(self, indices: Sequence[int] | Indices, *, skipped: Skipped | None = None) -> Source:
+        """The same data set cut down to `indices`, classes unchanged."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return Source(
+            self.name,
+            self.classes,
+            self.labels[chosen],
+            [self.ids[i] for i in chosen],
+            self._reader,
+            splits=None if self.splits is None else [self.splits[i] for i in chosen],
+            skipped=skipped or self.skipped,
+            rows=self._rows[chosen],
+        )
+
+    def in_split(self, *names: str) -> Indices:
+        """Indices of the samples whose published split is one of `names`. Raises DataError where there is none."""
+        if self.splits is None:
+            raise DataError(
+                f"{self.name} comes without published splits, so there is no {' or '.join(names)}"
+            )
+        found = np.flatnonzero(np.isin(np.array(self.splits), names)).astype(np.int64)
+        if not len(found):
+            known = ", ".join(sorted(set(self.splits)))
+            raise DataError(f"{self.name} has no split {' or '.join(names)}; it has {known}")
+        return found
+
+    def digest(self) -> str:
+        """sha256 over (id, class, content hash) in order of id: which pictures a release was made from.
+
+        Independent of where and how the data set is stored: a folder and a tar of it give the same digest.
+        """
+        whole = hashlib.sha256()
+        for i in sorted(range(len(self)), key=self.ids.__getitem__):
+            content = hashlib.sha256(self._reader.content(int(self._rows[i]))).hexdigest()
+            whole.update(f"{self.ids[i]}\0{self.classes[self.labels[i]]}\0{content}\n".encode())
+        return whole.hexdigest()

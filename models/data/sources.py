@@ -1,0 +1,83 @@
+"""`open_source`: any data set that training and evaluation can use, recognised by what it holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from models.data.files import Files, open_files
+from models.data.folders import open_folders
+from models.data.source import DataError, Skipped, Source, UnreadableImage
+
+__all__ = ["DataError", "Source", "UnreadableImage", "drop_unreadable", "open_source"]
+
+Check = Literal["auto", "decode", "none"]
+
+DECODE_UP_TO = 20_000
+"""Data sets up to this size are decoded once on opening, so that a broken picture is known before training starts."""
+
+
+def open_source(
+    path: str | Path, *, split: str | None = None, check: Check = "auto", max_unreadable: int | None = None
+) -> Source:
+    """Open a data set, recognised by its content: class folders (or a tar or zip of them), CIFAR, ImageNet, fMoW.
+
+    `split` keeps one published split only. `check` says whether every picture is decoded once to find unreadable
+    ones (`auto`: up to 20,000 pictures). Unreadable pictures are left out and listed in `.skipped`; more than
+    `max_unreadable` of them (default: 1 %, at least 3) raise DataError, as do a path that holds no data set and an
+    unknown split.
+    """
+    path = Path(path).expanduser()
+    source = _recognise(_name(path), open_files(path))
+    if split is not None:
+        source = source.select(source.in_split(split))
+    if check == "decode" or (check == "auto" and len(source) <= DECODE_UP_TO):
+        source = drop_unreadable(source, max_unreadable)
+    return source
+
+
+def _name(path: Path) -> str:
+    resolved = path.resolve()
+    return resolved.name if resolved.is_dir() else resolved.stem
+
+
+def _recognise(name: str, files: Files) -> Source:
+    return open_folders(name, files)
+
+
+def drop_unreadable(source: Source, max_unreadable: int | None = None) -> Source:
+    """`source` without the pictures that cannot be decoded; they are listed in `.skipped`.
+
+    Raises DataError where more than `max_unreadable` cannot (default: 1 % of the data set, at least 3).
+    """
+    limit = max(3, len(source) // 100) if max_unreadable is None else max_unreadable
+    bad: list[tuple[str, str]] = []
+    good: list[int] = []
+    for i, reason in enumerate(_reasons(source)):
+        if reason is None:
+            good.append(i)
+        else:
+            bad.append((source.ids[i], reason))
+    if not bad:
+        return source
+    skipped = Skipped((*source.skipped.unreadable, *bad), source.skipped.counts)
+    if len(bad) > limit or not good:
+        raise DataError(f"{source.name}: more than {limit} pictures cannot be read: {skipped}")
+    return source.select(np.array(good), skipped=skipped)
+
+
+def _reasons(source: Source) -> Iterator[str | None]:
+    def reason(i: int) -> str | None:
+        try:
+            source.read(i)
+        except UnreadableImage as error:
+            return str(error).removeprefix(f"{source.ids[i]}: ")
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield from pool.map(reason, range(len(source)))
