@@ -1,0 +1,1 @@
+"""Settings, database session, object store, queue client, errors, auth: one of each."""

@@ -1,0 +1,87 @@
+"""The database: one engine per process, one way to get a session."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Annotated
+
+from fastapi import Depends
+from sqlalchemy import Engine, MetaData, create_engine, make_url
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from app.core.settings import get_settings
+
+
+class Base(DeclarativeBase):
+    """Every table; the naming convention lets migrations drop what they made by name."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def sqlalchemy_url(url: str) -> str:
+    """``postgresql://...`` (or ``postgres://``) with the driver named; ValueError for other databases."""
+    parsed = make_url(url)
+    if parsed.drivername.split("+")[0] not in ("postgresql", "postgres"):
+        raise ValueError(f"PatchPlan needs PostgreSQL, not {parsed.drivername}")
+    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def libpq_url(url: str) -> str:
+    """The same address as psycopg and libpq's own tools read it."""
+    parsed = make_url(sqlalchemy_url(url))
+    return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def database_url() -> str:
+    """The configured address in SQLAlchemy's form; raises RuntimeError when there is none."""
+    url = get_settings().database_url
+    if not url:
+        raise RuntimeError("PATCHPLAN_DATABASE_URL is not set; `patchplan up` starts a database of its own")
+    return sqlalchemy_url(url)
+
+
+@lru_cache
+def get_engine() -> Engine:
+    """The engine of this process, made on first use so that no connection is inherited by a child."""
+    return create_engine(
+        database_url(),
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=20,
+        pool_recycle=1800,
+        connect_args={"connect_timeout": 5, "application_name": "patchplan"},
+    )
+
+
+def dispose_engine() -> None:
+    """Close all connections and forget the engine (tests, and after settings change)."""
+    if get_engine.cache_info().currsize:
+        get_engine().dispose()
+        get_engine.cache_clear()
+
+
+@contextmanager
+def session_scope() -> Iterator[Session]:
+    """A session that commits at the end of the block and rolls back when it raises.
+
+    Rows stay readable after the commit (``expire_on_commit=False``).
+    """
+    with Session(get_engine(), expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+def _request_session() -> Iterator[Session]:
+    with session_scope() as session:
+        yield session
+
+
+# scope="function": the commit happens before the answer leaves, so a 201 is never a lie.
+SessionDep = Annotated[Session, Depends(_request_session, scope="function")]

@@ -1,0 +1,236 @@
+"""The one table of errors a client can meet, as RFC 9457 problem details.
+
+Code raises a ``ProblemError`` subclass; one handler in ``app.core.problems`` turns it, and everything the
+framework itself refuses, into ``application/problem+json``. ``type`` is ``/problems/<slug>``, which the
+service answers with the class's own docstring.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class ProblemError(Exception):
+    """An error a client is told about.
+
+    ``detail`` says what is wrong with this very request and how to put it right; ``extra`` holds members
+    added to the document (RFC 9457, section 3.2).
+    """
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+    def document(self, instance: str | None = None) -> dict[str, Any]:
+        """The problem document; ``instance`` is the path of the request."""
+        return problem_document(self.status, self.slug, self.title, self.detail, instance, **self.extra)
+
+
+def problem_document(
+    status: int, slug: str, title: str, detail: str, instance: str | None = None, **extra: Any
+) -> dict[str, Any]:
+    """A problem document's members in the order of RFC 9457, section 3.1."""
+    document: dict[str, Any] = {
+        "type": f"/problems/{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
+    if instance is not None:
+        document["instance"] = instance
+    return document | extra
+
+
+def every_problem() -> Iterator[type[ProblemError]]:
+    """All classes of this table, each once, in the order they are written."""
+    waiting = [ProblemError]
+    while waiting:
+        problem = waiting.pop(0)
+        yield problem
+        waiting.extend(problem.__subclasses__())
+
+
+class Internal(ProblemError):
+    """Something broke on our side. The request id in the answer finds it in the log."""
+
+
+class BadRequest(ProblemError):
+    """The request could not be read as HTTP, multipart or JSON."""
+
+    status, slug, title = 400, "bad-request", "Bad request"
+
+
+class Unauthorized(ProblemError):
+    """There is no API key, or it is unknown or revoked."""
+
+    status, slug, title = 401, "unauthorized", "API key needed"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="patchplan"'}
+
+
+class Forbidden(ProblemError):
+    """The API key is good but lacks the scope this call asks for."""
+
+    status, slug, title = 403, "forbidden", "Scope missing"
+
+
+class NotFound(ProblemError):
+    """There is nothing here, or it belongs to another organisation."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class MethodNotAllowed(ProblemError):
+    """The path exists, the method does not. ``Allow`` lists those that do."""
+
+    status, slug, title = 405, "method-not-allowed", "Method not allowed"
+
+
+class NotAcceptable(ProblemError):
+    """None of the media types in ``Accept`` can be given."""
+
+    status, slug, title = 406, "not-acceptable", "Not acceptable"
+
+
+class Conflict(ProblemError):
+    """The request contradicts what is already kept."""
+
+    status, slug, title = 409, "conflict", "Conflict"
+
+
+class IdempotencyInFlight(ProblemError):
+    """A request with the same ``Idempotency-Key`` is still being worked on. Ask again shortly."""
+
+    status, slug, title = 409, "idempotency-in-flight", "Same request still in flight"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class PayloadTooLarge(ProblemError):
+    """The upload is over the limit; reading stopped there and nothing was kept."""
+
+    status, slug, title = 413, "payload-too-large", "Upload too large"
+
+
+class UnsupportedMedia(ProblemError):
+    """The body's media type is not one this call reads."""
+
+    status, slug, title = 415, "unsupported-media", "Unsupported media type"
+
+
+class Unprocessable(ProblemError):
+    """The request was read, but a value in it is out of range or makes no sense. See ``errors``."""
+
+    status, slug, title = 422, "unprocessable", "Values refused"
+
+
+class IdempotencyMismatch(ProblemError):
+    """The ``Idempotency-Key`` was used before with another body."""
+
+    status, slug, title = 422, "idempotency-mismatch", "Idempotency key reused"
+
+
+class TooManyRequests(ProblemError):
+    """Too many requests at once. ``Retry-After`` says when to come back."""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class ServiceUnavailable(ProblemError):
+    """A part the service needs (database, store, worker) does not answer right now."""
+
+    status, slug, title = 503, "service-unavailable", "Service unavailable"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
+
+
+class WorkAbandoned(ProblemError):
+    """The work was started several times and never finished: a worker died on it each time."""
+
+    status, slug, title = 500, "work-abandoned", "Work given up"
+
+
+# --- rasters -------------------------------------------------------------------------------------------
+
+
+class RasterRefused(Unprocessable):
+    """The file cannot be used as imagery. The subclasses say why, one reason each."""
+
+    slug, title = "raster-refused", "Raster refused"
+
+
+class NotATiff(RasterRefused):
+    """The bytes are not a TIFF or BigTIFF. Other formats, VRT among them, are never opened."""
+
+    slug, title = "not-a-tiff", "Not a GeoTIFF"
+
+
+class TruncatedRaster(RasterRefused):
+    """Part of the file is missing or damaged: some of its blocks cannot be read."""
+
+    slug, title = "truncated-raster", "Raster truncated or damaged"
+
+
+class NoCrs(RasterRefused):
+    """The raster does not say where on the ground it lies: no CRS, or only control points or RPCs."""
+
+    slug, title = "no-crs", "Raster without a place on the ground"
+
+
+class CrsNotEarth(RasterRefused):
+    """The CRS is local, geocentric, vertical or of another planet."""
+
+    slug, title = "crs-not-earth", "CRS not bound to the Earth's surface"
+
+
+class BadBands(RasterRefused):
+    """The raster lacks the bands asked for, or its one band holds palette numbers and not light."""
+
+    slug, title = "bad-bands", "Wrong bands"
+
+
+class BadDtype(RasterRefused):
+    """The pixel type is complex, or one that cannot be read as numbers."""
+
+    slug, title = "bad-dtype", "Pixel type refused"
+
+
+class NoValidPixels(RasterRefused):
+    """Every pixel is nodata, masked, NaN or infinite."""
+
+    slug, title = "no-valid-pixels", "No valid pixels"
+
+
+class RasterTooSmall(RasterRefused):
+    """The raster has fewer pixels than the grid has cells."""
+
+    slug, title = "raster-too-small", "Raster too small"
+
+
+class RasterTooLarge(RasterRefused):
+    """The raster, its blocks or its number of tiles are over this service's limits."""
+
+    slug, title = "raster-too-large", "Raster too large"
+
+
+class DecompressionBomb(RasterRefused):
+    """The file would unpack to far more than its bytes can honestly hold, or took too long to unpack."""
+
+    slug, title = "decompression-bomb", "Raster unpacks to too much"
+
+
+class BadGeotransform(RasterRefused):
+    """The geotransform is missing, singular, sheared, not finite, or leaves the Earth."""
+
+    slug, title = "bad-geotransform", "Geotransform refused"
+
+
+class BadValues(RasterRefused):
+    """The scale, offset or band numbers of the request or the raster cannot be used."""
+
+    slug, title = "bad-values", "Values refused"

@@ -1,0 +1,84 @@
+"""Exact money: decimals as they are, one rounding rule, the minor units of ISO 4217.
+
+Areas (km²) and patch prices are never rounded; only the totals of a plan are, half to even, to the
+minor unit of their currency (2 digits for EUR, 0 for JPY, 3 for KWD).
+"""
+
+import re
+from collections.abc import Iterable
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
+
+import iso4217
+
+from app.core.errors import Unprocessable
+
+# Wide enough that a product of a measured area (15 digits) and a price (24 digits), summed over every
+# patch of every plan, is exact. Inexact is trapped: a digit lost anywhere is an error, not a rounding.
+EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation])
+ROUNDING = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
+
+_PRICE = re.compile(r"\d{1,12}(\.\d{1,12})?", re.ASCII)
+
+
+def parse_price(text: str) -> Decimal:
+    """A price per km² from a client's decimal string: at most 12 digits either side of the point.
+
+    Raises Unprocessable for anything else: signs, exponents, NaN, thousands separators.
+    """
+    if not _PRICE.fullmatch(text):
+        raise Unprocessable(
+            "price_per_km2 must be a decimal string such as 12.50, with at most 12 digits on either side",
+            field="price_per_km2",
+        )
+    return Decimal(text)
+
+
+def parse_currency(code: str) -> str:
+    """A currency code of ISO 4217 that has a minor unit. Raises Unprocessable (also for gold or XXX)."""
+    try:
+        currency = iso4217.Currency(code)
+    except ValueError:
+        raise Unprocessable("currency must be an ISO 4217 code such as EUR", field="currency") from None
+    if currency.exponent is None:
+        raise Unprocessable(f"{code} has no minor unit, so nothing can be priced in it", field="currency")
+    return code
+
+
+def minor_unit(currency: str) -> Decimal:
+    """The smallest amount of a currency: 0.01 for EUR, 1 for JPY, 0.001 for KWD."""
+    exponent = iso4217.Currency(currency).exponent
+    if exponent is None:
+        raise ValueError(f"{currency} has no minor unit")
+    return Decimal(1).scaleb(-exponent)
+
+
+def measured(value: Decimal) -> Decimal:
+    """An area (km²) with the 15 significant digits that a double carries faithfully.
+
+    The ellipsoidal area comes from double arithmetic; cut to 15 digits, the stored NUMERIC and the
+    number a client reads from JSON are the same decimal.
+    """
+    return Decimal(format(value, ".15g"))
+
+
+def price_of(area_km2: Decimal, price_per_km2: Decimal) -> Decimal:
+    """The exact, unrounded price of an area."""
+    return EXACT.multiply(area_km2, price_per_km2)
+
+
+def exact_sum(values: Iterable[Decimal]) -> Decimal:
+    """A sum that loses no digit; 0 for nothing."""
+    total = Decimal(0)
+    for value in values:
+        total = EXACT.add(total, value)
+    return total
+
+
+def total_of(unrounded: Decimal, currency: str) -> Decimal:
+    """A plan's total: half to even, to the currency's minor unit."""
+    return unrounded.quantize(minor_unit(currency), context=ROUNDING)
+
+
+def plain(value: Decimal) -> str:
+    """A decimal without exponent, as clients get money: '0.0000012', never '1.2E-6'."""
+    return format(value, "f")

@@ -1,0 +1,51 @@
+"""All settings of the service, read once from ``PATCHPLAN_*`` variables."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Settings(BaseSettings):
+    """One field per variable: ``database_url`` is ``PATCHPLAN_DATABASE_URL`` and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="PATCHPLAN_", extra="ignore")
+
+    database_url: str | None = Field(None, description="PostgreSQL, e.g. postgresql://user:pw@host/name.")
+    broker_url: str | None = Field(None, description="Redis or Valkey, e.g. redis://host:6379/0.")
+    data_dir: Path = Field(Path(".patchplan"), description="Everything kept on this machine lies here.")
+    store_url: str | None = Field(None, description="s3://, gs://, az:// or file://; default data_dir/store.")
+    releases_dir: Path = Field(CHECKOUT / "releases", description="One folder per release.")
+    default_release: str | None = Field(None, description="Release used when a plan names none.")
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    log_level: str = "INFO"
+    log_json: bool | None = Field(None, description="Default: JSON unless a terminal reads the log.")
+
+    max_upload_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Bytes of one request body.")
+    max_upload_files: int = Field(256, gt=0)
+    max_field_bytes: int = Field(64 * 1024, gt=0, description="Bytes of one form field that is not a file.")
+    max_raster_pixels: int = Field(400_000_000, gt=0, description="Pixels times bands of one raster.")
+
+    wait_default_s: float = Field(5, ge=0, description="Prefer: wait when the client names none.")
+    wait_max_s: float = Field(60, ge=0)
+
+    lease_s: float = Field(30, gt=0, description="A worker silent for so long loses its work.")
+    heartbeat_s: float = Field(5, gt=0)
+    sweep_s: float = Field(3, gt=0, description="How often a worker looks for forgotten work.")
+    max_attempts: int = Field(5, ge=1, description="Starts before a piece of work is given up.")
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where uploads lie while they are being checked."""
+        return self.data_dir / "spool"
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The settings of this process; ``get_settings.cache_clear()`` reads them anew."""
+    return Settings()

@@ -1,0 +1,1 @@
+"""The front door: the ``patchplan`` command, the embedded services, the demo."""
