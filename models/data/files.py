@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from models.data.pixels import MAX_BYTES
-from models.data.source import DataError, UnreadableImage
+from models.data.source import DataError, UnreadableImageError
 
 
 class Files(Protocol):
-    """`names` are sorted relative POSIX paths; `read` gives a file's bytes and may be called from many threads."""
+    """`names` are sorted relative POSIX paths; `read` gives a file's bytes, from many threads at once too."""
 
     names: tuple[str, ...]
 
@@ -38,7 +38,7 @@ def open_files(path: Path) -> Files:
     ):
         if start.startswith(magic):
             raise DataError(
-                f"{path.name} is compressed with {kind}, which cannot be read at random: run `{undo} {path.name}` first"
+                f"{path.name} is compressed with {kind}, so not read at random: run `{undo} {path.name}`"
             )
     if zipfile.is_zipfile(path):
         return ZipFiles(path)
@@ -48,7 +48,7 @@ def open_files(path: Path) -> Files:
 
 
 def wanted(name: str) -> bool:
-    """False for hidden files, macOS resource forks (`._x`, `__MACOSX`) and names that climb out of the data set."""
+    """False for hidden files, macOS resource forks (`._x`, `__MACOSX`) and paths that climb out."""
     path = PurePosixPath(name)
     return not path.is_absolute() and not any(
         part.startswith(".") or part == "__MACOSX" for part in path.parts
@@ -57,7 +57,7 @@ def wanted(name: str) -> bool:
 
 def _checked(name: str, size: int) -> None:
     if size > MAX_BYTES:
-        raise UnreadableImage(f"{name} has {size} bytes, more than {MAX_BYTES}")
+        raise UnreadableImageError(f"{name} has {size} bytes, more than {MAX_BYTES}")
 
 
 class FolderFiles:
@@ -89,7 +89,7 @@ class FolderFiles:
             _checked(name, self.size(name))
             return (self.root / name).read_bytes()
         except OSError as error:
-            raise UnreadableImage(error.strerror or str(error)) from error
+            raise UnreadableImageError(error.strerror or str(error)) from error
 
 
 class TarFiles:
@@ -127,7 +127,7 @@ class TarFiles:
             self._fd = os.open(self.path, os.O_RDONLY)
         data = os.pread(self._fd, size, offset)
         if len(data) != size:
-            raise UnreadableImage("the tar ends inside this file")
+            raise UnreadableImageError("the tar ends inside this file")
         return data
 
 
@@ -170,4 +170,4 @@ class ZipFiles:
                 # Not read(): a forged header may declare less than the stream holds.
                 return file.read(self._sizes[name])
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
-            raise UnreadableImage(str(error)) from error
+            raise UnreadableImageError(str(error)) from error

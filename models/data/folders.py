@@ -1,4 +1,4 @@
-"""Class folders: `[SPLIT/]CLASS/any/depth/picture.jpg`, ImageNet's `train/SYNSET/`, `val/SYNSET/` among them."""
+"""Class folders: `[SPLIT/]CLASS/any/depth/picture.jpg`; ImageNet's `train/SYNSET/` is one such."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class Placed:
-    """A picture's place: class and split by its folders, `id` its name without the folders all pictures share."""
+    """A picture's place: class and split by its folders; `id` lacks the folders that all pictures share."""
 
     name: str
     id: str
@@ -59,7 +59,7 @@ def place(names: Sequence[str]) -> list[Placed]:
 
 
 def _shared_folders(paths: Sequence[tuple[str, ...]]) -> int:
-    """How many leading folders only wrap the data set: shared by every picture, and neither split nor class."""
+    """How many leading folders only wrap the data set: all pictures share them, none is a split or class."""
     depth = 0
     while all(len(parts) > depth + 2 for parts in paths):
         first = {parts[depth] for parts in paths}

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from models.data.source import Pixels, UnreadableImage
+from models.data.source import Pixels, UnreadableImageError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 
@@ -24,63 +24,58 @@ MAX_PIXELS = 2**28
 MAX_BYTES = 2**30
 """Largest file that is read at all."""
 
-# Opening by the plugin that the first bytes name, not by Image.open, keeps every other decoder that Pillow has out of
-# reach and leaves Pillow's process-wide pixel limit alone.
+# Opening by the plugin that the first bytes name, not by Image.open, keeps every other decoder Pillow has
+# out of reach and leaves Pillow's process-wide pixel limit alone.
 _OPENERS: tuple[tuple[Callable[[bytes], bool], Callable[[io.BytesIO], ImageFile.ImageFile]], ...] = (
     (lambda b: b[:3] == b"\xff\xd8\xff", JpegImageFile),
     (lambda b: b[:8] == b"\x89PNG\r\n\x1a\n", PngImageFile),
     (lambda b: b[:4] == b"RIFF" and b[8:12] == b"WEBP", WebPImageFile),
     (lambda b: b[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
 )
-_DECODING = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    RuntimeError,
-)
+_BROKEN = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RuntimeError,
+    OverflowError, MemoryError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow's decoders raise on broken files."""
+
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode one JPEG, PNG, WebP or TIFF (first page) to (H, W, 3) uint8.
 
-    Grey is repeated, palettes are resolved, alpha is dropped. Samples of more than 8 bits are stretched from their 2nd
-    to their 98th percentile, as the service does with LR rasters. Raises UnreadableImage for anything else: other
-    formats, truncated or broken files, pictures of more than `max_pixels`.
+    Grey is repeated, palettes are resolved, alpha is dropped. Samples of more than 8 bits are stretched from
+    their 2nd to their 98th percentile, as the service does with LR rasters. Raises UnreadableImageError for
+    anything else: other formats, truncated or broken files, pictures of more than `max_pixels`.
     """
     try:
         with _open(data, max_pixels) as image:
             image.load()
             return _rgb(image)
-    except (*_DECODING, struct.error, Image.DecompressionBombError, MemoryError) as error:
-        raise UnreadableImage(str(error) or type(error).__name__) from error
+    except _BROKEN as error:
+        raise UnreadableImageError(str(error) or type(error).__name__) from error
 
 
 def size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(width, height) from the header alone. Raises UnreadableImage."""
+    """(width, height) from the header alone. Raises UnreadableImageError."""
     try:
         with _open(data, max_pixels) as image:
             return image.size
-    except (*_DECODING, struct.error) as error:
-        raise UnreadableImage(str(error) or type(error).__name__) from error
+    except _BROKEN as error:
+        raise UnreadableImageError(str(error) or type(error).__name__) from error
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if not data:
-        raise UnreadableImage("empty file")
+        raise UnreadableImageError("empty file")
     for matches, opener in _OPENERS:
         if matches(data):
             image = opener(io.BytesIO(data))
             width, height = image.size
             if width * height > max_pixels:
-                raise UnreadableImage(f"{width}x{height} is more than {max_pixels} pixels")
+                raise UnreadableImageError(f"{width}x{height} is more than {max_pixels} pixels")
             return image
-    raise UnreadableImage("not a JPEG, PNG, WebP or TIFF")
+    raise UnreadableImageError("not a JPEG, PNG, WebP or TIFF")
 
 
 def _rgb(image: Image.Image) -> Pixels:
@@ -99,11 +94,12 @@ def stretch(values: npt.NDArray[np.generic]) -> Pixels:
     deep = values.astype(np.float64)
     finite = deep[np.isfinite(deep)]
     if not finite.size:
-        raise UnreadableImage("no finite value")
+        raise UnreadableImageError("no finite value")
     low, high = np.percentile(finite, (2, 98))
     if high <= low:
         low, high = finite.min(), finite.max()
     if high <= low:
         return np.zeros(deep.shape, dtype=np.uint8)
     scaled = np.nan_to_num((deep - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
-    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    grey: Pixels = np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    return grey

@@ -18,7 +18,7 @@ class DataError(Exception):
     """A data set that cannot be used as it is; the message says why and, where there is one, the way out."""
 
 
-class UnreadableImage(DataError):
+class UnreadableImageError(DataError):
     """One picture that cannot be decoded; collected and counted, fatal only past a limit."""
 
 
@@ -26,8 +26,8 @@ class UnreadableImage(DataError):
 class Skipped:
     """What a data set holds that is not used.
 
-    `unreadable` names each picture that could not be decoded, with the reason; `counts` counts everything else that
-    was passed over, by reason (for instance fMoW boxes of 2 px or less).
+    `unreadable` names each picture that could not be decoded, with the reason; `counts` counts everything
+    else that was passed over, by reason (for instance fMoW boxes of 2 px or less).
     """
 
     unreadable: tuple[tuple[str, str], ...] = ()
@@ -94,11 +94,11 @@ class Source:
         return f"Source({self.name!r}, {len(self)} samples, {len(self.classes)} classes)"
 
     def read(self, i: int) -> Pixels:
-        """Sample i decoded, (H, W, 3) uint8. Raises UnreadableImage."""
+        """Sample i decoded, (H, W, 3) uint8. Raises UnreadableImageError."""
         try:
             return self._reader.pixels(int(self._rows[i]))
-        except UnreadableImage as error:
-            raise UnreadableImage(f"{self.ids[i]}: {error}") from None
+        except UnreadableImageError as error:
+            raise UnreadableImageError(f"{self.ids[i]}: {error}") from None
 
     def select(self, indices: Sequence[int] | Indices, *, skipped: Skipped | None = None) -> Source:
         """The same data set cut down to `indices`, classes unchanged."""
@@ -115,7 +115,7 @@ class Source:
         )
 
     def in_split(self, *names: str) -> Indices:
-        """Indices of the samples whose published split is one of `names`. Raises DataError where there is none."""
+        """Indices of the samples whose published split is one of `names`. Raises DataError if none."""
         if self.splits is None:
             raise DataError(
                 f"{self.name} comes without published splits, so there is no {' or '.join(names)}"

@@ -12,25 +12,25 @@ import numpy as np
 
 from models.data.files import Files, open_files
 from models.data.folders import open_folders
-from models.data.source import DataError, Skipped, Source, UnreadableImage
+from models.data.source import DataError, Skipped, Source, UnreadableImageError
 
-__all__ = ["DataError", "Source", "UnreadableImage", "drop_unreadable", "open_source"]
+__all__ = ["DataError", "Source", "UnreadableImageError", "drop_unreadable", "open_source"]
 
 Check = Literal["auto", "decode", "none"]
 
 DECODE_UP_TO = 20_000
-"""Data sets up to this size are decoded once on opening, so that a broken picture is known before training starts."""
+"""Data sets up to this size are decoded once on opening, so that broken pictures show at once."""
 
 
 def open_source(
     path: str | Path, *, split: str | None = None, check: Check = "auto", max_unreadable: int | None = None
 ) -> Source:
-    """Open a data set, recognised by its content: class folders (or a tar or zip of them), CIFAR, ImageNet, fMoW.
+    """Open a data set, recognised by its content: class folders, CIFAR, ImageNet, fMoW, or a tar or zip.
 
-    `split` keeps one published split only. `check` says whether every picture is decoded once to find unreadable
-    ones (`auto`: up to 20,000 pictures). Unreadable pictures are left out and listed in `.skipped`; more than
-    `max_unreadable` of them (default: 1 %, at least 3) raise DataError, as do a path that holds no data set and an
-    unknown split.
+    `split` keeps one published split only. `check` says whether every picture is decoded once to find
+    unreadable ones (`auto`: up to 20,000 pictures). Unreadable pictures are left out and listed in
+    `.skipped`; more than `max_unreadable` of them (default: 1 %, at least 3) raise DataError, as do a path
+    that holds no data set and an unknown split.
     """
     path = Path(path).expanduser()
     source = _recognise(_name(path), open_files(path))
@@ -75,7 +75,7 @@ def _reasons(source: Source) -> Iterator[str | None]:
     def reason(i: int) -> str | None:
         try:
             source.read(i)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             return str(error).removeprefix(f"{source.ids[i]}: ")
         return None
 
