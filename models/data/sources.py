@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from models.data.files import Files, open_files
+from models.data import cifar, fmow
+from models.data.files import open_files
 from models.data.folders import open_folders
 from models.data.source import DataError, Skipped, Source, UnreadableImageError
 
@@ -33,7 +34,7 @@ def open_source(
     that holds no data set and an unknown split.
     """
     path = Path(path).expanduser()
-    source = _recognise(_name(path), open_files(path))
+    source = _recognise(path)
     if split is not None:
         source = source.select(source.in_split(split))
     if check == "decode" or (check == "auto" and len(source) <= DECODE_UP_TO):
@@ -41,13 +42,14 @@ def open_source(
     return source
 
 
-def _name(path: Path) -> str:
-    resolved = path.resolve()
-    return resolved.name if resolved.is_dir() else resolved.stem
-
-
-def _recognise(name: str, files: Files) -> Source:
-    return open_folders(name, files)
+def _recognise(path: Path) -> Source:
+    name = path.resolve().name if path.is_dir() else path.stem
+    if path.suffix == ".npz" and path.is_file():
+        return cifar.open_npz(name, path.read_bytes())
+    files = open_files(path)
+    if fmow.is_fmow(files):
+        return fmow.open_fmow(name, files)
+    return cifar.recognise(name, files) or open_folders(name, files)
 
 
 def drop_unreadable(source: Source, max_unreadable: int | None = None) -> Source:

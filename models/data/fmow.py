@@ -1,0 +1,183 @@
+"""functional Map of the World: one sample a labelled box, cut out of its picture with the customary context.
+
+Layout: `[SPLIT/]CLASS/CLASS_SEQUENCE/CLASS_SEQUENCE_FRAME_rgb.jpg` with a JSON of the same stem beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from models.data import pixels
+from models.data.files import Files
+from models.data.folders import SPLITS
+from models.data.source import DataError, Pixels, Skipped, Source, UnreadableImageError
+
+CLASSES = (
+    "airport", "airport_hangar", "airport_terminal", "amusement_park", "aquaculture", "archaeological_site",
+    "barn", "border_checkpoint", "burial_site", "car_dealership", "construction_site", "crop_field", "dam",
+    "debris_or_rubble", "educational_institution", "electric_substation", "factory_or_powerplant",
+    "fire_station", "flooded_road", "fountain", "gas_station", "golf_course", "ground_transportation_station",
+    "helipad", "hospital", "impoverished_settlement", "interchange", "lake_or_pond", "lighthouse",
+    "military_facility", "multi-unit_residential", "nuclear_powerplant", "office_building",
+    "oil_or_gas_facility", "park", "parking_lot_or_garage", "place_of_worship", "police_station", "port",
+    "prison", "race_track", "railway_bridge", "recreational_facility", "road_bridge", "runway", "shipyard",
+    "shopping_mall", "single-unit_residential", "smokestack", "solar_farm", "space_facility", "stadium",
+    "storage_tank", "surface_mine", "swimming_pool", "toll_booth", "tower", "tunnel_opening",
+    "waste_disposal", "water_treatment_facility", "wind_farm", "zoo",
+)  # fmt: skip
+"""The 62 classes in label order."""
+
+CONTEXT = ((0.1, 2.0), (0.2, 1.0), (0.3, 0.5), (0.4, 0.3), (0.5, 0.2), (math.inf, 0.15))
+"""(upper end of the box's share of the image, share of the box added as context)."""
+
+SMALLEST_BOX = 2
+"""Boxes of this many pixels or fewer in width or height are skipped."""
+
+_PICTURE = re.compile(r"_rgb\.(jpe?g|png|tiff?)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A labelled rectangle in pixels of its picture."""
+
+    name: str
+    """File of the picture."""
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def context_share(share: float) -> float:
+    """How much of a box's width (or height) is added around it, given its share of the image's."""
+    return next(added for upper, added in CONTEXT if share < upper)
+
+
+def crop_window(box: Box, image_width: int, image_height: int) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) in pixels: the box and its context, half on each side, clipped."""
+    around_x = int(box.width * context_share(box.width / image_width) / 2)
+    around_y = int(box.height * context_share(box.height / image_height) / 2)
+    left, top = max(0, int(box.left) - around_x), max(0, int(box.top) - around_y)
+    right = min(image_width, int(box.left + box.width) + around_x)
+    bottom = min(image_height, int(box.top + box.height) + around_y)
+    return left, top, right, bottom
+
+
+class BoxReader:
+    """Cuts each sample's window out of its picture."""
+
+    def __init__(self, files: Files, boxes: list[Box]) -> None:
+        self.files = files
+        self.boxes = boxes
+
+    def pixels(self, i: int) -> Pixels:
+        box = self.boxes[i]
+        picture = pixels.decode(self.files.read(box.name))
+        # The picture's own size, not the JSON's: the two are not always equal.
+        height, width = picture.shape[:2]
+        left, top, right, bottom = crop_window(box, width, height)
+        if right <= left or bottom <= top:
+            raise UnreadableImageError(f"box {box} lies outside its {width}x{height} picture")
+        return picture[top:bottom, left:right].copy()
+
+    def content(self, i: int) -> bytes:
+        box = self.boxes[i]
+        corner = json.dumps([box.left, box.top, box.width, box.height])
+        return self.files.read(box.name) + corner.encode()
+
+
+def is_fmow(files: Files) -> bool:
+    """True where some `_rgb` picture has its JSON beside it."""
+    names = set(files.names)
+    return any(_PICTURE.sub("_rgb.json", n) in names for n in files.names if _PICTURE.search(n))
+
+
+def open_fmow(name: str, files: Files) -> Source:
+    """A Source with one sample for each box of the 62 classes; classes are always all 62.
+
+    Left out and counted: boxes without category (as in the published test), `false_detection`, boxes of 2 px
+    or less, pictures without JSON, `_msrgb` renderings. A JSON that cannot be parsed is listed as unreadable.
+    Raises DataError where no labelled box is found or a category is unknown.
+    """
+    names = set(files.names)
+    number = {c: k for k, c in enumerate(CLASSES)}
+    counts: Counter[str] = Counter()
+    unreadable: list[tuple[str, str]] = []
+    labels: list[int] = []
+    ids: list[str] = []
+    splits: list[str] = []
+    boxes: list[Box] = []
+    for picture in (n for n in files.names if _PICTURE.search(n)):
+        described = _PICTURE.sub("_rgb.json", picture)
+        if described not in names:
+            counts["pictures without JSON"] += 1
+            continue
+        try:
+            found = list(_boxes(files.read(described)))
+        except (ValueError, KeyError, TypeError, UnreadableImageError) as error:
+            unreadable.append((described, str(error)))
+            continue
+        for serial, (category, left, top, width, height) in enumerate(found):
+            if reason := _unwanted(category, width, height):
+                counts[reason] += 1
+                continue
+            if category not in number:
+                raise DataError(f"{described}: {category!r} is none of the 62 classes of fMoW")
+            labels.append(number[category])
+            ids.append(picture if len(found) == 1 else f"{picture}#{serial}")
+            splits.append(_split(picture))
+            boxes.append(Box(picture, left, top, width, height))
+    if not boxes:
+        raise DataError(
+            f"{name}: no labelled box in this fMoW tree ({Skipped(tuple(unreadable), dict(counts))})"
+        )
+    counts["_msrgb pictures"] = sum("_msrgb." in n and not n.endswith(".json") for n in files.names)
+    return Source(
+        name,
+        CLASSES,
+        labels,
+        ids,
+        BoxReader(files, boxes),
+        splits=splits if all(splits) else None,
+        skipped=Skipped(tuple(unreadable), {k: v for k, v in counts.items() if v}),
+    )
+
+
+def sequence(sample_id: str) -> str:
+    """The place that a sample shows, `CLASS_SEQUENCE`: frames of one place belong on one side of a split."""
+    return PurePosixPath(sample_id.partition("#")[0]).parent.name
+
+
+def _unwanted(category: str | None, width: float, height: float) -> str | None:
+    if category is None:
+        return "boxes without category"
+    if category == "false_detection":
+        return "boxes of false_detection"
+    if width <= SMALLEST_BOX or height <= SMALLEST_BOX:
+        return f"boxes of {SMALLEST_BOX} px or less"
+    return None
+
+
+def _boxes(data: bytes) -> Iterator[tuple[str | None, float, float, float, float]]:
+    described: Any = json.loads(data)
+    listed = described["bounding_boxes"]
+    for entry in [listed] if isinstance(listed, dict) else listed:
+        left, top, width, height = (float(v) for v in entry["box"])
+        if not all(map(math.isfinite, (left, top, width, height))):
+            raise ValueError(f"a box that is not finite: {entry['box']}")
+        category = entry.get("category")
+        yield (None if category is None else str(category)), left, top, width, height
+
+
+def _split(name: str) -> str:
+    for part in PurePosixPath(name).parts[:-1]:
+        if part.lower() in SPLITS:
+            return SPLITS[part.lower()]
+    return ""
