@@ -28,10 +28,11 @@ class ArrayReader:
         self.images = images
 
     def pixels(self, i: int) -> Pixels:
-        return self.images[i]
+        image: Pixels = self.images[i]
+        return image
 
     def content(self, i: int) -> bytes:
-        return self.images[i].tobytes()
+        return self.pixels(i).tobytes()
 
 
 def recognise(name: str, files: Files) -> Source | None:
