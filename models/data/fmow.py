@@ -146,13 +146,9 @@ def open_fmow(name: str, files: Files) -> Source:
         ids,
         BoxReader(files, boxes),
         splits=splits if all(splits) else None,
+        places=[PurePosixPath(box.name).parent.as_posix() for box in boxes],
         skipped=Skipped(tuple(unreadable), {k: v for k, v in counts.items() if v}),
     )
-
-
-def sequence(sample_id: str) -> str:
-    """The place that a sample shows, `CLASS_SEQUENCE`: frames of one place belong on one side of a split."""
-    return PurePosixPath(sample_id.partition("#")[0]).parent.name
 
 
 def _unwanted(category: str | None, width: float, height: float) -> str | None:

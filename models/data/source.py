@@ -63,6 +63,7 @@ class Source:
     labels    (n,) int64
     ids       (n,) names that stay the same wherever the data set lies
     splits    (n,) the published split of each sample, or None where the data set comes without
+    places    (n,) the place on the ground that each sample shows, or None where the data set does not say
     skipped   what was passed over, and why
     """
 
@@ -75,6 +76,7 @@ class Source:
         reader: Reader,
         *,
         splits: Sequence[str] | None = None,
+        places: Sequence[str] | None = None,
         skipped: Skipped | None = None,
         rows: Indices | None = None,
     ) -> None:
@@ -83,6 +85,7 @@ class Source:
         self.labels: Indices = np.asarray(labels, dtype=np.int64)
         self.ids = tuple(ids)
         self.splits = None if splits is None else tuple(splits)
+        self.places = None if places is None else tuple(places)
         self.skipped = skipped or Skipped()
         self._reader = reader
         self._rows = np.arange(len(self.ids)) if rows is None else rows
@@ -110,6 +113,7 @@ class Source:
             [self.ids[i] for i in chosen],
             self._reader,
             splits=None if self.splits is None else [self.splits[i] for i in chosen],
+            places=None if self.places is None else [self.places[i] for i in chosen],
             skipped=skipped or self.skipped,
             rows=self._rows[chosen],
         )

@@ -38,7 +38,10 @@ def open_source(
     if split is not None:
         source = source.select(source.in_split(split))
     if check == "decode" or (check == "auto" and len(source) <= DECODE_UP_TO):
-        source = drop_unreadable(source, max_unreadable)
+        source = drop_unreadable(source)
+    limit = max(3, len(source) // 100) if max_unreadable is None else max_unreadable
+    if len(source.skipped.unreadable) > limit:
+        raise DataError(f"{source.name}: more than {limit} pictures cannot be read: {source.skipped}")
     return source
 
 
@@ -52,25 +55,20 @@ def _recognise(path: Path) -> Source:
     return cifar.recognise(name, files) or open_folders(name, files)
 
 
-def drop_unreadable(source: Source, max_unreadable: int | None = None) -> Source:
+def drop_unreadable(source: Source) -> Source:
     """`source` without the pictures that cannot be decoded; they are listed in `.skipped`.
 
-    Raises DataError where more than `max_unreadable` cannot (default: 1 % of the data set, at least 3).
+    Raises DataError where none can.
     """
-    limit = max(3, len(source) // 100) if max_unreadable is None else max_unreadable
-    bad: list[tuple[str, str]] = []
-    good: list[int] = []
-    for i, reason in enumerate(_reasons(source)):
-        if reason is None:
-            good.append(i)
-        else:
-            bad.append((source.ids[i], reason))
+    reasons = list(_reasons(source))
+    bad = [(source.ids[i], reason) for i, reason in enumerate(reasons) if reason is not None]
     if not bad:
         return source
     skipped = Skipped((*source.skipped.unreadable, *bad), source.skipped.counts)
-    if len(bad) > limit or not good:
-        raise DataError(f"{source.name}: more than {limit} pictures cannot be read: {skipped}")
-    return source.select(np.array(good), skipped=skipped)
+    good = np.array([i for i, reason in enumerate(reasons) if reason is None], dtype=np.int64)
+    if not len(good):
+        raise DataError(f"{source.name}: no picture can be read: {skipped}")
+    return source.select(good, skipped=skipped)
 
 
 def _reasons(source: Source) -> Iterator[str | None]:

@@ -66,7 +66,7 @@ def describe(
 def write_frame(
     stem: Path, label: int | None, rng: np.random.Generator, *, single: bool = False, side: int = 64
 ) -> None:
-    """Write `stem_rgb.jpg` and its JSON: one object in grey surroundings, unlabelled where `label` is None."""
+    """Write `stem_rgb.jpg` and its JSON: one object on grey ground, unlabelled where `label` is None."""
     width, height = side + int(rng.integers(16, 33)), side + int(rng.integers(16, 33))
     picture = rng.integers(110, 146, size=(height, width, 1), dtype=np.uint8).repeat(3, axis=2)
     left, top = (int(v) for v in rng.integers(6, 11, size=2))
@@ -84,7 +84,7 @@ def write_frame(
 def write_fmow_tree(
     folder: Path, per_class: int, seed: int, *, val_per_class: int = 1, side: int = 64
 ) -> Path:
-    """Write `{train,val}/CLASS/CLASS_SEQ/CLASS_SEQ_FRAME_rgb.jpg` + JSON for all 62 classes; returns `folder`.
+    """Write `{train,val}/CLASS/CLASS_SEQ/CLASS_SEQ_FRAME_rgb.jpg` + JSON for all 62 classes; return `folder`.
 
     `per_class` training and `val_per_class` validation pictures a class, two frames a place, fixed by `seed`.
     `test/` holds two pictures without category. Each class's first frame has an `_msrgb` twin.
