@@ -10,8 +10,6 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 
 import iso4217
 
-from app.core.errors import Unprocessable
-
 # Wide enough that a product of a measured area (15 digits) and a price (24 digits), summed over every
 # patch of every plan, is exact. Inexact is trapped: a digit lost anywhere is an error, not a rounding.
 EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation])
@@ -23,24 +21,21 @@ _PRICE = re.compile(r"\d{1,12}(\.\d{1,12})?", re.ASCII)
 def parse_price(text: str) -> Decimal:
     """A price per km² from a client's decimal string: at most 12 digits either side of the point.
 
-    Raises Unprocessable for anything else: signs, exponents, NaN, thousands separators.
+    Raises ValueError for anything else: signs, exponents, NaN, thousands separators.
     """
     if not _PRICE.fullmatch(text):
-        raise Unprocessable(
-            "price_per_km2 must be a decimal string such as 12.50, with at most 12 digits on either side",
-            field="price_per_km2",
-        )
+        raise ValueError("a price is a decimal string such as 12.50, with at most 12 digits on either side")
     return Decimal(text)
 
 
 def parse_currency(code: str) -> str:
-    """A currency code of ISO 4217 that has a minor unit. Raises Unprocessable (also for gold or XXX)."""
+    """A currency code of ISO 4217 that has a minor unit. Raises ValueError (also for gold or XXX)."""
     try:
         currency = iso4217.Currency(code)
     except ValueError:
-        raise Unprocessable("currency must be an ISO 4217 code such as EUR", field="currency") from None
+        raise ValueError("a currency is an ISO 4217 code such as EUR") from None
     if currency.exponent is None:
-        raise Unprocessable(f"{code} has no minor unit, so nothing can be priced in it", field="currency")
+        raise ValueError(f"{code} has no minor unit, so nothing can be priced in it")
     return code
 
 

@@ -1,0 +1,1 @@
+"""Acquisitions: HR pixels that arrived for patches of a plan."""

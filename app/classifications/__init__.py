@@ -1,0 +1,1 @@
+"""Classifications: what is there, from the patches bought and the LR image."""

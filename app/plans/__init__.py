@@ -1,0 +1,1 @@
+"""Plans: an LR raster in, the patches worth buying out."""

@@ -1,0 +1,80 @@
+"""From probabilities to a plan's answer: which patches are chosen, what they cover and cost. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from app.core import money
+
+# s_p is kept and compared with these decimals, so that "selected" is just what a client can see:
+# probability > threshold. A network's own noise from one batch size to another is about 1e-7.
+PROBABILITY_DECIMALS: Final = 6
+
+
+@dataclass(frozen=True)
+class TileAnswer:
+    """One tile's patches, in the order of their ids."""
+
+    probabilities: tuple[float, ...]
+    chosen: tuple[bool, ...]
+    areas_km2: tuple[Decimal, ...]
+    prices: tuple[Decimal, ...] | None
+
+
+def choose(
+    probabilities: Sequence[float], areas_km2: Sequence[Decimal], threshold: float, max_patches: int | None
+) -> tuple[bool, ...]:
+    """The patches with s_p above ``threshold``: the ``max_patches`` likeliest of them, of equals the first ids.
+
+    A patch with no ground inside the raster is never chosen.
+    """
+    wanted = [
+        patch
+        for patch, (probability, area) in enumerate(zip(probabilities, areas_km2, strict=True))
+        if probability > threshold and area > 0
+    ]
+    wanted.sort(key=lambda patch: (-probabilities[patch], patch))
+    kept = set(wanted if max_patches is None else wanted[:max_patches])
+    return tuple(patch in kept for patch in range(len(probabilities)))
+
+
+def answer_tile(
+    raw_probabilities: Iterable[float],
+    raw_areas_km2: Iterable[Decimal],
+    *,
+    threshold: float,
+    max_patches: int | None,
+    price_per_km2: Decimal | None,
+) -> TileAnswer:
+    """A tile's answer from the policy's s_p and the patches' ellipsoidal areas (km²)."""
+    probabilities = tuple(round(float(value), PROBABILITY_DECIMALS) for value in raw_probabilities)
+    areas = tuple(money.measured(area) for area in raw_areas_km2)
+    prices = None
+    if price_per_km2 is not None:
+        prices = tuple(money.price_of(area, price_per_km2) for area in areas)
+    return TileAnswer(probabilities, choose(probabilities, areas, threshold, max_patches), areas, prices)
+
+
+def totals(tiles: Iterable[TileAnswer], currency: str | None) -> dict[str, Any]:
+    """A plan's totals by column: counts, exact areas (km²), and costs rounded to the minor unit."""
+    patches = chosen = 0
+    area = chosen_area = price = chosen_price = Decimal(0)
+    for tile in tiles:
+        prices = tile.prices or (Decimal(0),) * len(tile.areas_km2)
+        for is_chosen, patch_area, patch_price in zip(tile.chosen, tile.areas_km2, prices, strict=True):
+            patches += patch_area > 0
+            area = money.EXACT.add(area, patch_area)
+            price = money.EXACT.add(price, patch_price)
+            if is_chosen:
+                chosen += 1
+                chosen_area = money.EXACT.add(chosen_area, patch_area)
+                chosen_price = money.EXACT.add(chosen_price, patch_price)
+    return {
+        "patch_count": patches,
+        "chosen_count": chosen,
+        "area_km2": area,
+        "chosen_area_km2": chosen_area,
+        "cost": None if currency is None else money.total_of(price, currency),
+        "chosen_cost": None if currency is None else money.total_of(chosen_price, currency),
+    }

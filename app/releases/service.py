@@ -1,0 +1,69 @@
+"""Which releases there are, read from the cards in the releases folder. Nothing is loaded here but cards."""
+
+import re
+from pathlib import Path
+
+from app.core.errors import NotFound, ServiceUnavailable, Unprocessable
+from app.core.settings import get_settings
+from models.card import Card, load_card
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+_cards: dict[Path, tuple[int, Card]] = {}
+
+
+def release_folder(name: str) -> Path:
+    """The folder of a release; raises NotFound for a name no release can have (paths, controls)."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise NotFound(f"There is no release called {name[:100]!r}.")
+    return get_settings().releases_dir / name
+
+
+def get_card(name: str) -> Card:
+    """The card of the release ``name``; raises NotFound."""
+    folder = release_folder(name)
+    try:
+        return _read(folder)
+    except FileNotFoundError:
+        raise NotFound(f"There is no release called {name!r}.") from None
+
+
+def list_cards() -> list[Card]:
+    """The cards of all releases, by name. A folder whose card cannot be read is left out."""
+    found = []
+    for path in sorted(get_settings().releases_dir.glob("*/card.json")):
+        try:
+            found.append(_read(path.parent))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def choose_card(name: str | None) -> Card:
+    """The card a request means: the one it names, else the configured default, else the only one.
+
+    Raises Unprocessable when the name is unknown, ServiceUnavailable when no release is installed.
+    """
+    if name is not None:
+        try:
+            return get_card(name)
+        except NotFound as error:
+            raise Unprocessable(error.detail, field="release") from None
+    default = get_settings().default_release
+    if default is not None:
+        return get_card(default)
+    cards = list_cards()
+    if not cards:
+        raise ServiceUnavailable("No release is installed: train one, or name its folder's parent.")
+    return cards[0]
+
+
+def _read(folder: Path) -> Card:
+    path = folder / "card.json"
+    stamp = path.stat().st_mtime_ns
+    known = _cards.get(path)
+    if known is not None and known[0] == stamp:
+        return known[1]
+    card = load_card(folder)
+    _cards[path] = (stamp, card)
+    return card

@@ -1,0 +1,1 @@
+"""Reports: what was saved, recomputable from the rows."""

@@ -1,0 +1,16 @@
+"""``python -m workers``: one worker process, in this process (nothing is forked, torch stays whole)."""
+
+import sys
+
+from app.core.settings import get_settings
+from workers.app import celery_app
+
+
+def main(arguments: list[str]) -> None:
+    """Run until SIGTERM or SIGINT; further arguments go to Celery's ``worker``."""
+    level = get_settings().log_level.lower()
+    celery_app.worker_main(["worker", "--pool", "threads", "--concurrency", "1", "--loglevel", level, *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,129 @@
+"""The Celery application ``workers.app``: messages ring desks, desks do the work.
+
+A message carries no work, so losing one, or running it twice, changes nothing. Desks start with the process
+and not with the broker's connection: without a broker a worker still sweeps.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import structlog
+from celery import Celery
+from celery.signals import worker_init, worker_shutdown, worker_shutting_down
+
+import app.core.tables  # noqa: F401 - every table, or foreign keys do not resolve
+from app.classifications.tables import Classification
+from app.core.queue import QUEUE, TASK
+from app.core.settings import get_settings
+from app.plans.tables import Plan
+from workers.classifying import ClassifyJob
+from workers.desk import Desk
+from workers.leases import Leases, owner_name
+from workers.planning import PlanJob
+from workers.releases import Releases
+
+log = structlog.get_logger(__name__)
+
+STOP_WITHIN_S: Final = 20
+
+
+class Office:
+    """The desks of this process, their leases, their releases and their scratch folder."""
+
+    def __init__(self) -> None:
+        settings = get_settings()
+        self.scratch = settings.data_dir / "scratch" / owner_name().replace(":", "-")
+        self.leases = Leases()
+        self.releases = Releases()
+        self.desks = {
+            desk.kind: desk
+            for desk in (
+                Desk(lambda row: PlanJob(row, self.releases), Plan, self.leases, self.scratch),
+                Desk(lambda row: ClassifyJob(row, self.releases), Classification, self.leases, self.scratch),
+            )
+        }
+
+    def open(self) -> None:
+        """Clear what dead workers of this machine left, then start."""
+        clear_scratch(self.scratch.parent)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.leases.start()
+        for desk in self.desks.values():
+            desk.start()
+
+    def stop(self) -> None:
+        """Tell the desks to stop after the forward under way."""
+        for desk in self.desks.values():
+            desk.stop()
+
+    def close(self) -> None:
+        """Wait for the desks and leave nothing behind."""
+        self.stop()
+        for desk in self.desks.values():
+            desk.join(timeout=STOP_WITHIN_S)
+        self.leases.stop()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def clear_scratch(folder: Path) -> None:
+    """Remove the scratch folders (``host-pid``) of this host's processes that no longer run."""
+    host = owner_name().rpartition(":")[0]
+    for left in folder.glob(f"{host}-*"):
+        pid = left.name.rpartition("-")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def make_celery() -> Celery:
+    """The application, configured by the service's settings."""
+    celery = Celery("workers", broker=get_settings().broker_url)
+    celery.conf.update(
+        task_default_queue=QUEUE,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_pool="threads",
+        worker_concurrency=1,
+        worker_prefetch_multiplier=16,
+    )
+    return celery
+
+
+celery_app = make_celery()
+_offices: list[Office] = []
+
+
+@celery_app.task(name=TASK)  # type: ignore[misc]
+def look(kind: str) -> None:
+    """There may be rows of ``kind`` (a work table's name): ring its desk."""
+    for office in _offices:
+        desk = office.desks.get(kind)
+        if desk is not None:
+            desk.ring()
+
+
+@worker_init.connect  # type: ignore[misc]
+def _open_office(**_: Any) -> None:
+    office = Office()
+    _offices.append(office)
+    office.open()
+    log.info("office_opens", desks=sorted(office.desks), device=office.releases.device)
+
+
+@worker_shutting_down.connect  # type: ignore[misc]
+def _stop_office(**_: Any) -> None:
+    for office in _offices:
+        office.stop()
+
+
+@worker_shutdown.connect  # type: ignore[misc]
+def _close_office(**_: Any) -> None:
+    while _offices:
+        _offices.pop().close()
