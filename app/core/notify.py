@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import psycopg
 import structlog
+from fastapi import Depends, Request
 from psycopg import sql
 from starlette.concurrency import run_in_threadpool
 
@@ -62,12 +63,12 @@ class Listener:
             if not waiting:
                 del self._waiters[key]
 
-    async def wait(self, key: str, timeout: float) -> bool:  # noqa: ASYNC109 - part of the meaning here
+    async def wait(self, key: str, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds for an announcement made after this call; False when none came."""
         with self.subscribe(key) as event:
             return await _set_within(event, timeout)
 
-    async def until(self, key: str, timeout: float, look: Callable[[], Answer | None]) -> Answer | None:  # noqa: ASYNC109
+    async def until(self, key: str, timeout: float, look: Callable[[], Answer | None]) -> Answer | None:
         """Call ``look`` (in a thread; short session of its own) now and at each wakeup until it answers.
 
         Returns its answer, or that of a last look after ``timeout`` seconds, which may be None.
@@ -115,3 +116,12 @@ async def _set_within(event: asyncio.Event, seconds: float) -> bool:
             return await event.wait()
     except TimeoutError:
         return False
+
+
+def get_listener(request: Request) -> Listener:
+    """The listener of this process (a dependency)."""
+    listener: Listener = request.app.state.listener
+    return listener
+
+
+ListenerDep = Annotated[Listener, Depends(get_listener)]

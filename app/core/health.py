@@ -1,0 +1,149 @@
+"""Is it alive, can it work, what does it count: ``/healthz``, ``/readyz``, ``/metrics``. None needs a key."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as CheckTimeoutError
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import REGISTRY, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from pydantic import BaseModel
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.db import Base, session_scope
+from app.core.errors import ServiceUnavailable
+from app.core.problems import problem_responses
+from app.core.queue import get_queue
+from app.core.work import WorkRow, WorkStatus
+
+router = APIRouter(tags=["health"])
+
+CHECK_S: Final = 3.0
+PING_S: Final = 1.0
+
+_checkers = ThreadPoolExecutor(max_workers=6, thread_name_prefix="readyz")
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+    model_config = {"json_schema_extra": {"examples": [{"status": "ok"}]}}
+
+
+class Readiness(BaseModel):
+    """Every part the service needs answered just now."""
+
+    status: Literal["ready"] = "ready"
+    checks: dict[str, str]
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [{"status": "ready", "checks": {"database": "ok", "broker": "ok", "worker": "ok"}}]
+        }
+    }
+
+
+@router.get("/healthz", summary="Is the process alive?")
+async def healthz() -> Health:
+    """Answers without asking anything else; restart the process when this fails."""
+    return Health()
+
+
+def check_database() -> None:
+    """Raise when the database does not answer."""
+    with session_scope() as session:
+        session.execute(text("SELECT 1"))
+
+
+def check_broker() -> None:
+    """Raise when the broker does not answer."""
+    with get_queue().connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=PING_S)
+        connection.default_channel.client.ping()
+
+
+def check_worker() -> None:
+    """Raise when no worker answers."""
+    if not get_queue().control.ping(timeout=PING_S, limit=1):
+        raise RuntimeError("no worker answers")
+
+
+Checks = dict[str, Callable[[], None]]
+
+
+def the_checks() -> Checks:
+    """What readiness means (a dependency)."""
+    return {"database": check_database, "broker": check_broker, "worker": check_worker}
+
+
+@router.get("/readyz", summary="Can the service work?", responses=problem_responses(ServiceUnavailable))
+def readyz(checks: Annotated[Checks, Depends(the_checks)]) -> Readiness:
+    """Really asks the database, the broker and a worker; 503 names those that do not answer."""
+    futures = {name: _checkers.submit(check) for name, check in checks.items()}
+    answers: dict[str, str] = {}
+    for name, future in futures.items():
+        try:
+            future.result(CHECK_S)
+            answers[name] = "ok"
+        except CheckTimeoutError:
+            answers[name] = f"no answer within {CHECK_S:g} s"
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a part is the answer
+            answers[name] = f"{type(error).__name__}: does not answer"
+    missing = [name for name, answer in answers.items() if answer != "ok"]
+    if missing:
+        raise ServiceUnavailable(f"Does not answer: {', '.join(missing)}.", checks=answers)
+    return Readiness(checks=answers)
+
+
+class WorkCollector(Collector):
+    """Counts the rows of every work table by status at each scrape."""
+
+    def collect(self) -> Iterator[Metric]:
+        """One gauge; absent while the database is down."""
+        gauge = GaugeMetricFamily("patchplan_work_rows", "Rows by status.", labels=["table", "status"])
+        try:
+            with session_scope() as session:
+                for mapper in Base.registry.mappers:
+                    if not issubclass(mapper.class_, WorkRow):
+                        continue
+                    counts = dict(
+                        session.execute(
+                            select(mapper.class_.status, func.count()).group_by(mapper.class_.status)
+                        ).all()
+                    )
+                    for status in WorkStatus:
+                        gauge.add_metric([mapper.class_.__tablename__, status], counts.get(status, 0))
+        except SQLAlchemyError:
+            return
+        yield gauge
+
+
+_work_registry = CollectorRegistry()
+_work_registry.register(WorkCollector())
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Prometheus text format",
+            "content": {
+                "text/plain": {
+                    "schema": {"type": "string"},
+                    "example": 'patchplan_work_rows{status="queued",table="plans"} 0.0\n',
+                }
+            },
+        }
+    },
+)
+def metrics() -> Response:
+    """Requests and their times, messages to workers, rows by status."""
+    body = generate_latest(REGISTRY) + generate_latest(_work_registry)
+    return Response(body, media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,82 @@
+"""What the OpenAPI document says beyond what each route says of itself."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.core.errors import PROBLEM_JSON, Forbidden, Internal, ProblemError, Unauthorized, Unprocessable
+from app.core.problems import problem_responses
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "title": "Problem",
+    "description": "RFC 9457 problem details; some problems add members of their own.",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "examples": ["/problems/not-found"]},
+        "title": {"type": "string", "examples": ["Not found"]},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599, "examples": [404]},
+        "detail": {"type": "string", "examples": ["There is nothing at /v1/nowhere."]},
+        "instance": {"type": "string", "format": "uri-reference", "examples": ["/v1/nowhere"]},
+        "errors": {
+            "type": "array",
+            "description": "For 422: where each value that was refused stands.",
+            "items": {
+                "type": "object",
+                "required": ["loc", "detail"],
+                "properties": {
+                    "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+    "examples": [
+        {
+            "type": "/problems/not-found",
+            "title": "Not found",
+            "status": 404,
+            "detail": "There is nothing at /v1/nowhere.",
+            "instance": "/v1/nowhere",
+        }
+    ],
+}
+
+
+def complete_openapi(app: FastAPI) -> dict[str, Any]:
+    """The document, with every route's problems as they really are; built once."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=app.description,
+            routes=app.routes,
+            tags=app.openapi_tags,
+            license_info=app.license_info,
+            servers=[{"url": "/", "description": "This service"}],
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        schemas["Problem"] = PROBLEM_SCHEMA
+        for path in document["paths"].values():
+            for operation in path.values():
+                _say_problems(operation)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _say_problems(operation: dict[str, Any]) -> None:
+    answers: dict[str, Any] = operation["responses"]
+    framework = answers.get("422", {}).get("content", {})
+    if PROBLEM_JSON not in framework and framework:
+        # FastAPI's own shape of a validation error, which this service never sends
+        answers["422"] = problem_responses(Unprocessable)[422]
+    common: list[type[ProblemError]] = [Internal]
+    if operation.get("security"):
+        common += [Unauthorized, Forbidden]
+    for status, answer in problem_responses(*common).items():
+        answers.setdefault(str(status), answer)
+    operation["responses"] = dict(sorted(answers.items()))

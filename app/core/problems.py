@@ -1,0 +1,129 @@
+"""Turns every refusal, ours and the framework's, into ``application/problem+json``."""
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from app.core.errors import (
+    PROBLEM_JSON,
+    BadRequest,
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    ProblemError,
+    ServiceUnavailable,
+    Unprocessable,
+    UnsupportedMedia,
+    problem_document,
+)
+
+log = structlog.get_logger(__name__)
+
+BY_STATUS: dict[int, type[ProblemError]] = {
+    problem.status: problem
+    for problem in (BadRequest, NotFound, MethodNotAllowed, PayloadTooLarge, UnsupportedMedia, Unprocessable)
+}
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Register the handlers; nothing else in the service writes an error answer."""
+    app.add_exception_handler(ProblemError, _ours)
+    app.add_exception_handler(HTTPException, _frameworks)
+    app.add_exception_handler(RequestValidationError, _validation)
+    for lost in (OperationalError, InterfaceError, PoolTimeoutError):
+        app.add_exception_handler(lost, _database_lost)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def problem_response(
+    request: Request, problem: ProblemError, headers: dict[str, str] | None = None
+) -> Response:
+    """The answer for ``problem``."""
+    return JSONResponse(
+        jsonable_encoder(problem.document(request.url.path)),
+        status_code=problem.status,
+        media_type=PROBLEM_JSON,
+        headers={**problem.headers, **(headers or {})},
+    )
+
+
+def problem_responses(*problems: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
+    """``responses=`` of a route that may answer with ``problems``, with an example of each.
+
+    Each route also has 401, 403 and 500 by itself where they apply: see ``app.core.openapi``.
+    """
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for problem in problems:
+        response = by_status.setdefault(
+            problem.status,
+            {
+                "description": HTTPStatus(problem.status).phrase,
+                "content": {
+                    PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
+                },
+            },
+        )
+        response["content"][PROBLEM_JSON]["examples"][problem.slug] = {
+            "summary": problem.title,
+            "value": problem_document(problem.status, problem.slug, problem.title, first_line(problem)),
+        }
+    return by_status
+
+
+def first_line(problem: type[ProblemError]) -> str:
+    """What the class's docstring says in short."""
+    return (problem.__doc__ or problem.title).strip().splitlines()[0]
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return problem_response(request, error)
+
+
+async def _frameworks(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    known = BY_STATUS.get(error.status_code)
+    headers = dict(error.headers or {})
+    if known is None:
+        phrase = HTTPStatus(error.status_code).phrase
+        document = problem_document(
+            error.status_code, "http", phrase, str(error.detail), request.url.path
+        ) | {"type": "about:blank"}
+        return JSONResponse(document, error.status_code, headers, media_type=PROBLEM_JSON)
+    if known is NotFound:
+        detail = f"There is nothing at {request.url.path}."
+    elif known is MethodNotAllowed:
+        detail = f"{request.method} is not possible here; see Allow."
+    else:
+        detail = str(error.detail)
+    return problem_response(request, known(detail), headers)
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [{"loc": list(item["loc"]), "detail": item["msg"]} for item in error.errors()]
+    where = "; ".join(
+        f"{'.'.join(str(step) for step in item['loc'])}: {item['detail']}" for item in errors[:3]
+    )
+    return problem_response(request, Unprocessable(where or "The values do not fit.", errors=errors))
+
+
+async def _database_lost(request: Request, error: Exception) -> Response:
+    log.error("database_lost", path=request.url.path, error=str(error))
+    return problem_response(request, ServiceUnavailable("The database does not answer; nothing was changed."))
+
+
+async def _unexpected(request: Request, _error: Exception) -> Response:
+    # the traceback is logged by the middleware that re-raises after this answer
+    request_id = getattr(request.state, "request_id", None)
+    detail = "Something broke on our side; the request id finds it in the log."
+    return problem_response(request, Internal(detail, request_id=request_id))

@@ -1,0 +1,78 @@
+"""The API as an ASGI application: ``uvicorn --factory app.main:create_app``."""
+
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+
+from app.core import health, reference
+from app.core.db import database_url, dispose_engine, libpq_url
+from app.core.logs import configure_logging
+from app.core.notify import Listener
+from app.core.observe import ObserveMiddleware
+from app.core.openapi import complete_openapi
+from app.core.problems import add_problem_handlers
+from app.core.settings import get_settings
+from app.core.tables import ROOMS
+
+DESCRIPTION: Final = (
+    "Which high-resolution patches are worth paying for, and what is there once they are bought. "
+    "Post a low-resolution GeoTIFF to get a plan, post the patches that were bought, ask for the class and "
+    "for what was saved. Every call but the health checks needs an API key: `Authorization: Bearer pp_...`. "
+    "Every error is a problem document (RFC 9457)."
+)
+
+STALE_UPLOAD_S: Final = 24 * 3600
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Listen for finished work while the application runs."""
+    configure_logging()
+    _sweep_spool(get_settings().spool_dir)
+    listener = Listener(libpq_url(database_url()))
+    await listener.start()
+    app.state.listener = listener
+    try:
+        yield
+    finally:
+        await listener.stop()
+        dispose_engine()
+
+
+def create_app() -> FastAPI:
+    """The whole API; reads the settings when it starts to serve."""
+    app = FastAPI(
+        title="PatchPlan",
+        version=version("patchplan"),
+        summary="Plans which satellite image patches to buy",
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=True,
+    )
+    add_problem_handlers(app)
+    app.add_middleware(ObserveMiddleware)
+    for room in ROOMS:
+        if find_spec(f"app.{room}.endpoints"):
+            app.include_router(import_module(f"app.{room}.endpoints").router)
+    app.include_router(health.router)
+    app.include_router(reference.router)
+    app.openapi = lambda: complete_openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _sweep_spool(spool: Path) -> None:
+    # only a process killed while reading an upload leaves one behind
+    for left in spool.glob("upload-*"):
+        if time.time() - left.stat().st_mtime > STALE_UPLOAD_S:
+            shutil.rmtree(left, ignore_errors=True)

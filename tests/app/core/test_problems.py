@@ -1,0 +1,91 @@
+"""Every refusal is a problem document, whoever refuses."""
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
+
+from app.core.errors import PROBLEM_JSON, every_problem
+from app.core.problems import add_problem_handlers
+
+
+def check_problem(response: object, status: int, slug: str) -> None:
+    """Assert that an answer is a well-formed problem document."""
+    assert response.status_code == status  # type: ignore[attr-defined]
+    assert response.headers["content-type"] == PROBLEM_JSON  # type: ignore[attr-defined]
+    document = response.json()  # type: ignore[attr-defined]
+    assert document["type"] == f"/problems/{slug}"
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+
+
+def test_unknown_path(client: TestClient) -> None:
+    response = client.get("/v1/nowhere")
+    check_problem(response, 404, "not-found")
+    assert response.json()["instance"] == "/v1/nowhere"
+
+
+def test_wrong_method(client: TestClient) -> None:
+    response = client.delete("/healthz")
+    check_problem(response, 405, "method-not-allowed")
+    assert "GET" in response.headers["allow"]
+
+
+def broken_app() -> FastAPI:
+    app = FastAPI()
+    add_problem_handlers(app)
+
+    @app.get("/typed")
+    def typed(number: int) -> int:
+        return number
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise ZeroDivisionError("secret of the inside")
+
+    @app.get("/database")
+    def database() -> None:
+        raise OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+
+    return app
+
+
+def test_validation_says_where() -> None:
+    response = TestClient(broken_app()).get("/typed", params={"number": "seven"})
+    check_problem(response, 422, "unprocessable")
+    assert response.json()["errors"][0]["loc"] == ["query", "number"]
+
+
+def test_what_breaks_is_a_500_without_its_inside() -> None:
+    response = TestClient(broken_app(), raise_server_exceptions=False).get("/broken")
+    check_problem(response, 500, "internal")
+    assert "secret" not in response.text
+
+
+def test_a_lost_database_is_503() -> None:
+    response = TestClient(broken_app()).get("/database")
+    check_problem(response, 503, "service-unavailable")
+    assert response.headers["retry-after"]
+    assert "SELECT" not in response.text
+
+
+def test_slugs_are_unique_and_every_problem_has_its_page(anonymous: TestClient) -> None:
+    problems = list(every_problem())
+    assert len({problem.slug for problem in problems}) == len(problems)
+    for problem in problems:
+        page = anonymous.get(f"/problems/{problem.slug}")
+        assert page.status_code == 200
+        assert page.json()["status"] == problem.status
+        assert page.json()["meaning"]
+
+
+def test_unknown_problem(anonymous: TestClient) -> None:
+    check_problem(anonymous.get("/problems/none-such"), 404, "not-found")
+
+
+@pytest.mark.parametrize("given", ["abc-123", None, "x" * 100, "a b"])
+def test_request_id_is_echoed_when_it_is_harmless(anonymous: TestClient, given: str | None) -> None:
+    headers = {"X-Request-ID": given} if given else {}
+    answered = anonymous.get("/healthz", headers=headers).headers["x-request-id"]
+    assert (answered == given) == (given == "abc-123")
