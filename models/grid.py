@@ -1,0 +1,56 @@
+"""The grid of patches over a tile: ids, masks and pixel windows (section 4.1; P = 16 as 4x4 by default).
+
+Patch ids run row-major from 0, row 0 on top (northernmost). A mask is a (B, P) tensor, 1 where the HR patch
+is there.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+GRID = 4
+"""Patches along a side; P = GRID ** 2 = 16 in every experiment of the paper."""
+
+
+def edges(px: int, grid: int = GRID) -> list[int]:
+    """Pixel borders of the patches along a side of `px` pixels: grid + 1 numbers from 0 to px.
+
+    Where px is no multiple of grid, borders are rounded half up. Raises ValueError if a patch would be empty.
+    """
+    if px < grid:
+        raise ValueError(f"{px} pixels cannot hold {grid} patches")
+    return [(2 * k * px + grid) // (2 * grid) for k in range(grid + 1)]
+
+
+def windows(px: int, grid: int = GRID) -> Iterator[tuple[slice, slice]]:
+    """(rows, columns) of every patch in a px by px image, in the order of the ids."""
+    borders = edges(px, grid)
+    for top, bottom in zip(borders, borders[1:], strict=False):
+        for left, right in zip(borders, borders[1:], strict=False):
+            yield slice(top, bottom), slice(left, right)
+
+
+def spread(mask: Tensor, px: int, grid: int = GRID) -> Tensor:
+    """(B, P) mask -> (B, 1, px, px): every pixel gets its patch's value."""
+    borders = torch.tensor(edges(px, grid), device=mask.device)
+    sizes = borders[1:] - borders[:-1]
+    cells = mask.reshape(-1, 1, grid, grid)
+    if bool((sizes == sizes[0]).all()):
+        size = px // grid
+        return cells.repeat_interleave(size, dim=2).repeat_interleave(size, dim=3)
+    return cells.repeat_interleave(sizes, dim=2).repeat_interleave(sizes, dim=3)
+
+
+def to_patches(x: Tensor, grid: int = GRID) -> Tensor:
+    """(B, C, H, W) -> (B * P, C, H / grid, W / grid), patches in the order of the ids. H, W multiples of grid."""
+    batch, channels, height, width = x.shape
+    x = x.view(batch, channels, grid, height // grid, grid, width // grid)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch * grid**2, channels, height // grid, width // grid)
+
+
+def from_patches(x: Tensor, grid: int = GRID) -> Tensor:
+    """The inverse of `to_patches`: (B * P, C, h, w) -> (B, C, h * grid, w * grid)."""
+    count, channels, height, width = x.shape
+    x = x.view(count // grid**2, grid, grid, channels, height, width)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, height * grid, width * grid)

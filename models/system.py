@@ -1,0 +1,118 @@
+"""Policy and classifier as one module: what a release holds and what the stages train."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from models.data.degrade import to_px
+from models.grid import GRID
+from models.networks import build
+from models.networks.build import Network
+from models.patchdrop import Fusion, masked
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Names and sizes from which the networks are built anew; `lr` is empty in a one-stream release."""
+
+    classes: int
+    lr_px: int
+    hr_px: int
+    policy: str
+    hr: str
+    lr: str = ""
+    lr_input_px: int = 0
+    grid: int = GRID
+    fill: str = "zeros"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "Architecture":
+        return cls(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
+
+
+class Prediction(NamedTuple):
+    """Class probabilities (B, N) of each stream and of both; `weights` (B, 2) are HR's and LR's share."""
+
+    fused: Tensor
+    hr: Tensor
+    lr: Tensor | None
+    weights: Tensor
+
+
+class System(nn.Module):
+    """f_p, f_cl^h and f_cl^l with the fill and the fusion that join them.
+
+    Images come on the 0..255 scale: lr (B, 3, lr_px, lr_px), hr (B, 3, hr_px, hr_px).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, architecture: Architecture, fusion: Fusion | None = None, *, imagenet: bool = False) -> None:
+        super().__init__()
+        a = self.architecture = architecture
+        self.fusion = fusion or Fusion()
+        self.policy = build.policy(a.policy, a.classes, grid=a.grid, imagenet=imagenet)
+        self.hr = build.classifier(a.hr, a.classes, patchwise=True, grid=a.grid, imagenet=imagenet)
+        self.lr: Network | None = None
+        if a.lr:
+            self.lr = build.classifier(a.lr, a.classes, patchwise=False, grid=a.grid, imagenet=imagenet)
+        self.policy_needs_lr = bool(getattr(self.policy.body, "needs_lr_answer", False))
+        if self.policy_needs_lr and self.lr is None:
+            raise ValueError("this policy reads the LR stream's answer and cannot stand in a one-stream release")
+        self.register_buffer("mean", torch.tensor(a.mean).view(1, -1, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(a.std).view(1, -1, 1, 1) * 255, persistent=False)
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """0..255 pixels -> zero mean and unit variance by the training set's figures."""
+        return (x.float() - self.mean) / self.std
+
+    def lr_input(self, lr: Tensor) -> Tensor:
+        """x_l as f_cl^l takes it: the same size as the HR image where the architecture names no other."""
+        return to_px(self.normalised(lr), self.architecture.lr_input_px or self.architecture.hr_px)
+
+    def filled(self, lr: Tensor) -> Tensor | None:
+        """What stands where no patch was bought: the upsampled x_l, or None for zeros."""
+        if self.architecture.fill == "zeros":
+            return None
+        return to_px(self.normalised(lr), self.architecture.hr_px)
+
+    def probabilities(self, lr: Tensor) -> Tensor:
+        """Eq. 6: s_p = f_p(x_l) in [0, 1], (B, P)."""
+        x = self.policy.stem(self.normalised(lr))
+        if not self.policy_needs_lr:
+            return cast(Tensor, self.policy.body(x)).float().sigmoid()
+        answer = self.lr_log_probabilities(self.lr_features(lr))
+        return cast(Tensor, self.policy.body(x, answer)).float().sigmoid()
+
+    def lr_features(self, lr: Tensor) -> Tensor:
+        assert self.lr is not None
+        features: Tensor = self.lr.stem(self.lr_input(lr))
+        return features
+
+    def lr_log_probabilities(self, features: Tensor) -> Tensor:
+        assert self.lr is not None
+        return cast(Tensor, self.lr.body(features)).float().log_softmax(dim=1)
+
+    def predict(self, lr: Tensor, hr: Tensor, actions: Tensor) -> Prediction:
+        """The second step: classes from x_h^m and x_l. actions (B, P) in {0, 1}."""
+        fill = self.filled(lr)
+        stem = self.hr.stem
+        features = masked(stem(self.normalised(hr)), None if fill is None else stem(fill), actions, self.architecture.grid)
+        answer = None if self.lr is None else self.lr_log_probabilities(self.lr_features(lr)).exp()
+        return self.fused(features, answer, actions)
+
+    def fused(self, hr_features: Tensor, lr_answer: Tensor | None, actions: Tensor) -> Prediction:
+        """Both streams' probabilities from masked HR features and the LR stream's answer (Eq. 7)."""
+        hr = cast(Tensor, self.hr.body(hr_features)).float().softmax(dim=1)
+        if lr_answer is None:
+            alone = torch.tensor([1.0, 0.0], device=hr.device).expand(len(hr), 2)
+            return Prediction(hr, hr, None, alone)
+        return Prediction(self.fusion.fuse(hr, lr_answer, actions), hr, lr_answer, self.fusion.weights(actions))
