@@ -70,7 +70,7 @@ def embedded_services(data_dir: Path, *, durable: bool = True) -> Iterator[Servi
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
     """The data folder for this process alone; raises EmbeddedError when another has it."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data_dir / "lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,33 +8,36 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from sqlalchemy import text
 
-from app.core import auth, db, queue, settings, store
+from app.core import auth, db
 from patchplan.embedded import Services, embedded_services
 from patchplan.migrate import migrate
+from patchplan.supervise import environment
 
-
-def forget_settings() -> None:
-    """Let every part of this process read ``PATCHPLAN_*`` anew."""
-    db.dispose_engine()
-    for cached in (settings.get_settings, queue.get_queue, store.get_store):
-        cached.cache_clear()
+# make test draws the same examples every time, make test-full other ones and more of them
+_calm = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+hypothesis_settings.register_profile("test", derandomize=True, max_examples=50, **_calm)
+hypothesis_settings.register_profile("full", max_examples=300, print_blob=True, **_calm)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A running PostgreSQL and Valkey; the environment and the settings point at them."""
     folder = tmp_path_factory.mktemp("services")
-    with embedded_services(folder, durable=False) as running, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATCHPLAN_DATABASE_URL", running.database_url)
-        patch.setenv("PATCHPLAN_BROKER_URL", running.broker_url)
-        patch.setenv("PATCHPLAN_DATA_DIR", str(folder / "data"))
-        patch.setenv("PATCHPLAN_LOG_LEVEL", "WARNING")
-        forget_settings()
-        migrate()
-        yield running
-        forget_settings()
+    with embedded_services(folder, durable=False) as running:
+        given = {
+            "PATCHPLAN_DATABASE_URL": running.database_url,
+            "PATCHPLAN_BROKER_URL": running.broker_url,
+            "PATCHPLAN_DATA_DIR": str(folder / "data"),
+            "PATCHPLAN_LOG_LEVEL": "WARNING",
+        }
+        with environment(given):
+            migrate()
+            yield running
 
 
 def empty_tables() -> None:

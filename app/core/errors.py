@@ -50,7 +50,7 @@ def problem_document(
 
 def every_problem() -> Iterator[type[ProblemError]]:
     """All classes of this table, each once, in the order they are written."""
-    waiting = [ProblemError]
+    waiting = ProblemError.__subclasses__()
     while waiting:
         problem = waiting.pop(0)
         yield problem
