@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -34,7 +35,7 @@ _OPENERS: tuple[tuple[Callable[[bytes], bool], Callable[[io.BytesIO], ImageFile.
 )
 _BROKEN = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RuntimeError,
-    OverflowError, MemoryError, struct.error, Image.DecompressionBombError,
+    OverflowError, MemoryError, AssertionError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow's decoders raise on broken files."""
 

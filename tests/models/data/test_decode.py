@@ -1,0 +1,106 @@
+"""Square tensors: geometry, threads, cache and the lazy path."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.data.decode import LazyImages, cached_square, load_square, square
+from models.data.source import DataError
+from models.data.sources import open_source
+from tests.models.data.pictures import class_folders, encode, picture, write
+
+
+def test_load_square_keeps_order_and_values(tmp_path: Path) -> None:
+    source = open_source(class_folders(tmp_path))
+    tensor = load_square(source, [7, 2, 2], 16, workers=2)
+    assert tensor.shape == (3, 3, 16, 16)
+    assert tensor.dtype == torch.uint8
+    for row, i in enumerate((7, 2, 2)):
+        assert np.array_equal(tensor[row].permute(1, 2, 0).numpy(), square(source.read(i), 16))
+    assert load_square(source, px=16).shape == (12, 3, 16, 16)
+
+
+def test_a_square_of_the_right_size_is_untouched() -> None:
+    pixels = picture(1, 32, 32)
+    assert square(pixels, 32) is pixels
+
+
+def test_squash_keeps_everything_and_crop_the_centre() -> None:
+    wide = np.zeros((64, 128, 3), np.uint8)
+    wide[:, 64:] = 255
+    squashed = square(wide, 32)
+    assert squashed[:, :15].max() < 40
+    assert squashed[:, 17:].min() > 215
+    wide[:, :28] = 99
+    wide[:, 100:] = 99
+    # 56 of 64 px high and wide are kept: columns 36 to 92.
+    assert 99 not in square(wide, 56, "crop")
+    assert square(wide, 56, "crop").shape == (56, 56, 3)
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop"])
+@pytest.mark.parametrize("resample", ["bicubic", "area"])
+@pytest.mark.parametrize("size", [(200, 90), (1, 1), (7, 300)])
+def test_constant_pictures_of_any_size_stay_constant(fit: str, resample: str, size: tuple[int, int]) -> None:
+    flat = np.full((*size, 3), 77, np.uint8)
+    assert (square(flat, 24, fit, resample) == 77).all()  # type: ignore[arg-type]
+
+
+def test_area_is_the_plain_mean() -> None:
+    pixels = picture(5, 64, 64)
+    mean = pixels.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
+    assert np.abs(square(pixels, 16, resample="area") - mean).max() <= 1
+
+
+def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path)
+    write(folder / "zoo/zoo_3.png", b"\x89PNG\r\n\x1a\nbroken")
+    source = open_source(folder, check="none")
+    with pytest.raises(DataError, match=r"1 pictures cannot be read, for instance zoo/zoo_3\.png"):
+        load_square(source, px=16)
+    strict = LazyImages(source, 16)
+    with pytest.raises(DataError, match="zoo_3"):
+        strict[11]
+    lenient = LazyImages(source, 16, replace_unreadable=1)
+    image, label = lenient[11]
+    assert label == 0
+    assert torch.equal(image, lenient[0][0])
+    assert list(lenient.unreadable) == [11]
+
+
+def test_the_cache_is_written_once_and_bound_to_the_content(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "set")
+    cache = tmp_path / "cache"
+    source = open_source(folder)
+    direct = load_square(source, px=16)
+    mapped = cached_square(source, cache, 16)
+    assert torch.equal(mapped, direct)
+    (file,) = cache.iterdir()
+    written = file.stat().st_mtime_ns
+    again = cached_square(source, cache, 16)
+    again[0] = 0
+    assert torch.equal(cached_square(source, cache, 16), direct)
+    assert file.stat().st_mtime_ns == written
+    write(folder / "zoo/zoo_0.png", encode(picture(1234)))
+    changed = open_source(folder)
+    assert torch.equal(cached_square(changed, cache, 16), load_square(changed, px=16))
+    shuffled = source.select(np.arange(len(source))[::-1])
+    assert torch.equal(cached_square(shuffled, cache, 16)[-1], direct[0])
+
+
+def test_lazy_images_go_through_loader_processes(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "set")
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(folder, "set")
+    source = open_source(tmp_path / "set.tar")
+    loader = torch.utils.data.DataLoader(
+        LazyImages(source, 16), batch_size=5, num_workers=1, multiprocessing_context="spawn"
+    )
+    batches = list(loader)
+    assert torch.equal(torch.cat([b[0] for b in batches]), load_square(source, px=16))
+    assert torch.cat([b[1] for b in batches]).tolist() == source.labels.tolist()

@@ -1,0 +1,176 @@
+"""Class folders, tars and zips of them."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.data.folders import place
+from models.data.sources import DataError, Source, UnreadableImageError, open_source
+from tests.models.data.pictures import class_folders, encode, picture, write
+
+
+def make_tar(folder: Path, tar: Path, mode: str = "w", prefix: str = "set") -> Path:
+    with tarfile.open(tar, mode) as archive:  # type: ignore[call-overload]
+        archive.add(folder, prefix)
+    return tar
+
+
+def make_zip(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, f"set/{file.relative_to(folder)}")
+    return path
+
+
+def same(a: Source, b: Source) -> bool:
+    pixels = all(np.array_equal(a.read(i), b.read(i)) for i in range(len(a)))
+    return a.ids == b.ids and a.classes == b.classes and np.array_equal(a.labels, b.labels) and pixels
+
+
+def test_folder_tar_and_zip_of_it_are_the_same_source(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "set")
+    source = open_source(folder)
+    assert source.name == "set"
+    assert source.classes == ("barn", "port", "zoo")
+    assert source.ids[0] == "barn/barn_0.png"
+    assert source.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert source.splits is None
+    assert np.array_equal(source.read(5), picture(1001))
+    for other in (make_tar(folder, tmp_path / "set.tar"), make_zip(folder, tmp_path / "set.zip")):
+        opened = open_source(other)
+        assert same(source, opened)
+        assert opened.digest() == source.digest()
+
+
+def test_digest_sees_pixels_labels_and_names(tmp_path: Path) -> None:
+    digest = open_source(class_folders(tmp_path / "a")).digest()
+    assert open_source(class_folders(tmp_path / "b")).digest() == digest
+    write(tmp_path / "b/zoo/zoo_0.png", encode(picture(77)))
+    assert open_source(tmp_path / "b").digest() != digest
+    (tmp_path / "a/zoo/zoo_0.png").rename(tmp_path / "a/barn/zoo_0.png")
+    assert open_source(tmp_path / "a").digest() != digest
+
+
+def test_published_splits_are_read_off_the_folders(tmp_path: Path) -> None:
+    for split in ("train", "validation", "test"):
+        class_folders(tmp_path / "data/inner" / split, each=2)
+    source = open_source(tmp_path / "data")
+    assert source.classes == ("barn", "port", "zoo")
+    assert source.splits is not None
+    assert set(source.splits) == {"train", "val", "test"}
+    only = open_source(tmp_path / "data", split="val")
+    assert len(only) == 6
+    assert all(i.startswith("validation/") for i in only.ids)
+    with pytest.raises(DataError, match="no split dev-test"):
+        open_source(tmp_path / "data", split="dev-test")
+
+
+def test_one_split_alone_and_any_depth_under_a_class() -> None:
+    placed = place(["x/train/n01/a/b/1.JPEG", "x/train/n02/2.JPEG"])
+    assert [(p.label, p.split, p.id) for p in placed] == [
+        ("n01", "train", "train/n01/a/b/1.JPEG"),
+        ("n02", "train", "train/n02/2.JPEG"),
+    ]
+
+
+def test_classes_named_like_splits_among_others_are_classes() -> None:
+    assert [p.label for p in place(["test/1.png", "track/2.png"])] == ["test", "track"]
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ([], "no JPEG"),
+        (["1.png", "barn/2.png"], "no class folder"),
+        (["val/ILSVRC_1.JPEG", "train/n01/1.JPEG"], "synset folders"),
+    ],
+)  # fmt: skip
+def test_what_is_no_tree_of_classes_is_refused(names: list[str], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        place(names)
+
+
+def test_resource_forks_and_hidden_files_are_ignored(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "set")
+    write(folder / "barn/._barn_0.png", b"\0\5\x16\7" * 20)
+    write(folder / "__MACOSX/barn/barn_0.png", b"x")
+    write(folder / ".cache/port/1.png", b"x")
+    write(folder / "barn/notes.txt", b"read me")
+    source = open_source(make_tar(folder, tmp_path / "set.tar"))
+    assert len(source) == 12
+    assert source.skipped.counts == {"files that are no pictures": 1}
+
+
+def test_unreadable_pictures_are_listed_and_only_too_many_are_an_error(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "set")
+    whole = (folder / "zoo/zoo_1.png").read_bytes()
+    write(folder / "zoo/zoo_1.png", whole[: len(whole) // 2])
+    write(folder / "port/port_0.png", b"")
+    source = open_source(folder)
+    assert len(source) == 10
+    assert [name for name, _ in source.skipped.unreadable] == ["port/port_0.png", "zoo/zoo_1.png"]
+    assert "2 unreadable" in str(source.skipped)
+    with pytest.raises(DataError, match=r"more than 1 .*zoo_1"):
+        open_source(folder, max_unreadable=1)
+    unchecked = open_source(folder, check="none")
+    with pytest.raises(UnreadableImageError, match=r"port/port_0\.png: empty file"):
+        unchecked.read(unchecked.ids.index("port/port_0.png"))
+
+
+def test_a_compressed_tar_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "set")
+    with pytest.raises(DataError, match=r"gunzip set\.tar\.gz"):
+        open_source(make_tar(folder, tmp_path / "set.tar.gz", "w:gz"))
+
+
+def test_hostile_tar_members_are_left_out_and_nothing_is_written(tmp_path: Path) -> None:
+    data = encode(picture(1))
+    tar = tmp_path / "evil.tar"
+    with tarfile.open(tar, "w") as archive:
+        for name in ("../../up/1.png", "/etc/abs.png", "barn/1.png", "port/2.png", "barn/1.png"):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE):
+            link = tarfile.TarInfo(f"barn/link{kind!r}.png")
+            link.type, link.linkname = kind, "/etc/passwd"
+            archive.addfile(link)
+    source = open_source(tar)
+    assert source.ids == ("barn/1.png", "port/2.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["evil.tar"]
+
+
+def test_a_truncated_tar_reads_what_is_whole(tmp_path: Path) -> None:
+    tar = make_tar(class_folders(tmp_path / "set"), tmp_path / "set.tar")
+    source = open_source(tar, check="none")
+    with tar.open("r+b") as file:
+        file.truncate(512 * 8)
+    with pytest.raises(UnreadableImageError, match="tar ends"):
+        source.read(len(source) - 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"PK\3\4 broken"])
+def test_a_file_that_is_no_data_set_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="neither a folder nor a tar"):
+        open_source(path)
+
+
+def test_missing_empty_and_single_class_data_sets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        open_source(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no JPEG"):
+        open_source(tmp_path / "empty")
+    with pytest.raises(DataError, match="one class only"):
+        open_source(class_folders(tmp_path / "one", classes=("barn",)))
+    write(tmp_path / "nested/n01440764.tar", b"x")
+    with pytest.raises(DataError, match="tars within"):
+        open_source(tmp_path / "nested")
