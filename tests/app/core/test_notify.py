@@ -1,0 +1,164 @@
+"""Waiting for a row: no wakeup is lost, and nothing is held meanwhile."""
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from app.core import work
+from app.core.db import database_url, libpq_url, session_scope
+from app.core.notify import Listener
+from app.core.work import WorkStatus, wake_key
+from patchplan.embedded import Services
+from tests.app.core.errand import Errand, add_errands, errand_table, read_errand
+
+
+@pytest.fixture(autouse=True)
+def table(services: Services) -> Iterator[None]:
+    with errand_table():
+        yield
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[Listener]:
+    listener = Listener(libpq_url(database_url()))
+    await listener.start()
+    try:
+        await eventually(lambda: listener.connected)
+        yield listener
+    finally:
+        await listener.stop()
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def run(body: Callable[[Listener], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with listening() as listener:
+            await body(listener)
+
+    asyncio.run(main())
+
+
+def answer(errand_id: uuid.UUID) -> None:
+    with session_scope() as session:
+        (row,) = work.claim(session, Errand, "a", 1, 60)
+        assert work.finish(session, Errand, errand_id, row.fence, answer="done")
+
+
+def look_for(errand_id: uuid.UUID) -> Callable[[], str | None]:
+    def look() -> str | None:
+        row = read_errand(errand_id)
+        return row.answer if row.status == WorkStatus.READY else None
+
+    return look
+
+
+def test_who_waits_is_woken_at_the_commit() -> None:
+    (errand_id,) = add_errands(1)
+
+    async def body(listener: Listener) -> None:
+        worker = threading.Timer(0.2, answer, [errand_id])
+        worker.start()
+        began = time.monotonic()
+        found = await listener.until(wake_key("errands", errand_id), 20, look_for(errand_id))
+        worker.join()
+        assert found == "done"
+        assert time.monotonic() - began < 10
+
+    run(body)
+
+
+def test_an_answer_between_looking_and_waiting_is_not_missed() -> None:
+    (errand_id,) = add_errands(1)
+    looks = 0
+
+    def look_then_answer() -> str | None:
+        nonlocal looks
+        looks += 1
+        seen = look_for(errand_id)()
+        if looks == 1:
+            # the row is finished after we looked and before we wait
+            answer(errand_id)
+        return seen
+
+    async def body(listener: Listener) -> None:
+        began = time.monotonic()
+        assert await listener.until(wake_key("errands", errand_id), 20, look_then_answer) == "done"
+        assert time.monotonic() - began < 10
+        assert looks == 2
+
+    run(body)
+
+
+def test_time_runs_out_with_a_last_look() -> None:
+    (errand_id,) = add_errands(1)
+
+    async def body(listener: Listener) -> None:
+        assert await listener.until(wake_key("errands", errand_id), 0.1, look_for(errand_id)) is None
+        assert not await listener.wait(wake_key("errands", errand_id), 0.05)
+
+    run(body)
+
+
+def test_only_the_waiter_of_the_row_is_woken() -> None:
+    first, second = add_errands(2)
+
+    async def body(listener: Listener) -> None:
+        waits = [asyncio.create_task(listener.wait(wake_key("errands", one), 1)) for one in (first, second)]
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(answer, first)
+        assert await asyncio.gather(*waits) == [True, False]
+
+    run(body)
+
+
+def test_a_cut_connection_comes_back_and_wakes_everyone() -> None:
+    (errand_id,) = add_errands(1)
+
+    async def body(listener: Listener) -> None:
+        key = wake_key("errands", errand_id)
+        waiting = asyncio.create_task(listener.until(key, 20, look_for(errand_id)))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(cut_listeners)
+        # said while nobody hears
+        await asyncio.to_thread(answer, errand_id)
+        assert await waiting == "done"
+
+    run(body)
+
+
+def cut_listeners() -> None:
+    with psycopg.connect(libpq_url(database_url()), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'patchplan-listener' AND datname = current_database()"
+        )
+
+
+def test_waiting_holds_no_connection_of_the_pool() -> None:
+    ids = add_errands(60)
+
+    async def body(listener: Listener) -> None:
+        waits = [
+            asyncio.create_task(listener.until(wake_key("errands", one), 2, look_for(one))) for one in ids
+        ]
+        await asyncio.sleep(0.7)
+        with psycopg.connect(libpq_url(database_url()), autocommit=True) as connection:
+            busy = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'patchplan'"
+                " AND state <> 'idle' AND datname = current_database()"
+            ).fetchone()
+        assert busy == (0,)
+        assert await asyncio.gather(*waits) == [None] * len(ids)
+
+    run(body)
