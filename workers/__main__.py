@@ -9,7 +9,9 @@ from workers.app import celery_app
 def main(arguments: list[str]) -> None:
     """Run until SIGTERM or SIGINT; further arguments go to Celery's ``worker``."""
     level = get_settings().log_level.lower()
-    celery_app.worker_main(["worker", "--pool", "threads", "--concurrency", "1", "--loglevel", level, *arguments])
+    celery_app.worker_main(
+        ["worker", "--pool", "threads", "--concurrency", "1", "--loglevel", level, *arguments]
+    )
 
 
 if __name__ == "__main__":

@@ -71,6 +71,10 @@ class Job(ABC, Generic[Item, Result]):
     def write(self, session: Session) -> None:
         """Write the answer's other rows, in the transaction that sets the row ready."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files, however far the job came."""
+
 
 class _Open:
     """A job at the desk, with its items still to come."""
@@ -140,6 +144,8 @@ class Desk(threading.Thread):
         finally:
             for row in [*rows, *(entry.job.row for entry in table)]:
                 self._hand_back(row)
+            for entry in table:
+                entry.job.close()
 
     def _hand_back(self, row: WorkRow) -> None:
         try:
@@ -181,7 +187,9 @@ class Desk(threading.Thread):
             answers, results = results[: len(part)], results[len(part) :]
             self._take(table, entry, answers)
 
-    def _forward(self, release: Release, drawn: list[tuple[_Open, list[Any]]], items: list[Any]) -> Sequence[Any]:
+    def _forward(
+        self, release: Release, drawn: list[tuple[_Open, list[Any]]], items: list[Any]
+    ) -> Sequence[Any]:
         FORWARDS.labels(self.kind).inc()
         FORWARD_ITEMS.labels(self.kind).observe(len(items))
         log.info("forward", kind=self.kind, jobs=sum(1 for _, part in drawn if part), tiles=len(items))
@@ -210,6 +218,7 @@ class Desk(threading.Thread):
     def _close_if_done(self, entry: _Open) -> bool:
         row = entry.job.row
         if not self._leases.holds(row):
+            entry.job.close()
             return True
         if not entry.done:
             return False
@@ -217,6 +226,8 @@ class Desk(threading.Thread):
             self._write(entry.job)
         except Exception as error:  # noqa: BLE001
             self._trouble(entry.job, error)
+        finally:
+            entry.job.close()
         return True
 
     def _write(self, job: Job[Any, Any]) -> None:
@@ -235,6 +246,7 @@ class Desk(threading.Thread):
 
     def _trouble(self, job: Job[Any, Any], error: Exception) -> None:
         row = job.row
+        job.close()
         self._leases.let_go(row)
         if isinstance(error, PASSING) and not isinstance(error, RasterioError):
             log.warning("work_left_to_its_lease", kind=self.kind, id=str(row.id), error=repr(error))

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ARRAY, DateTime, Double, ForeignKey, Index, Integer, Numeric, String, func, text
+from sqlalchemy import ARRAY, BigInteger, DateTime, Double, ForeignKey, Index, Integer, Numeric, String, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -24,7 +24,7 @@ class Acquisition(Base):
     revision: Mapped[int]
     digest: Mapped[str] = mapped_column(String(64))
     file_sha256: Mapped[str] = mapped_column(String(64))
-    file_bytes: Mapped[int]
+    file_bytes: Mapped[int] = mapped_column(BigInteger)
     raster: Mapped[dict[str, Any]] = mapped_column(JSONB)
     bands: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     scaling: Mapped[dict[str, Any]] = mapped_column(JSONB)

@@ -91,7 +91,9 @@ def settle(session: Session, reservation: Reservation, plan_id: uuid.UUID) -> No
         .returning(IdempotencyKey.key)
     ).first()
     if done is None:
-        raise IdempotencyInFlight("This request took so long that another with its Idempotency-Key took over.")
+        raise IdempotencyInFlight(
+            "This request took so long that another with its Idempotency-Key took over."
+        )
 
 
 def let_go(session: Session, reservation: Reservation) -> None:

@@ -7,7 +7,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 
 from app.core import money
 from app.core.work import WorkStatus
@@ -72,7 +81,9 @@ class PlanForm(BaseModel):
         None, description="A patch is chosen where its probability is above this; default: the release's."
     )
     max_patches: int | None = Field(None, ge=0, le=PATCHES, description="At most so many patches per tile.")
-    bands: Bands | None = Field(None, description="Band numbers for red, green, blue, counted from 1: `3,2,1`.")
+    bands: Bands | None = Field(
+        None, description="Band numbers for red, green, blue, counted from 1: `3,2,1`."
+    )
     scale: Finite | None = Field(None, description="Values on the 0..255 scale are raster * scale + offset.")
     offset: Finite | None = Field(None)
     tile_size_m: Annotated[float | None, Field(gt=0, le=1e7, allow_inf_nan=False)] = Field(

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     CheckConstraint,
     DateTime,
@@ -52,7 +53,7 @@ class Plan(WorkRow, Base):
     tags: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
 
     lr_sha256: Mapped[str] = mapped_column(String(64))
-    lr_bytes: Mapped[int]
+    lr_bytes: Mapped[int] = mapped_column(BigInteger)
     raster: Mapped[dict[str, Any]] = mapped_column(JSONB)
     bands: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     value_scale: Mapped[float | None] = mapped_column(Double)
@@ -98,6 +99,7 @@ class TileRow(Base):
     bounds: Mapped[list[float]] = mapped_column(ARRAY(Double))
     clipped: Mapped[list[float]] = mapped_column(ARRAY(Double))
     north_up: Mapped[bool]
+    east_right: Mapped[bool]
     valid_fraction: Mapped[float] = mapped_column(Double)
     probabilities: Mapped[list[float]] = mapped_column(ARRAY(Double))
     chosen: Mapped[list[bool]] = mapped_column(ARRAY(Boolean))

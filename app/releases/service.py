@@ -1,11 +1,13 @@
 """Which releases there are, read from the cards in the releases folder. Nothing is loaded here but cards."""
 
 import re
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from app.core.errors import NotFound, ServiceUnavailable, Unprocessable
 from app.core.settings import get_settings
-from models.card import Card, load_card
+from models.card import Card, CardError, load_card
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
@@ -32,10 +34,8 @@ def list_cards() -> list[Card]:
     """The cards of all releases, by name. A folder whose card cannot be read is left out."""
     found = []
     for path in sorted(get_settings().releases_dir.glob("*/card.json")):
-        try:
+        with suppress(FileNotFoundError, CardError):
             found.append(_read(path.parent))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            continue
     return found
 
 
@@ -64,6 +64,7 @@ def _read(folder: Path) -> Card:
     known = _cards.get(path)
     if known is not None and known[0] == stamp:
         return known[1]
-    card = load_card(folder)
+    # a release is called what its folder is called, so that it can be copied under another name
+    card = replace(load_card(folder), name=folder.name)
     _cards[path] = (stamp, card)
     return card

@@ -1,0 +1,199 @@
+"""Classifying a plan: its LR tiles, the HR patches received as of one revision, the two-stream answer."""
+
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from models.release import Release
+from numpy.typing import NDArray
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
+
+from app.acquisitions.service import received_as_of
+from app.acquisitions.tables import Acquisition, ReceivedPatch
+from app.classifications.tables import Classification, ClassifiedTile
+from app.core.db import session_scope
+from app.core.errors import Internal
+from app.core.store import get_store
+from app.plans.service import raster_info, tile_of
+from app.plans.tables import Plan, TileRow
+from app.rasters import Scaling, read_lr_tiles
+from workers.desk import Job
+from workers.releases import Releases
+
+Pixels = NDArray[np.uint8]
+
+TILES_A_FORWARD: Final = 32
+ROWS_AN_INSERT: Final = 1000
+OPEN_OBJECTS: Final = 32
+
+
+@dataclass(frozen=True)
+class TileInput:
+    """lr (3, lr_px, lr_px), hr (3, hr_px, hr_px), used (16,): the patches with HR pixels."""
+
+    lr: Pixels
+    hr: Pixels
+    used: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """Class probabilities (N,); ``fused`` and ``hr`` are None where nothing was said."""
+
+    fused: list[float] | None
+    hr: list[float] | None
+    lr: list[float] | None
+    weights: tuple[float, float]
+
+
+class ClassifyJob(Job[TileInput, TileResult]):
+    """One queued classification."""
+
+    model = Classification
+    batch: ClassVar[int] = TILES_A_FORWARD
+
+    def __init__(self, row: Classification, releases: Releases) -> None:
+        self.row: Classification = row
+        self._releases = releases
+        self._results: list[TileResult] = []
+
+    def open(self, scratch: Path) -> None:
+        """Fetch the LR raster, and which patches there were when the classification was asked for."""
+        row = self.row
+        self._scratch = scratch / f"classify-{row.id}-{row.fence}"
+        self._scratch.mkdir()
+        self.release = self._releases.get(row.release, row.weights_sha256)
+        with session_scope() as session:
+            self._plan = session.scalars(select(Plan).where(Plan.id == row.plan_id)).one()
+            self._rows = session.scalars(
+                select(TileRow).where(TileRow.plan_id == row.plan_id).order_by(TileRow.tile)
+            ).all()
+            self._patches = _by_tile(received_as_of(session, row.plan_id, row.revision))
+        self._path = self._scratch / "lr.tif"
+        get_store().get_to_file(self._plan.lr_key, self._path)
+        self._pixels = PatchPixels(self._scratch)
+
+    def items(self) -> Iterator[TileInput]:
+        """Every tile of the plan in order."""
+        info = raster_info(self._plan)
+        tiles = [tile_of(row, info) for row in self._rows]
+        scaling = Scaling.from_json(self._plan.scaling or {})
+        batches = read_lr_tiles(
+            self._path, info, tiles, tuple(self._plan.bands), scaling, self.release.card.lr_px
+        )
+        lr_images = (image for pixels, _ in batches for image in pixels)
+        for row, lr in zip(self._rows, lr_images, strict=True):
+            hr, used = self._hr_image(self._patches.get(row.tile, []))
+            yield TileInput(lr, hr, used)
+
+    def _hr_image(self, patches: Sequence[ReceivedPatch]) -> tuple[Pixels, NDArray[np.bool_]]:
+        card = self.release.card
+        side = card.hr_px // card.grid
+        image = np.zeros((3, card.hr_px, card.hr_px), dtype=np.uint8)
+        used = np.zeros(card.patches, dtype=np.bool_)
+        for received in patches:
+            row, col = divmod(received.patch, card.grid)
+            pixels = self._pixels.of(received.acquisition_id, received.plan_id, received.slot)
+            image[:, row * side : (row + 1) * side, col * side : (col + 1) * side] = pixels
+            used[received.patch] = True
+        return image, used
+
+    @staticmethod
+    def forward(release: Release, items: Sequence[TileInput]) -> Sequence[TileResult]:
+        """Eq. 7 (or the release's own rule) for all tiles at once."""
+        answer = release.classify(
+            np.stack([item.lr for item in items]),
+            np.stack([item.hr for item in items]),
+            np.stack([item.used for item in items]),
+        )
+        results = []
+        for index, item in enumerate(items):
+            weight_hr, weight_lr = (float(weight) for weight in answer.weights[index])
+            # without a patch the HR stream saw no HR; its answer is kept only where the rule uses it
+            silent = not item.used.any() and (weight_hr == 0 or answer.lr is None)
+            results.append(
+                TileResult(
+                    fused=_floats(answer.fused[index]),
+                    hr=None if silent else _floats(answer.hr[index]),
+                    lr=None if answer.lr is None else _floats(answer.lr[index]),
+                    weights=(weight_hr, weight_lr),
+                )
+            )
+        return results
+
+    def take(self, results: Sequence[TileResult]) -> None:
+        """Keep answers; raises Internal where a two-stream release had none."""
+        for result in results:
+            if result.fused is None and result.lr is not None:
+                raise Internal("The classifier gave values that are no probabilities.")
+        self._results += results
+
+    def values(self) -> dict[str, Any]:
+        """Nothing of the row's own changes but its status."""
+        return {}
+
+    def write(self, session: Session) -> None:
+        """Insert one row a tile."""
+        session.execute(delete(ClassifiedTile).where(ClassifiedTile.classification_id == self.row.id))
+        rows = [self._tile_row(*each) for each in zip(self._rows, self._results, strict=True)]
+        for start in range(0, len(rows), ROWS_AN_INSERT):
+            session.execute(insert(ClassifiedTile), rows[start : start + ROWS_AN_INSERT])
+
+    def close(self) -> None:
+        """Remove the copies of rasters and patches."""
+        for path in self._scratch.glob("*"):
+            path.unlink(missing_ok=True)
+        if self._scratch.exists():
+            self._scratch.rmdir()
+
+    def _tile_row(self, tile: TileRow, result: TileResult) -> dict[str, Any]:
+        used = sorted(received.patch for received in self._patches.get(tile.tile, []))
+        return {
+            "classification_id": self.row.id,
+            "tile": tile.tile,
+            "used": used,
+            "missing": [patch for patch, chosen in enumerate(tile.chosen) if chosen and patch not in used],
+            "fused": result.fused,
+            "hr": result.hr,
+            "lr": result.lr,
+            "weight_hr": result.weights[0],
+            "weight_lr": result.weights[1],
+        }
+
+
+class PatchPixels:
+    """Pixels of received patches, read from the objects of their acquisitions; few are open at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: OrderedDict[uuid.UUID, tuple[Path, NDArray[np.uint8]]] = OrderedDict()
+
+    def of(self, acquisition_id: uuid.UUID, plan_id: uuid.UUID, slot: int) -> Pixels:
+        """One patch (3, hr_px/4, hr_px/4)."""
+        if acquisition_id not in self._open:
+            key = Acquisition(id=acquisition_id, plan_id=plan_id).pixels_key
+            path = self._folder / f"{acquisition_id}.npy"
+            get_store().get_to_file(key, path)
+            self._open[acquisition_id] = (path, np.load(path, mmap_mode="r", allow_pickle=False))
+            if len(self._open) > OPEN_OBJECTS:
+                old, _ = self._open.popitem(last=False)[1]
+                old.unlink(missing_ok=True)
+        self._open.move_to_end(acquisition_id)
+        pixels: Pixels = self._open[acquisition_id][1][slot]
+        return pixels
+
+
+def _by_tile(received: Sequence[ReceivedPatch]) -> dict[int, list[ReceivedPatch]]:
+    found: dict[int, list[ReceivedPatch]] = {}
+    for patch in received:
+        found.setdefault(patch.tile, []).append(patch)
+    return found
+
+
+def _floats(values: NDArray[np.float32]) -> list[float] | None:
+    return [float(value) for value in values] if np.isfinite(values).all() else None

@@ -1,0 +1,120 @@
+"""Making a plan: read the LR raster's tiles, ask the policy, choose, price, write."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from models.release import Release
+from numpy.typing import NDArray
+from sqlalchemy import delete, insert
+from sqlalchemy.orm import Session
+
+from app.core.errors import Internal
+from app.core.store import get_store
+from app.plans.answer import TileAnswer, answer_tile, totals
+from app.plans.service import raster_info
+from app.plans.tables import Plan, TileRow
+from app.rasters import Tile, cut_tiles, plan_areas_km2, read_lr_tiles, value_scaling
+from workers.desk import Job
+from workers.releases import Releases
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+TILES_A_FORWARD: Final = 64
+ROWS_AN_INSERT: Final = 1000
+
+
+class PlanJob(Job[Pixels, Floats]):
+    """One queued plan. Items are LR tiles (3, lr_px, lr_px), results their 16 probabilities s_p."""
+
+    model = Plan
+    batch: ClassVar[int] = TILES_A_FORWARD
+
+    def __init__(self, row: Plan, releases: Releases) -> None:
+        self.row: Plan = row
+        self._releases = releases
+        self._tiles: list[Tile] = []
+        self._probabilities: list[Floats] = []
+        self._fractions: list[float] = []
+        self._answers: list[TileAnswer] = []
+
+    def open(self, scratch: Path) -> None:
+        """Fetch the raster and fix how its values become 0..255."""
+        plan = self.row
+        self.release = self._releases.get(plan.release, plan.weights_sha256)
+        self._path = scratch / f"plan-{plan.id}-{plan.fence}.tif"
+        get_store().get_to_file(plan.lr_key, self._path)
+        self._info = raster_info(plan)
+        self._scaling = value_scaling(
+            self._path, self._info, tuple(plan.bands), plan.value_scale, plan.value_offset
+        )
+        self._tiles = cut_tiles(self._info, plan.tile_size_m)
+
+    def items(self) -> Iterator[Pixels]:
+        """LR tiles (3, lr_px, lr_px) uint8, in the order of the tiles."""
+        bands = tuple(self.row.bands)
+        lr_px = self.release.card.lr_px
+        for pixels, fractions in read_lr_tiles(
+            self._path, self._info, self._tiles, bands, self._scaling, lr_px
+        ):
+            self._fractions += [float(fraction) for fraction in fractions]
+            yield from pixels
+
+    @staticmethod
+    def forward(release: Release, items: Sequence[Pixels]) -> Sequence[Floats]:
+        """Eq. 6 for all tiles at once: (B, 3, lr_px, lr_px) -> (B, 16)."""
+        return list(release.plan(np.stack(items)))
+
+    def take(self, results: Sequence[Floats]) -> None:
+        """Keep probabilities; raises Internal where the policy gave something else."""
+        for result in results:
+            if not (np.isfinite(result).all() and (result >= 0).all() and (result <= 1).all()):
+                raise Internal("The policy gave values that are no probabilities.")
+        self._probabilities += results
+
+    def values(self) -> dict[str, Any]:
+        """Work out every tile's answer, and from them the plan's totals."""
+        plan = self.row
+        areas = plan_areas_km2(self._tiles, self._info.crs_wkt)
+        self._answers = [
+            answer_tile(
+                probabilities,
+                tile_areas,
+                threshold=plan.threshold,
+                max_patches=plan.max_patches,
+                price_per_km2=plan.price_per_km2,
+            )
+            for probabilities, tile_areas in zip(self._probabilities, areas, strict=True)
+        ]
+        return {**totals(self._answers, plan.currency), "scaling": self._scaling.to_json()}
+
+    def write(self, session: Session) -> None:
+        """Insert the tiles, some thousand at a time; what an earlier attempt wrote cannot be there."""
+        session.execute(delete(TileRow).where(TileRow.plan_id == self.row.id))
+        rows = [self._tile_row(*each) for each in zip(self._tiles, self._fractions, self._answers, strict=True)]
+        for start in range(0, len(rows), ROWS_AN_INSERT):
+            session.execute(insert(TileRow), rows[start : start + ROWS_AN_INSERT])
+
+    def close(self) -> None:
+        """Remove the raster's copy."""
+        if hasattr(self, "_path"):
+            self._path.unlink(missing_ok=True)
+
+    def _tile_row(self, tile: Tile, fraction: float, answer: TileAnswer) -> dict[str, Any]:
+        return {
+            "plan_id": self.row.id,
+            "tile": tile.index,
+            "row": tile.row,
+            "col": tile.col,
+            "bounds": list(tile.bounds),
+            "clipped": list(tile.clipped),
+            "north_up": tile.north_up,
+            "east_right": tile.east_right,
+            "valid_fraction": fraction,
+            "probabilities": list(answer.probabilities),
+            "chosen": list(answer.chosen),
+            "areas_km2": list(answer.areas_km2),
+            "prices": None if answer.prices is None else list(answer.prices),
+        }
