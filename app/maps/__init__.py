@@ -1,0 +1,1 @@
+"""Drawings of plans: which patches to buy, at a glance."""

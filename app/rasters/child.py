@@ -1,0 +1,87 @@
+"""``python -m app.rasters.child``: a process that has GDAL loaded and forks once for every file.
+
+Unpacking a stranger's file may take any memory or time, or crash. It happens in a fork that has limits, a
+deadline and nothing but this one file, and that ends with it; forking costs milliseconds where starting
+Python and GDAL anew costs half a second. The process waits on the socket it inherits (its number is the
+argument) and ends when its parent does.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import DecompressionBomb, ProblemError
+from app.rasters.checks import examine
+from app.rasters.info import Limits, RasterInfo
+from app.rasters.percentiles import percentiles
+
+MOST_BYTES = 256 * 1024
+"""Of one request; a CRS may take some kilobytes."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(descriptor: int) -> None:
+    """Serves requests until the other end of the socket is closed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests = socket.socket(fileno=descriptor)
+    while True:
+        message, passed, _, _ = socket.recv_fds(requests, MOST_BYTES, 1)
+        if not message:
+            return
+        if os.fork() == 0:
+            requests.close()
+            _answer(json.loads(message), passed[0])
+            os._exit(0)
+        os.close(passed[0])
+
+
+def _answer(request: dict[str, Any], descriptor: int) -> None:
+    limits = Limits(**request["limits"])
+    _confine(limits)
+    try:
+        answer = {"result": _JOBS[request["job"]](request, limits)}
+    except ProblemError as problem:
+        answer = {"problem": type(problem).__name__, "detail": problem.detail, "extra": problem.extra}
+    except MemoryError:
+        bomb = DecompressionBomb("The raster needs too much memory to unpack.")
+        answer = {"problem": type(bomb).__name__, "detail": bomb.detail, "extra": {}}
+    with os.fdopen(descriptor, "w") as out:
+        json.dump(answer, out)
+
+
+def _examine(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    return examine(Path(request["path"]), limits).to_json()
+
+
+def _percentiles(request: dict[str, Any], _: Limits) -> list[list[float]]:
+    info = RasterInfo.from_json(request["info"])
+    return percentiles(Path(request["path"]), info, tuple(request["bands"]), tuple(request["quantiles"]))
+
+
+_JOBS = {"examine": _examine, "percentiles": _percentiles}
+
+
+def _confine(limits: Limits) -> None:
+    """A deadline that no library can catch, no core files, and memory above what is mapped already."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        allowed = pages * resource.getpagesize() + limits.max_memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 2)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
