@@ -1,0 +1,113 @@
+"""``patchplan up`` from outside: it finds its data again and leaves no process behind."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from patchplan.embedded import Services
+from tests.patchplan.serving import Up, running, serving_up, wait_for
+
+
+def kinds(children: dict[int, str]) -> set[str]:
+    """Which of the four parts are among ``children``."""
+    marks = {
+        "postgres": "bin/postgres",
+        "valkey": "valkey-server",
+        "api": "patchplan api",
+        "worker": "-m workers",
+    }
+    return {kind for kind, mark in marks.items() if any(mark in command for command in children.values())}
+
+
+def test_start_stop_and_start_again(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with serving_up(data_dir) as first:
+        assert kinds(first.children()) == {"postgres", "valkey", "api", "worker"}
+        key = first.key()
+        assert "made an API key" in first.said
+        assert stat.S_IMODE((data_dir / "api-key").stat().st_mode) == 0o600
+        assert first.authorised(key)
+        assert not first.authorised(key + "x")
+        other = first.run("keys", "create", "--scope", "plan", "--org", "acme").strip()
+        assert first.authorised(other)
+        assert "acme" in first.run("keys", "list")
+        first.run("keys", "revoke", other.split("_")[1])
+        assert not first.authorised(other)
+        children = first.children()
+        assert first.end(signal.SIGTERM) == 0
+        assert running(children) == []
+        assert not (data_dir / "running.json").exists()
+    with serving_up(data_dir) as second:
+        assert "made an API key" not in second.said
+        assert second.authorised(key)
+        children = second.children()
+        os.kill(second.process.pid, signal.SIGKILL)
+        wait_for(lambda: running(children) == [], 20)
+    with serving_up(data_dir) as third:
+        assert third.authorised(key)
+        children = third.children()
+        assert third.end(signal.SIGINT) == 0
+        assert running(children) == []
+
+
+def test_what_dies_is_started_again(tmp_path: Path) -> None:
+    with serving_up(tmp_path / "data") as up:
+        key = up.key()
+        for mark in ("-m workers", "bin/postgres", "valkey-server", "patchplan api"):
+            (victim, *_) = [pid for pid, command in up.children().items() if mark in command]
+            os.kill(victim, signal.SIGKILL)
+            wait_for(lambda: running([victim]) == [], 10)  # noqa: B023 - waited for here
+        wait_for(up.ready, 90)
+        assert up.authorised(key)
+
+
+def test_given_services_are_used_and_none_is_started(tmp_path: Path, database: Services) -> None:
+    given = {
+        "PATCHPLAN_DATABASE_URL": database.database_url,
+        "PATCHPLAN_BROKER_URL": database.broker_url,
+    }
+    with serving_up(tmp_path / "data", **given) as up:
+        assert kinds(up.children()) == {"api", "worker"}
+        assert up.authorised(up.key())
+        assert not (tmp_path / "data" / "postgres").exists()
+
+
+def refused(up: Up) -> str:
+    """What a ``patchplan up`` that does not start says."""
+    assert up.process.wait(60) == 1
+    up.end(signal.SIGTERM)
+    return up.said
+
+
+def test_one_data_folder_one_service(tmp_path: Path) -> None:
+    with serving_up(tmp_path / "data") as up:
+        said = refused(Up(tmp_path / "data"))
+        assert "in use by another patchplan" in said
+        assert str(up.process.pid) in said
+        assert up.ready()
+
+
+def test_a_taken_port_is_said(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = refused(Up(tmp_path / "data", PATCHPLAN_PORT=str(port)))
+    assert f"127.0.0.1:{port}" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", [[], ["up"], ["keys", "create"], ["migrate"], ["train"]])
+def test_every_command_explains_itself(command: list[str]) -> None:
+    if command == ["train"]:
+        pytest.importorskip("models.train")
+    done = subprocess.run(
+        [sys.executable, "-m", "patchplan", *command, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "usage" in done.stdout.lower()
