@@ -149,6 +149,18 @@ class ServiceUnavailable(ProblemError):
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
 
 
+class PatchConflict(Conflict):
+    """Other pixels were received for these patches before. ``replace=true`` puts the new ones in their place."""
+
+    slug, title = "patch-conflict", "Patch already received"
+
+
+class PatchesRefused(Unprocessable):
+    """None of the files holds a patch of the plan that could be taken; ``refused`` gives each reason."""
+
+    slug, title = "patches-refused", "No patch taken"
+
+
 class WorkAbandoned(ProblemError):
     """The work was started several times and never finished: a worker died on it each time."""
 
