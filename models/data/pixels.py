@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from models.data import tiff
 from models.data.source import Pixels, UnreadableImageError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
@@ -25,13 +27,15 @@ MAX_PIXELS = 2**28
 MAX_BYTES = 2**30
 """Largest file that is read at all."""
 
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
 # Opening by the plugin that the first bytes name, not by Image.open, keeps every other decoder Pillow has
 # out of reach and leaves Pillow's process-wide pixel limit alone.
 _OPENERS: tuple[tuple[Callable[[bytes], bool], Callable[[io.BytesIO], ImageFile.ImageFile]], ...] = (
     (lambda b: b[:3] == b"\xff\xd8\xff", JpegImageFile),
     (lambda b: b[:8] == b"\x89PNG\r\n\x1a\n", PngImageFile),
     (lambda b: b[:4] == b"RIFF" and b[8:12] == b"WEBP", WebPImageFile),
-    (lambda b: b[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
+    (lambda b: b[:4] in _TIFF, TiffImageFile),
 )
 _BROKEN = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RuntimeError,
@@ -50,7 +54,13 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     anything else: other formats, truncated or broken files, pictures of more than `max_pixels`.
     """
     try:
+        if data[:4] in _TIFF:
+            tags = tiff.directory(data)
+            if tiff.is_beyond_pillow(tags):
+                return _bands(tiff.read(data, tags, max_pixels))
         with _open(data, max_pixels) as image:
+            if image.mode in ("RGB", "RGBA", "LA") and isinstance(image, PngImageFile) and _is_deep(image):
+                return _bands(_deep_png(data, max_pixels))
             image.load()
             return _rgb(image)
     except _BROKEN as error:
@@ -79,10 +89,32 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     raise UnreadableImageError("not a JPEG, PNG, WebP or TIFF")
 
 
+def _is_deep(image: PngImageFile) -> bool:
+    return any(str(tile.args).endswith(";16B") for tile in image.tile)
+
+
+def _deep_png(data: bytes, max_pixels: int) -> npt.NDArray[np.uint16]:
+    """16-bit colour, (H, W, bands), of which Pillow gives one byte at a time."""
+    halves = []
+    for order in ("B", "L"):
+        with _open(data, max_pixels) as image:
+            image.tile = [tile._replace(args=f"{str(tile.args)[:-1]}{order}") for tile in image.tile]
+            halves.append(np.array(image))
+    high, low = halves
+    deep: npt.NDArray[np.uint16] = high.astype(np.uint16) * 256 + low
+    return deep
+
+
+def _bands(values: npt.NDArray[Any]) -> Pixels:
+    """(H, W, bands) of any type to RGB: the first three bands, or the first repeated; one stretch for all."""
+    chosen = values[:, :, :3] if values.shape[2] > 2 else values[:, :, :1]
+    shown = chosen if chosen.dtype == np.uint8 else stretch(chosen)
+    return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3)))
+
+
 def _rgb(image: Image.Image) -> Pixels:
     if image.mode in _DEEP_MODES:
-        grey = stretch(np.asarray(image))
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return _bands(np.asarray(image)[:, :, None])
     if image.mode in ("RGBA", "RGBX", "RGBa"):
         return np.ascontiguousarray(np.asarray(image)[:, :, :3])
     if image.mode in ("LA", "La"):
