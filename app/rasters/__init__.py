@@ -10,13 +10,12 @@ from app.rasters.footprint import footprint, patch_footprints, plan_footprints
 from app.rasters.hr import PatchPixels, Refusal, hr_scaling, patch_window, read_hr_patches
 from app.rasters.info import Limits, RasterInfo
 from app.rasters.inspection import inspect
-from app.rasters.lr import LrBatch, read_lr_tiles
+from app.rasters.lr import read_lr_tiles
 from app.rasters.scaling import Scaling, value_scaling
 from app.rasters.tiles import Tile, cut_tiles, patch_bounds, tile_grid, tile_sides_m
 
 __all__ = [
     "Limits",
-    "LrBatch",
     "PatchPixels",
     "RasterInfo",
     "Refusal",

@@ -20,6 +20,7 @@ from app.core.errors import (
     BadBands,
     BadDtype,
     BadGeotransform,
+    BadValues,
     CrsNotEarth,
     NoCrs,
     NoValidPixels,
@@ -63,6 +64,9 @@ def _examine(dataset: Any) -> RasterInfo:
         raise BadBands(
             "The raster is a palette image: expand it (gdal_translate -expand rgb) and send it again."
         )
+    numbers = (*dataset.scales, *dataset.offsets)
+    if not all(isfinite(n) for n in numbers) or 0 in dataset.scales:
+        raise BadValues("The scale and offset in the file must be finite, and scale not 0.")
     crs_wkt = _crs(dataset)
     transform = _transform(dataset, crs_wkt)
     alpha, has_mask, fraction, notes = _read_all(dataset, dtype)

@@ -84,14 +84,18 @@ def read(
     any of them for the others, whose nodata (-9999) is not. Raises TruncatedRaster for blocks that cannot be
     read.
     """
+    # alpha in the same call: blocks of strips would be unpacked anew for it
+    wanted = [*bands] if info.alpha is None else [*bands, info.alpha]
     try:
-        raw = dataset.read(list(bands), window=window)
-        mask = _mask(dataset, info, window)
+        raw = dataset.read(wanted, window=window)
+        mask = dataset.read_masks(1, window=window) if info.has_mask else None
     except RasterioIOError as error:
         raise TruncatedRaster("A block of the raster cannot be read: it is missing or damaged.") from error
+    if info.alpha is not None:
+        raw, mask = raw[:-1], raw[-1]
     valid = validity(raw, info.nodata, every_band=raw.dtype.kind == "u")
     if mask is not None:
-        valid &= mask
+        valid &= mask > 0
     with np.errstate(over="ignore", invalid="ignore"):
         values = raw.astype(np.float32)
     if raw.dtype.kind == "f":
@@ -123,13 +127,3 @@ def as_dtype(value: float, dtype: np.dtype[Any]) -> Any | None:
     if value != int(value) or not limits.min <= value <= limits.max:
         return None
     return dtype.type(int(value))
-
-
-def _mask(dataset: Any, info: RasterInfo, window: Window) -> NDArray[np.bool_] | None:
-    if info.alpha is not None:
-        alpha: NDArray[np.bool_] = dataset.read(info.alpha, window=window) > 0
-        return alpha
-    if info.has_mask:
-        mask: NDArray[np.bool_] = dataset.read_masks(1, window=window) > 0
-        return mask
-    return None

@@ -22,7 +22,6 @@ Pixels = NDArray[np.float32]
 
 _NODES = 33
 _TINY = 1e-6
-_COLUMNS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +64,12 @@ def _along_axes(
     for piece in chunks(dataset, window) if window is not None else ():
         values, valid = read(dataset, info, bands, piece)
         seen = valid.astype(np.float32)
-        y0, left = int(piece.row_off), int(piece.col_off)
-        rows = y.touched(y0, piece.height)
-        wy, ay = y.kernel(rows, y0, piece.height), y.areas(rows, y0, piece.height)
-        # kernels are dense: a strip of 100,000 columns at once would make them huge
-        for part in range(0, values.shape[2], _COLUMNS):
-            here, there = values[:, :, part : part + _COLUMNS], seen[:, part : part + _COLUMNS]
-            x0, count = left + part, here.shape[2]
-            cols = x.touched(x0, count)
-            wx = x.kernel(cols, x0, count)
-            total[:, rows, cols] += wy @ (here @ wx.T)
-            weight[rows, cols] += wy @ (there @ wx.T)
-            if cover is not weight:
-                cover[rows, cols] += ay @ (there @ x.areas(cols, x0, count).T)
+        first = int(piece.col_off), int(piece.row_off)
+        there = y.touched(first[1], seen.shape[0]), x.touched(first[0], seen.shape[1])
+        total[:, *there] += _summed(values, x, y, there, first, areas=False)
+        weight[there] += _summed(seen, x, y, there, first, areas=False)
+        if cover is not weight:
+            cover[there] += _summed(seen, x, y, there, first, areas=True)
     return _divided(total, weight), np.clip(cover, 0, 1)
 
 
@@ -106,21 +98,42 @@ class _Axis:
         low, high = np.clip([np.floor(min(ends)) - 1, np.ceil(max(ends)) + 1], 0, self.n)
         return slice(int(low), int(high))
 
-    def kernel(self, targets: slice, first: int, count: int) -> Pixels:
-        """Weights ``(targets, count)`` of source pixels in target values."""
+    def values(self, image: Floats | Pixels, targets: slice, first: int) -> Floats:
+        """What source pixels ``(..., n)`` from ``first`` add to targets, by area or linearly."""
         if self.averages:
-            return self.areas(targets, first, count)
-        middle = self.start + self.step * (np.arange(targets.start, targets.stop) + 0.5)
-        source = first + np.arange(count) + 0.5
-        return np.asarray(np.maximum(0, 1 - np.abs(middle[:, None] - source[None, :])), np.float32)
+            return self.areas(image, targets, first)
+        position = self.start + self.step * (np.arange(targets.start, targets.stop) + 0.5) - first - 0.5
+        left = np.floor(position).astype(int)
+        n = image.shape[-1]
+        found = np.zeros((*image.shape[:-1], len(left)))
+        for tap, weight in ((left, left + 1 - position), (left + 1, position - left)):
+            found += image[..., np.clip(tap, 0, n - 1)] * (weight * ((tap >= 0) & (tap < n)))
+        return found
 
-    def areas(self, targets: slice, first: int, count: int) -> Pixels:
-        """Weights ``(targets, count)``: the share of each target pixel that lies in a source pixel."""
-        edges = self.start + self.step * np.arange(targets.start, targets.stop + 1)
-        low, high = np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
-        source = first + np.arange(count)
-        shared = np.minimum(high[:, None], source[None, :] + 1) - np.maximum(low[:, None], source[None, :])
-        return np.asarray(np.maximum(shared, 0) / abs(self.step), np.float32)
+    def areas(self, image: Floats | Pixels, targets: slice, first: int) -> Floats:
+        """The means of targets as far as source pixels ``(..., n)`` from ``first`` on reach, by area.
+
+        Differences of a running sum: no matrix product, whose threads fight over a busy machine's cores.
+        """
+        n = image.shape[-1]
+        edges = self.start + self.step * np.arange(targets.start, targets.stop + 1) - first
+        edges = np.clip(edges, 0, n)
+        whole = np.minimum(edges.astype(int), n - 1)
+        running = np.zeros((*image.shape[:-1], n + 1))
+        np.cumsum(image, axis=-1, out=running[..., 1:])
+        sums = running[..., whole] + image[..., whole] * (edges - whole)
+        found: Floats = np.diff(sums, axis=-1) / self.step
+        return found
+
+
+def _summed(
+    image: Pixels, x: _Axis, y: _Axis, targets: tuple[slice, slice], first: tuple[int, int], *, areas: bool
+) -> Floats:
+    """What source pixels ``(..., h, w)`` from column and row ``first`` on add to target rows and columns."""
+    rows, cols = targets
+    if areas:
+        return y.areas(x.areas(image, cols, first[0]).swapaxes(-1, -2), rows, first[1]).swapaxes(-1, -2)
+    return y.values(x.values(image, cols, first[0]).swapaxes(-1, -2), rows, first[1]).swapaxes(-1, -2)
 
 
 def _window(cols: tuple[int, int], rows: tuple[int, int]) -> Window | None:
