@@ -1,6 +1,7 @@
 """functional Map of the World: one sample a labelled box, cut out of its picture with the customary context.
 
 Layout: `[SPLIT/]CLASS/CLASS_SEQUENCE/CLASS_SEQUENCE_FRAME_rgb.jpg` with a JSON of the same stem beside it.
+`test/` and `seq/` were published without labels; their ground truth, where it is there, is joined to them.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ CONTEXT = ((0.1, 2.0), (0.2, 1.0), (0.3, 0.5), (0.4, 0.3), (0.5, 0.2), (math.inf
 SMALLEST_BOX = 2
 """Boxes of this many pixels or fewer in width or height are skipped."""
 
+_NUMBER = {name: k for k, name in enumerate(CLASSES)}
+_SPLITS = {**SPLITS, "seq": "seq"}
+_MAPPING = re.compile(r"(^|/)(test|seq)_gt_mapping\.json$")
 _PICTURE = re.compile(r"_rgb\.(jpe?g|png|tiff?)$", re.IGNORECASE)
 
 
@@ -53,6 +57,16 @@ class Box:
     top: float
     width: float
     height: float
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A box as its JSON has it."""
+
+    id: str
+    category: str | None
+    identity: object
+    box: Box
 
 
 def context_share(share: float) -> float:
@@ -103,77 +117,110 @@ def open_fmow(name: str, files: Files) -> Source:
     """A Source with one sample for each box of the 62 classes; classes are always all 62.
 
     Left out and counted: boxes without category (as in the published test), `false_detection`, boxes of 2 px
-    or less, pictures without JSON, `_msrgb` renderings. A JSON that cannot be parsed is listed as unreadable.
+    or less, boxes of the ID -1 (the ground truth's whole scenes), pictures without JSON, `_msrgb` renderings.
+    A JSON that cannot be parsed is listed as unreadable.
     Raises DataError where no labelled box is found or a category is unknown.
     """
-    names = set(files.names)
-    number = {c: k for k, c in enumerate(CLASSES)}
+    names, truth = set(files.names), _ground_truth(files)
     counts: Counter[str] = Counter()
     unreadable: list[tuple[str, str]] = []
-    labels: list[int] = []
-    ids: list[str] = []
-    splits: list[str] = []
-    boxes: list[Box] = []
+    samples: list[_Sample] = []
     for picture in (n for n in files.names if _PICTURE.search(n)):
-        described = _PICTURE.sub("_rgb.json", picture)
+        described = _description(picture, truth, names)
         if described not in names:
             counts["pictures without JSON"] += 1
             continue
         try:
-            found = list(_boxes(files.read(described)))
+            found = list(_boxes(picture, files.read(described)))
         except (ValueError, KeyError, TypeError, UnreadableImageError) as error:
             unreadable.append((described, str(error)))
             continue
-        for serial, (category, left, top, width, height) in enumerate(found):
-            if reason := _unwanted(category, width, height):
-                counts[reason] += 1
-                continue
-            if category not in number:
-                raise DataError(f"{described}: {category!r} is none of the 62 classes of fMoW")
-            labels.append(number[category])
-            ids.append(picture if len(found) == 1 else f"{picture}#{serial}")
-            splits.append(_split(picture))
-            boxes.append(Box(picture, left, top, width, height))
-    if not boxes:
-        raise DataError(
-            f"{name}: no labelled box in this fMoW tree ({Skipped(tuple(unreadable), dict(counts))})"
-        )
+        samples += _wanted(found, counts)
     counts["_msrgb pictures"] = sum("_msrgb." in n and not n.endswith(".json") for n in files.names)
+    skipped = Skipped(tuple(unreadable), {reason: n for reason, n in counts.items() if n})
+    if not samples:
+        raise DataError(f"{name}: no labelled box in this fMoW tree ({skipped})")
+    splits = [_split(s.box.name) for s in samples]
     return Source(
         name,
         CLASSES,
-        labels,
-        ids,
-        BoxReader(files, boxes),
+        [_label(s) for s in samples],
+        [s.id for s in samples],
+        BoxReader(files, [s.box for s in samples]),
         splits=splits if all(splits) else None,
-        places=[PurePosixPath(box.name).parent.as_posix() for box in boxes],
-        skipped=Skipped(tuple(unreadable), {k: v for k, v in counts.items() if v}),
+        places=[PurePosixPath(s.box.name).parent.as_posix() for s in samples],
+        skipped=skipped,
     )
 
 
-def _unwanted(category: str | None, width: float, height: float) -> str | None:
-    if category is None:
-        return "boxes without category"
-    if category == "false_detection":
-        return "boxes of false_detection"
-    if width <= SMALLEST_BOX or height <= SMALLEST_BOX:
-        return f"boxes of {SMALLEST_BOX} px or less"
-    return None
+def _ground_truth(files: Files) -> dict[str, str]:
+    """Folder of unlabelled pictures -> folder of their labelled JSON, by `{test,seq}_gt_mapping.json`.
+
+    The mapping's paths start at the data set's root, or at its `groundtruth/` for the JSON.
+    """
+    folders = {str(PurePosixPath(name).parent) for name in files.names}
+    truth: dict[str, str] = {}
+    for mapping in filter(_MAPPING.search, files.names):
+        try:
+            pairs = [(str(entry["input"]), str(entry["output"])) for entry in json.loads(files.read(mapping))]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{mapping} is no list of input and output folders: {error}") from error
+        base = PurePosixPath(mapping).parent
+        for labelled, pictures in pairs:
+            for root in (base, base.parent):
+                if str(root / pictures) in folders:
+                    truth[str(root / pictures)] = str(base / labelled)
+    return truth
 
 
-def _boxes(data: bytes) -> Iterator[tuple[str | None, float, float, float, float]]:
+def _description(picture: str, truth: dict[str, str], names: set[str]) -> str:
+    """The JSON that labels a picture: its ground truth where there is one, else the one beside it."""
+    path = PurePosixPath(picture)
+    beside = _PICTURE.sub("_rgb.json", picture)
+    if labelled := truth.get(str(path.parent)):
+        folder = PurePosixPath(labelled)
+        frame = PurePosixPath(beside).name.removeprefix(path.parent.name)
+        if (known := str(folder / f"{folder.name}{frame}")) in names:
+            return known
+    return beside
+
+
+def _boxes(picture: str, data: bytes) -> Iterator[_Sample]:
     described: Any = json.loads(data)
     listed = described["bounding_boxes"]
-    for entry in [listed] if isinstance(listed, dict) else listed:
+    entries = [listed] if isinstance(listed, dict) else listed
+    for serial, entry in enumerate(entries):
         left, top, width, height = (float(v) for v in entry["box"])
         if not all(map(math.isfinite, (left, top, width, height))):
             raise ValueError(f"a box that is not finite: {entry['box']}")
-        category = entry.get("category")
-        yield (None if category is None else str(category)), left, top, width, height
+        name = picture if len(entries) == 1 else f"{picture}#{serial}"
+        category = None if entry.get("category") is None else str(entry["category"])
+        yield _Sample(name, category, entry.get("ID"), Box(picture, left, top, width, height))
+
+
+def _wanted(found: list[_Sample], counts: Counter[str]) -> Iterator[_Sample]:
+    """The samples to train on; the others are counted by reason."""
+    for sample in found:
+        if sample.identity == -1:
+            counts["boxes of the ID -1"] += 1
+        elif sample.category is None:
+            counts["boxes without category"] += 1
+        elif sample.category == "false_detection":
+            counts["boxes of false_detection"] += 1
+        elif min(sample.box.width, sample.box.height) <= SMALLEST_BOX:
+            counts[f"boxes of {SMALLEST_BOX} px or less"] += 1
+        else:
+            yield sample
+
+
+def _label(sample: _Sample) -> int:
+    if sample.category not in _NUMBER:
+        raise DataError(f"{sample.id}: {sample.category!r} is none of the 62 classes of fMoW")
+    return _NUMBER[sample.category]
 
 
 def _split(name: str) -> str:
     for part in PurePosixPath(name).parts[:-1]:
-        if part.lower() in SPLITS:
-            return SPLITS[part.lower()]
+        if part.lower() in _SPLITS:
+            return _SPLITS[part.lower()]
     return ""

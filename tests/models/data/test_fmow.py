@@ -140,3 +140,26 @@ def test_an_unknown_category_is_an_error(tmp_path: Path) -> None:
     frame(tmp_path / "train/castle/castle_0", "castle_0_0", box(1, 1, 9, 9, category="castle"))
     with pytest.raises(DataError, match="'castle' is none of the 62"):
         open_source(tmp_path)
+
+
+@pytest.mark.parametrize("root", ["", "groundtruth/"])
+def test_the_ground_truth_of_test_is_joined_by_its_mapping(tmp_path: Path, root: str) -> None:
+    frame(tmp_path / "test/0011978", "0011978_3", [box(10, 10, 40, 40, category=None)])
+    frame(tmp_path / "test/0000002", "0000002_0", [box(10, 10, 40, 40, category=None)])
+    labelled = [box(0, 0, 200, 100, category="zoo", serial=-1), box(10, 10, 50, 50, category="zoo", serial=1)]
+    truth = json.dumps(describe(labelled, 200, 100, 0)).encode()
+    write(tmp_path / root / "test_gt/zoo/zoo_7/zoo_7_3_rgb.json", truth)
+    mapping = [{"input": "test_gt/zoo/zoo_7", "output": "test/0011978"}]
+    write(tmp_path / root / "test_gt_mapping.json", json.dumps(mapping).encode())
+    source = open_source(tmp_path)
+    assert source.ids == ("test/0011978/0011978_3_rgb.jpg#1",)
+    assert [source.classes[k] for k in source.labels] == ["zoo"]
+    assert source.splits == ("test",)
+    assert source.skipped.counts == {"boxes of the ID -1": 1, "boxes without category": 1}
+
+
+def test_a_broken_mapping_is_an_error(tmp_path: Path) -> None:
+    frame(tmp_path / "train/zoo/zoo_0", "zoo_0_0", [box(1, 1, 9, 9, category="zoo")])
+    write(tmp_path / "test_gt_mapping.json", b'{"input": 1}')
+    with pytest.raises(DataError, match="no list of input and output"):
+        open_source(tmp_path)
