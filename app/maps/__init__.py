@@ -1,1 +1,5 @@
 """Drawings of plans: which patches to buy, at a glance."""
+
+from app.maps.preview import Layer, render_preview
+
+__all__ = ["Layer", "render_preview"]

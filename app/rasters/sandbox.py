@@ -1,5 +1,6 @@
 """The parent's side of ``app.rasters.child``: hand over a file, get an answer or a problem back."""
 
+import atexit
 import json
 import os
 import selectors
@@ -112,3 +113,4 @@ def _problem(found: dict[str, Any]) -> ProblemError:
 
 
 sandbox = Sandbox()
+atexit.register(sandbox.close)

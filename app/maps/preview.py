@@ -1,0 +1,215 @@
+"""A plan as a picture: the LR raster under its grid, chosen patches lit and outlined, HR beside it if wanted.
+
+One tile fills the picture and has its probabilities written in; of thousands the chosen patches are a tint
+over the whole raster.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from app.maps.frame import Frame, framed
+from app.rasters.gdal import open_tiff
+from app.rasters.info import RasterInfo
+from app.rasters.lr import shown
+from app.rasters.resample import Grid, resample
+from app.rasters.scaling import Scaling
+from app.rasters.tiles import GRID, Tile, clip_patch
+
+Rgb = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+
+AMBER = (255, 179, 0)
+WHITE = (255, 255, 255)
+INK = (18, 22, 28)
+PAPER = (246, 247, 249)
+GREY = (92, 101, 112)
+
+SIDE = 960
+_MARGIN = 24
+_HEAD = 44
+_FOOT = 40
+_TEXT_FROM = 38
+_LINES_FROM = 10
+_PATCH_LINES_FROM = 18
+_DIM = 0.55
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A raster to draw: which file, what is known of it, which bands, how its values become 0..255."""
+
+    path: Path
+    info: RasterInfo
+    bands: tuple[int, ...]
+    scaling: Scaling
+
+
+def render_preview(
+    lr: Layer,
+    tiles: Sequence[Tile],
+    probabilities: Sequence[Sequence[float]],
+    chosen: Sequence[Sequence[bool]],
+    *,
+    hr: Layer | None = None,
+    received: Mapping[tuple[int, int], Rgb] | None = None,
+    side: int = SIDE,
+) -> bytes:
+    """PNG bytes of a plan.
+
+    ``probabilities`` and ``chosen`` hold 16 values for each of ``tiles``, by patch id. Beside the LR goes the
+    ``hr`` raster, or the ``received`` patches ``(3, h, w)`` by (tile, patch) over the dimmed LR. ``side`` is
+    the longer side of a panel in pixels. Raises TruncatedRaster where a file cannot be read.
+    """
+    frame = framed(lr.info, tiles, side)
+    below = _paint(lr, frame)
+    panels = [(_panel(below, frame, tiles, probabilities, chosen), f"LR   {_gsd(lr.info.gsd_m)}")]
+    if hr is not None:
+        beside = _paint(hr, frame)
+        panels.append((_panel(beside, frame, tiles, None, chosen), f"HR   {_gsd(hr.info.gsd_m)}"))
+    elif received:
+        beside = _with_patches(below, frame, tiles, received)
+        have = [[(tile.index, p) in received for p in range(GRID * GRID)] for tile in tiles]
+        panels.append((_panel(beside, frame, tiles, None, have), "HR patches received"))
+    there = sum(clip_patch(tile, patch) is not None for tile in tiles for patch in range(GRID * GRID))
+    return _sheet(panels, f"{sum(map(sum, chosen)):,} of {there:,} patches chosen", frame)
+
+
+def _paint(layer: Layer, frame: Frame) -> Rgb:
+    """The layer on the frame's pixels, ``(h, w, 3)``; paper grey where it holds nothing."""
+    grid = Grid(frame.transform, frame.width, frame.height, frame.crs_wkt)
+    with open_tiff(layer.path) as dataset:
+        values, cover = resample(dataset, layer.info, layer.bands, grid)
+    pixels = shown(values, cover, layer.scaling)
+    if pixels.shape[0] != 3:
+        pixels = np.repeat(pixels[:1], 3, axis=0)
+    painted = np.moveaxis(pixels, 0, -1)
+    painted[cover < 0.5] = 220
+    return painted
+
+
+def _panel(
+    below: Rgb,
+    frame: Frame,
+    tiles: Sequence[Tile],
+    probabilities: Sequence[Sequence[float]] | None,
+    chosen: Sequence[Sequence[bool]],
+) -> Image.Image:
+    cells = [(t, p, box) for t, tile in enumerate(tiles) for p, box in enumerate(frame.patch_boxes(tile))]
+    size = frame.patch_px(tiles[0])
+    lit = np.zeros(below.shape[:2], bool)
+    for t, p, box in cells:
+        if box is not None and chosen[t][p]:
+            lit[box[1] : box[3], box[0] : box[2]] = True
+    image = Image.fromarray(_lit(below, lit, tint=size < 2 * _LINES_FROM))
+    draw = ImageDraw.Draw(image, "RGBA")
+    if size >= _PATCH_LINES_FROM:
+        for t, p, box in cells:
+            if box is not None and not chosen[t][p]:
+                _outline(draw, box, (*WHITE, 80), 1)
+    if size * GRID >= _LINES_FROM and len(tiles) > 1:
+        for tile in tiles:
+            _outline(draw, frame.box(tile.clipped), (*WHITE, 110 if size >= _PATCH_LINES_FROM else 40), 1)
+    _mark(draw, cells, chosen, probabilities, size)
+    return image
+
+
+def _mark(
+    draw: ImageDraw.ImageDraw,
+    cells: Sequence[tuple[int, int, Box | None]],
+    chosen: Sequence[Sequence[bool]],
+    probabilities: Sequence[Sequence[float]] | None,
+    size: float,
+) -> None:
+    """Outlines of the chosen patches, and the probabilities where there is room to read them."""
+    for t, p, box in cells:
+        if box is None:
+            continue
+        if chosen[t][p] and size >= 2 * _LINES_FROM:
+            _outline(draw, box, (*INK, 160), 5 if size > 60 else 3)
+            _outline(draw, box, (*AMBER, 255), 3 if size > 60 else 2)
+        wide, tall = box[2] - box[0], box[3] - box[1]
+        if probabilities is not None and wide >= _TEXT_FROM and tall >= _TEXT_FROM / 2:
+            points = int(np.clip(min(wide / 4.2, tall / 2), 11, 30))
+            draw.text(
+                ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2),
+                f"{probabilities[t][p]:.2f}",
+                fill=AMBER if chosen[t][p] else WHITE,
+                font=_font(points),
+                anchor="mm",
+                stroke_width=max(1, points // 9),
+                stroke_fill=(*INK, 210),
+            )
+
+
+def _lit(below: Rgb, lit: NDArray[np.bool_], *, tint: bool) -> Rgb:
+    """What is not chosen steps back; small patches are tinted, as an outline would hide them."""
+    image = below.astype(np.float32)
+    image[~lit] = image[~lit] * _DIM + 24
+    if tint:
+        image[lit] = image[lit] * 0.45 + np.array(AMBER, np.float32) * 0.55
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: Box, colour: tuple[int, int, int, int], width: int) -> None:
+    draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=colour, width=width)
+
+
+def _with_patches(
+    below: Rgb, frame: Frame, tiles: Sequence[Tile], received: Mapping[tuple[int, int], Rgb]
+) -> Rgb:
+    image = below.copy()
+    for tile in tiles:
+        for patch, box in enumerate(frame.patch_boxes(tile, whole=True)):
+            pixels = received.get((tile.index, patch))
+            if pixels is None or box is None:
+                continue
+            wide, tall = box[2] - box[0], box[3] - box[1]
+            part = Image.fromarray(np.moveaxis(pixels, 0, -1)).resize((wide, tall), Image.Resampling.LANCZOS)
+            _paste(image, np.asarray(part), box)
+    return image
+
+
+def _paste(image: Rgb, part: Rgb, box: Box) -> None:
+    """``part`` at ``box``, which may reach over the image's edge."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
+    if x0 < x1 and y0 < y1:
+        image[y0:y1, x0:x1] = part[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]]
+
+
+def _sheet(panels: Sequence[tuple[Image.Image, str]], summary: str, frame: Frame) -> bytes:
+    """Panels side by side with their titles, the count and a scale bar, as PNG."""
+    width = _MARGIN + sum(panel.width + _MARGIN for panel, _ in panels)
+    sheet = Image.new("RGB", (width, _HEAD + frame.height + _FOOT + 8), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    x = _MARGIN
+    for panel, title in panels:
+        draw.text((x, _HEAD - 12), title, fill=INK, font=_font(18), anchor="ls")
+        sheet.paste(panel, (x, _HEAD))
+        x += panel.width + _MARGIN
+    bottom = _HEAD + frame.height + _FOOT / 2 + 4
+    metres, length = frame.scale_bar()
+    draw.line([(_MARGIN, bottom), (_MARGIN + length, bottom)], fill=INK, width=3)
+    label = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
+    draw.text((_MARGIN + length + 8, bottom), label, fill=INK, font=_font(15), anchor="lm")
+    start = _MARGIN + length + 24 + draw.textlength(label, font=_font(15))
+    if start + draw.textlength(summary, font=_font(15)) + 30 < width - _MARGIN:
+        draw.rectangle((start, bottom - 7, start + 14, bottom + 7), fill=AMBER)
+        draw.text((start + 22, bottom), summary, fill=GREY, font=_font(15), anchor="lm")
+    out = BytesIO()
+    sheet.save(out, "PNG", optimize=False, compress_level=6)
+    return out.getvalue()
+
+
+def _gsd(metres: float) -> str:
+    return f"{metres:.3g} m a pixel"
+
+
+def _font(points: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(points)
