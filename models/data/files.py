@@ -61,25 +61,27 @@ def _checked(name: str, size: int) -> None:
 
 
 class FolderFiles:
-    """Every file under a folder; linked folders are followed once."""
+    """Every file under a folder; linked folders are followed, but not back into what they lie in."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.names = tuple(sorted(self._walk()))
 
     def _walk(self) -> Iterator[str]:
-        seen: set[str] = set()
         for folder, subfolders, files in os.walk(self.root, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in seen:
-                subfolders.clear()
-                continue
-            seen.add(real)
-            prefix = Path(folder).relative_to(self.root).as_posix()
+            here = Path(folder)
+            subfolders[:] = [name for name in subfolders if not self._loops(here / name)]
+            prefix = here.relative_to(self.root)
             for file in files:
-                name = file if prefix == "." else f"{prefix}/{file}"
+                name = (prefix / file).as_posix()
                 if wanted(name):
                     yield name
+
+    def _loops(self, folder: Path) -> bool:
+        if not folder.is_symlink():
+            return False
+        above = folder.relative_to(self.root).parents
+        return folder.resolve() in {(self.root / path).resolve() for path in above}
 
     def size(self, name: str) -> int:
         return (self.root / name).stat().st_size

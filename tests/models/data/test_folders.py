@@ -155,6 +155,21 @@ def test_a_truncated_tar_reads_what_is_whole(tmp_path: Path) -> None:
         source.read(len(source) - 1)
 
 
+def test_linked_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    real = class_folders(tmp_path / "elsewhere", each=2)
+    for split in ("train", "val"):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        (tmp_path / "set" / split).symlink_to(real)
+    (real / "barn/again").symlink_to(real)
+    (real / "port/over").symlink_to(real / "zoo")
+    (real / "zoo/back").symlink_to(real / "port")
+    source = open_source(tmp_path / "set")
+    assert (
+        sum(i.startswith("val/") for i in source.ids) == sum(i.startswith("train/") for i in source.ids) == 10
+    )
+    assert "train/zoo/back/port_0.png" in source.ids
+
+
 @pytest.mark.parametrize("content", [b"", b"hello world", b"PK\3\4 broken"])
 def test_a_file_that_is_no_data_set_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "data.bin"
