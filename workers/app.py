@@ -100,7 +100,7 @@ celery_app = make_celery()
 _offices: list[Office] = []
 
 
-@celery_app.task(name=TASK)  # type: ignore[misc]
+@celery_app.task(name=TASK)  # type: ignore[untyped-decorator]
 def look(kind: str) -> None:
     """There may be rows of ``kind`` (a work table's name): ring its desk."""
     for office in _offices:
@@ -109,7 +109,7 @@ def look(kind: str) -> None:
             desk.ring()
 
 
-@worker_init.connect  # type: ignore[misc]
+@worker_init.connect  # type: ignore[untyped-decorator]
 def _open_office(**_: Any) -> None:
     office = Office()
     _offices.append(office)
@@ -117,13 +117,13 @@ def _open_office(**_: Any) -> None:
     log.info("office_opens", desks=sorted(office.desks), device=office.releases.device)
 
 
-@worker_shutting_down.connect  # type: ignore[misc]
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _stop_office(**_: Any) -> None:
     for office in _offices:
         office.stop()
 
 
-@worker_shutdown.connect  # type: ignore[misc]
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _close_office(**_: Any) -> None:
     while _offices:
         _offices.pop().close()

@@ -1,20 +1,18 @@
 """Classifying a plan: its LR tiles, the HR patches received as of one revision, the two-stream answer."""
 
-import uuid
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from models.release import Release
 from numpy.typing import NDArray
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from app.acquisitions.service import received_as_of
-from app.acquisitions.tables import Acquisition, ReceivedPatch
+from app.acquisitions.pixels import ReceivedPixels, lay
+from app.acquisitions.reading import received_as_of
+from app.acquisitions.tables import ReceivedPatch
 from app.classifications.tables import Classification, ClassifiedTile
 from app.core.db import session_scope
 from app.core.errors import Internal
@@ -22,6 +20,7 @@ from app.core.store import get_store
 from app.plans.service import raster_info, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters import Scaling, read_lr_tiles
+from models.release import Release
 from workers.desk import Job
 from workers.releases import Releases
 
@@ -29,7 +28,6 @@ Pixels = NDArray[np.uint8]
 
 TILES_A_FORWARD: Final = 32
 ROWS_AN_INSERT: Final = 1000
-OPEN_OBJECTS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class ClassifyJob(Job[TileInput, TileResult]):
             self._patches = _by_tile(received_as_of(session, row.plan_id, row.revision))
         self._path = self._scratch / "lr.tif"
         get_store().get_to_file(self._plan.lr_key, self._path)
-        self._pixels = PatchPixels(self._scratch)
+        self._pixels = ReceivedPixels(self._scratch, self._plan.hr_px)
 
     def items(self) -> Iterator[TileInput]:
         """Every tile of the plan in order."""
@@ -93,13 +91,10 @@ class ClassifyJob(Job[TileInput, TileResult]):
 
     def _hr_image(self, patches: Sequence[ReceivedPatch]) -> tuple[Pixels, NDArray[np.bool_]]:
         card = self.release.card
-        side = card.hr_px // card.grid
         image = np.zeros((3, card.hr_px, card.hr_px), dtype=np.uint8)
         used = np.zeros(card.patches, dtype=np.bool_)
         for received in patches:
-            row, col = divmod(received.patch, card.grid)
-            pixels = self._pixels.of(received.acquisition_id, received.plan_id, received.slot)
-            image[:, row * side : (row + 1) * side, col * side : (col + 1) * side] = pixels
+            lay(image, self._pixels.of(received), received.patch)
             used[received.patch] = True
         return image, used
 
@@ -164,28 +159,6 @@ class ClassifyJob(Job[TileInput, TileResult]):
             "weight_hr": result.weights[0],
             "weight_lr": result.weights[1],
         }
-
-
-class PatchPixels:
-    """Pixels of received patches, read from the objects of their acquisitions; few are open at once."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._open: OrderedDict[uuid.UUID, tuple[Path, NDArray[np.uint8]]] = OrderedDict()
-
-    def of(self, acquisition_id: uuid.UUID, plan_id: uuid.UUID, slot: int) -> Pixels:
-        """One patch (3, hr_px/4, hr_px/4)."""
-        if acquisition_id not in self._open:
-            key = Acquisition(id=acquisition_id, plan_id=plan_id).pixels_key
-            path = self._folder / f"{acquisition_id}.npy"
-            get_store().get_to_file(key, path)
-            self._open[acquisition_id] = (path, np.load(path, mmap_mode="r", allow_pickle=False))
-            if len(self._open) > OPEN_OBJECTS:
-                old, _ = self._open.popitem(last=False)[1]
-                old.unlink(missing_ok=True)
-        self._open.move_to_end(acquisition_id)
-        pixels: Pixels = self._open[acquisition_id][1][slot]
-        return pixels
 
 
 def _by_tile(received: Sequence[ReceivedPatch]) -> dict[int, list[ReceivedPatch]]:

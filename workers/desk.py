@@ -179,7 +179,7 @@ class Desk(threading.Thread):
             return
         try:
             results = list(self._forward(release, drawn, items))
-        except Exception:  # noqa: BLE001 - find out whose fault it is
+        except Exception:
             log.warning("joined_forward_failed", kind=self.kind, jobs=len(drawn), exc_info=True)
             self._forward_apart(table, drawn)
             return

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from models.release import Release
 from numpy.typing import NDArray
 from sqlalchemy import delete, insert
 from sqlalchemy.orm import Session
@@ -16,6 +15,7 @@ from app.plans.answer import TileAnswer, answer_tile, totals
 from app.plans.service import raster_info
 from app.plans.tables import Plan, TileRow
 from app.rasters import Tile, cut_tiles, plan_areas_km2, read_lr_tiles, value_scaling
+from models.release import Release
 from workers.desk import Job
 from workers.releases import Releases
 
@@ -93,7 +93,9 @@ class PlanJob(Job[Pixels, Floats]):
     def write(self, session: Session) -> None:
         """Insert the tiles, some thousand at a time; what an earlier attempt wrote cannot be there."""
         session.execute(delete(TileRow).where(TileRow.plan_id == self.row.id))
-        rows = [self._tile_row(*each) for each in zip(self._tiles, self._fractions, self._answers, strict=True)]
+        rows = [
+            self._tile_row(*each) for each in zip(self._tiles, self._fractions, self._answers, strict=True)
+        ]
         for start in range(0, len(rows), ROWS_AN_INSERT):
             session.execute(insert(TileRow), rows[start : start + ROWS_AN_INSERT])
 

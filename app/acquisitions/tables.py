@@ -5,7 +5,19 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, Double, ForeignKey, Index, Integer, Numeric, String, func, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    Numeric,
+    String,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -27,15 +39,15 @@ class Acquisition(Base):
     file_bytes: Mapped[int] = mapped_column(BigInteger)
     raster: Mapped[dict[str, Any]] = mapped_column(JSONB)
     bands: Mapped[list[int]] = mapped_column(ARRAY(Integer))
-    scaling: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    scaling: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     warnings: Mapped[list[str]] = mapped_column(ARRAY(String(64)), server_default=text("'{}'"))
     refused: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
     received_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
-    @property
-    def pixels_key(self) -> str:
-        """The object with this file's patches, (n, 3, h, w) uint8 as .npy, in the order of their slots."""
-        return f"plans/{self.plan_id}/acquisitions/{self.id}.npy"
+
+def pixels_key(plan_id: uuid.UUID, acquisition_id: uuid.UUID) -> str:
+    """The object with a file's patches, bare uint8 (slots, 3, side, side): ``app.acquisitions.pixels``."""
+    return f"plans/{plan_id}/acquisitions/{acquisition_id}.u8"
 
 
 class ReceivedPatch(Base):

@@ -50,9 +50,9 @@ async def create_classification(
     wait: WaitDep,
     form: ClassificationForm | None = None,
 ) -> Response:
-    """Classify every tile with the patches received until now: none, some or all of the chosen ones, or others.
+    """Classify every tile with the patches received until now: none, some or all of the chosen, or others.
 
-    Each tile says which patches were used, which chosen ones are missing, and what each stream says by itself.
+    Each tile says which patches were used, which chosen ones are missing, and what each stream says alone.
     """
     row_id = await run_in_threadpool(service.create, principal.org_id, plan_id, form or ClassificationForm())
     listener: Listener = request.app.state.listener

@@ -17,7 +17,9 @@ class ClassificationForm(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"top_k": 3}})
 
     release: str | None = Field(
-        None, max_length=100, description="Default: the plan's own. Another must have the same hr_px and grid."
+        None,
+        max_length=100,
+        description="Default: the plan's own. Another must have the same hr_px and grid.",
     )
     top_k: int = Field(5, ge=1, le=1000, description="How many classes `top` holds.")
 

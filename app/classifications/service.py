@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from models.card import Card
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -27,6 +26,7 @@ from app.plans.service import FINISHED, get_ready_plan
 from app.plans.tables import Plan
 from app.releases.schemas import ClassOut
 from app.releases.service import choose_card
+from models.card import Card
 
 TILES_A_PAGE: Final = 200
 

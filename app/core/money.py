@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 
 import iso4217
 
-# Wide enough that a product of a measured area (15 digits) and a price (24 digits), summed over every
+# Wide enough that a product of a measured area (17 digits) and a price (24 digits), summed over every
 # patch of every plan, is exact. Inexact is trapped: a digit lost anywhere is an error, not a rounding.
 EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation])
 ROUNDING = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
@@ -48,12 +48,12 @@ def minor_unit(currency: str) -> Decimal:
 
 
 def measured(value: Decimal) -> Decimal:
-    """An area (km²) with the 15 significant digits that a double carries faithfully.
+    """An area (km²) as the shortest decimal of its double.
 
-    The ellipsoidal area comes from double arithmetic; cut to 15 digits, the stored NUMERIC and the
-    number a client reads from JSON are the same decimal.
+    The ellipsoidal area comes from double arithmetic; kept like this, the stored NUMERIC and the number a
+    client reads from JSON are the same decimal.
     """
-    return Decimal(format(value, ".15g"))
+    return Decimal(repr(float(value)))
 
 
 def price_of(area_km2: Decimal, price_per_km2: Decimal) -> Decimal:

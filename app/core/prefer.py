@@ -27,7 +27,7 @@ class Wait:
 
 
 def parse_wait(prefer: list[str] | None, default_s: float, most_s: float) -> Wait:
-    """The first ``wait`` of all Prefer headers, capped at ``most_s``; ``respond-async`` alone waits for nothing.
+    """The first ``wait`` of all Prefer headers, capped at ``most_s``; ``respond-async`` alone does not wait.
 
     A preference that cannot be read is ignored, as the RFC asks: it is a wish, never an error.
     """
@@ -46,7 +46,7 @@ def _wait(
     prefer: Annotated[
         list[str] | None,
         Header(
-            description="`wait=N`: answer within N seconds, finished or not (RFC 7240). Default 5, at most 60.",
+            description="`wait=N`: answer within N seconds, finished or not (RFC 7240). Default 5, most 60",
             examples=["wait=10"],
         ),
     ] = None,

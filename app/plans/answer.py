@@ -25,7 +25,7 @@ class TileAnswer:
 def choose(
     probabilities: Sequence[float], areas_km2: Sequence[Decimal], threshold: float, max_patches: int | None
 ) -> tuple[bool, ...]:
-    """The patches with s_p above ``threshold``: the ``max_patches`` likeliest of them, of equals the first ids.
+    """The patches with s_p above ``threshold``: the ``max_patches`` likeliest, of equals the first ids.
 
     A patch with no ground inside the raster is never chosen.
     """

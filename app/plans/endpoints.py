@@ -81,7 +81,7 @@ async def create_plan(
 ) -> Response:
     """Post one GeoTIFF; the answer is the finished plan if a worker is done within the wait, else a 202.
 
-    A plan that could not be made is a 201 with `status: failed` and an `error`: the plan exists, and tells why.
+    A plan that could not be made is a 201 with `status: failed` and an `error`: it exists, and tells why.
     """
     async with receive(request, file_fields={"lr"}, text_fields=PlanForm.model_fields) as upload:
         accepted = await run_in_threadpool(service.accept, principal, upload, idempotency_key)
@@ -92,7 +92,7 @@ async def create_plan(
 async def answer_in_time(
     request: Request, org_id: uuid.UUID, plan_id: uuid.UUID, wait: Wait, headers: dict[str, str]
 ) -> Response:
-    """201 with the plan once it is finished, 202 when the wait is over; waiting holds no thread or session."""
+    """201 with the plan once finished, 202 when the wait is over; waiting holds no thread and no session."""
     listener: Listener = request.app.state.listener
     key = wake_key(Plan.__tablename__, plan_id)
     done = await listener.until(key, wait.seconds, partial(service.is_finished, plan_id))
@@ -161,5 +161,5 @@ def get_plan(
     },
 )
 def get_preview(plan_id: uuid.UUID, principal: Planner) -> Response:
-    """LR beside the HR received so far, under the 4x4 grid: chosen patches outlined, probabilities written in."""
+    """LR and the HR received so far under the 4x4 grid: chosen patches outlined, probabilities written in."""
     return Response(preview.draw(principal.org_id, plan_id), media_type="image/png")

@@ -4,8 +4,9 @@ import base64
 import binascii
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 from pyproj import CRS
@@ -116,7 +117,7 @@ def iter_tiles(plan_id: uuid.UUID) -> Iterator[TileRow]:
 
 def tile_out(row: TileRow) -> TileOut:
     """One tile as clients get it."""
-    prices = row.prices or [None] * len(row.areas_km2)
+    prices: Sequence[Decimal | None] = row.prices or [None] * len(row.areas_km2)
     patches = zip(row.probabilities, row.chosen, row.areas_km2, prices, strict=True)
     return TileOut(
         tile=row.tile,

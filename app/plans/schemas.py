@@ -71,21 +71,43 @@ Bands = Annotated[list[int], BeforeValidator(_read_bands)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class PlanForm(BaseModel):
-    """The fields of ``POST /v1/plans`` beside the file ``lr``, all optional."""
+class RasterForm(BaseModel):
+    """How a raster's values are read, where the file does not say it rightly itself."""
 
-    model_config = ConfigDict(extra="forbid", str_max_length=20_000)
+    model_config = ConfigDict(extra="forbid")
+
+    bands: Bands | None = Field(
+        None, description="Band numbers for red, green, blue, counted from 1: `3,2,1`."
+    )
+    scale: Finite | None = Field(
+        None,
+        description="Reflectance 0..1 is stored * scale + offset; default: what the file says, if anything.",
+    )
+    offset: Finite | None = Field(None, description="See `scale`.")
+
+    @field_validator("bands")
+    @classmethod
+    def _three_bands(cls, bands: list[int] | None) -> list[int] | None:
+        if bands is not None and len(bands) != 3:
+            raise ValueError("bands must name three bands: red, green, blue")
+        return bands
+
+    @field_validator("scale")
+    @classmethod
+    def _scale_not_zero(cls, scale: float | None) -> float | None:
+        if scale == 0:
+            raise ValueError("scale must not be 0")
+        return scale
+
+
+class PlanForm(RasterForm):
+    """The fields of ``POST /v1/plans`` beside the file ``lr``, all optional."""
 
     release: str | None = Field(None, max_length=100, description="A release's name; default: the service's.")
     threshold: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         None, description="A patch is chosen where its probability is above this; default: the release's."
     )
     max_patches: int | None = Field(None, ge=0, le=PATCHES, description="At most so many patches per tile.")
-    bands: Bands | None = Field(
-        None, description="Band numbers for red, green, blue, counted from 1: `3,2,1`."
-    )
-    scale: Finite | None = Field(None, description="Values on the 0..255 scale are raster * scale + offset.")
-    offset: Finite | None = Field(None)
     tile_size_m: Annotated[float | None, Field(gt=0, le=1e7, allow_inf_nan=False)] = Field(
         None, description="Side of the tiles the raster is cut into, metres; default: one tile."
     )
@@ -110,20 +132,6 @@ class PlanForm(BaseModel):
             if not (key.isprintable() and value.isprintable()):
                 raise ValueError("tags hold printable characters only")
         return tags
-
-    @field_validator("bands")
-    @classmethod
-    def _three_bands(cls, bands: list[int] | None) -> list[int] | None:
-        if bands is not None and len(bands) != 3:
-            raise ValueError("bands must name three bands: red, green, blue")
-        return bands
-
-    @field_validator("scale")
-    @classmethod
-    def _scale_not_zero(cls, scale: float | None) -> float | None:
-        if scale == 0:
-            raise ValueError("scale must not be 0")
-        return scale
 
     @model_validator(mode="after")
     def _price_and_currency(self) -> "PlanForm":

@@ -1,4 +1,4 @@
-"""Making plans and finding them again. What a plan answers is worked out by a worker (``workers.planning``)."""
+"""Making plans and finding them again. The answer is worked out by a worker (``workers.planning``)."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from models.card import Card
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +26,7 @@ from app.plans.schemas import PlanForm
 from app.plans.tables import Plan, TileRow
 from app.rasters import Limits, RasterInfo, Tile, choose_bands, cut_tiles, inspect, tile_sides_m
 from app.releases.service import choose_card
+from models.card import Card
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -76,9 +76,7 @@ def accept(principal: Principal, upload: Upload, key: str | None) -> Accepted:
     if key is None:
         return Accepted(_make(principal, form, file, None), replayed=False)
     with session_scope() as session:
-        found = idempotency.reserve(
-            session, principal.org_id, idempotency.check_key(key), upload.fingerprint
-        )
+        found = idempotency.reserve(session, principal.org_id, idempotency.check_key(key), upload.fingerprint)
     if isinstance(found, uuid.UUID):
         return Accepted(found, replayed=True)
     try:
@@ -138,6 +136,8 @@ def _row(principal: Principal, form: PlanForm, file: ReceivedFile, checked: Chec
         weights_sha256=card.weights_sha256,
         streams=card.streams,
         fusion=card.fusion,
+        hr_px=card.hr_px,
+        band_names=list(card.bands),
         threshold=card.threshold if form.threshold is None else form.threshold,
         max_patches=form.max_patches,
         tile_size_m=form.tile_size_m,

@@ -44,6 +44,8 @@ class Plan(WorkRow, Base):
     weights_sha256: Mapped[str] = mapped_column(String(64))
     streams: Mapped[str] = mapped_column(String(16))
     fusion: Mapped[str] = mapped_column(String(64))
+    hr_px: Mapped[int]
+    band_names: Mapped[list[str]] = mapped_column(ARRAY(String(64)))
 
     threshold: Mapped[float] = mapped_column(Double)
     max_patches: Mapped[int | None]
@@ -58,7 +60,7 @@ class Plan(WorkRow, Base):
     bands: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     value_scale: Mapped[float | None] = mapped_column(Double)
     value_offset: Mapped[float | None] = mapped_column(Double)
-    scaling: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    scaling: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     hr_scalings: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
     warnings: Mapped[list[str]] = mapped_column(ARRAY(String(64)), server_default=text("'{}'"))
 

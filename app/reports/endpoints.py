@@ -20,10 +20,15 @@ def get_savings(
     principal: Annotated[Principal, Depends(require("report"))],
     from_: Annotated[
         str | None,
-        Query(alias="from", description="Plans posted from this date (or time) on, UTC.", examples=["2026-11-01"]),
+        Query(
+            alias="from",
+            description="Plans posted from this date (or time) on, UTC.",
+            examples=["2026-11-01"],
+        ),
     ] = None,
     to: Annotated[
-        str | None, Query(description="Plans posted before this date (or time), UTC.", examples=["2026-12-01"])
+        str | None,
+        Query(description="Plans posted before this date (or time), UTC.", examples=["2026-12-01"]),
     ] = None,
     group_by: Annotated[
         list[str] | None,

@@ -31,7 +31,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def read_moment(name: str, text: str | None) -> datetime | None:
-    """A date (its midnight in UTC) or a date and time (UTC unless it says otherwise); raises Unprocessable."""
+    """A date (its midnight in UTC) or a date and time (UTC unless it says so); raises Unprocessable."""
     if text is None:
         return None
     try:
@@ -52,7 +52,9 @@ def read_groupings(values: Iterable[str]) -> list[str]:
     for value in values:
         for part in value.split(","):
             name = part.strip().removeprefix("period:")
-            known = name in PERIODS or name in ("release", "currency") or (name[:4] == "tag:" and len(name) > 4)
+            known = (
+                name in PERIODS or name in ("release", "currency") or (name[:4] == "tag:" and len(name) > 4)
+            )
             if not known:
                 raise _refused("group_by", "group_by takes day, week, month, release, currency and tag:KEY.")
             # groups are separated by currency anyway
@@ -139,10 +141,7 @@ def savings(
         key = (*(_value(plan, name) for name in group_by), plan.currency)
         groups.setdefault(key, _Group()).add(plan)
     ordered = sorted(groups, key=lambda key: [(value is not None, value or "") for value in key])
-    return [
-        groups[key].out(dict(zip(group_by, key[:-1], strict=True)), key[-1])
-        for key in ordered
-    ]
+    return [groups[key].out(dict(zip(group_by, key[:-1], strict=True)), key[-1]) for key in ordered]
 
 
 def _value(plan: Row[Any], name: str) -> str | None:
@@ -189,4 +188,5 @@ def _plans(
         .outerjoin(bought, bought.c.plan_id == Plan.id)
         .where(*wanted)
     )
-    yield from session.execute(query.execution_options(yield_per=PLANS_A_FETCH))
+    rows: Iterable[Row[Any]] = session.execute(query.execution_options(yield_per=PLANS_A_FETCH))
+    yield from rows

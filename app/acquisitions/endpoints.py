@@ -1,0 +1,75 @@
+"""``/v1/plans/{id}/acquisitions``: the patches that were bought."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from app.acquisitions import reading, service
+from app.acquisitions.schemas import AcquisitionForm, AcquisitionList, AcquisitionsOut
+from app.core.auth import Principal, require
+from app.core.db import SessionDep, session_scope
+from app.core.errors import (
+    Conflict,
+    NotFound,
+    PatchConflict,
+    PatchesRefused,
+    PayloadTooLarge,
+    Unprocessable,
+    UnsupportedMedia,
+)
+from app.core.problems import problem_responses
+from app.core.uploads import Upload, multipart_body, receive
+from app.plans.service import get_plan
+
+router = APIRouter(prefix="/v1/plans/{plan_id}/acquisitions", tags=["acquisitions"])
+
+Buyer = Annotated[Principal, Depends(require("acquire"))]
+
+FORM = multipart_body(
+    {
+        "files": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "GeoTIFFs of one patch or of several, in any CRS.",
+        },
+        **{
+            name: {"type": "string", "description": field.description or name}
+            for name, field in AcquisitionForm.model_fields.items()
+        },
+    },
+    required=["files"],
+)
+
+
+@router.post(
+    "",
+    summary="Send patches that were bought",
+    status_code=201,
+    openapi_extra=FORM,
+    responses=problem_responses(
+        NotFound, Conflict, PatchConflict, PayloadTooLarge, UnsupportedMedia, Unprocessable, PatchesRefused
+    ),
+)
+async def create_acquisitions(request: Request, plan_id: uuid.UUID, principal: Buyer) -> AcquisitionsOut:
+    """Every patch of the plan that a file covers is taken, chosen or not; others are refused with a reason.
+
+    Files are placed by their own georeference. The same bytes again give the same answer; other bytes for a
+    received patch are a 409 unless `replace=true`. A request is taken whole or not at all: it fails if one of
+    its files is no good raster, or if no patch of any file can be taken.
+    """
+    async with receive(request, file_fields={"files"}, text_fields=AcquisitionForm.model_fields) as upload:
+        return await run_in_threadpool(_take, principal, plan_id, upload)
+
+
+def _take(principal: Principal, plan_id: uuid.UUID, upload: Upload) -> AcquisitionsOut:
+    ids = service.take(principal, plan_id, upload)
+    with session_scope() as session:
+        return AcquisitionsOut(plan_id=plan_id, acquisitions=reading.answers(session, ids))
+
+
+@router.get("", summary="What was received", responses=problem_responses(NotFound))
+def list_acquisitions(session: SessionDep, plan_id: uuid.UUID, principal: Buyer) -> AcquisitionList:
+    """All files a plan has received, newest first, and which chosen patches are still missing."""
+    return reading.everything(session, get_plan(session, principal.org_id, plan_id))

@@ -1,0 +1,78 @@
+"""Received pixels on disk: one patch after the other, bare bytes, each as large as the largest patch.
+
+hr_px need not be a multiple of the grid, so patches of a tile may differ by a pixel; all are kept in squares
+of the same side and cut to their window when they are read.
+"""
+
+import uuid
+from collections import OrderedDict
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.acquisitions.tables import ReceivedPatch, pixels_key
+from app.core.store import get_store
+from app.rasters import patch_window
+from app.rasters.tiles import GRID
+
+Pixels = NDArray[np.uint8]
+
+CHANNELS: Final = 3
+OPEN_OBJECTS: Final = 32
+
+
+def side_of(hr_px: int) -> int:
+    """The side of the square a patch is kept in."""
+    return -(-hr_px // GRID)
+
+
+def append(file: IO[bytes], pixels: Pixels, hr_px: int) -> None:
+    """Write one patch (3, h, w) in its square."""
+    side = side_of(hr_px)
+    square = np.zeros((CHANNELS, side, side), dtype=np.uint8)
+    square[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+    file.write(square.tobytes())
+
+
+def open_squares(path: Path, hr_px: int) -> Pixels:
+    """All patches of a file, (slots, 3, side, side), read only as far as they are looked at."""
+    side = side_of(hr_px)
+    slots = path.stat().st_size // (CHANNELS * side * side)
+    return np.memmap(path, dtype=np.uint8, mode="r", shape=(slots, CHANNELS, side, side))
+
+
+def window(square: Pixels, patch: int, hr_px: int) -> Pixels:
+    """A patch's own pixels (3, h, w) out of its square."""
+    row0, row1, col0, col1 = patch_window(patch, hr_px)
+    return square[:, : row1 - row0, : col1 - col0]
+
+
+def lay(image: Pixels, square: Pixels, patch: int) -> None:
+    """Put a patch's square into its window of the tile's HR image (3, hr_px, hr_px)."""
+    row0, row1, col0, col1 = patch_window(patch, image.shape[-1])
+    image[:, row0:row1, col0:col1] = window(square, patch, image.shape[-1])
+
+
+class ReceivedPixels:
+    """Pixels of received patches, read from the objects of their acquisitions; few are open at once."""
+
+    def __init__(self, folder: Path, hr_px: int) -> None:
+        self._folder = folder
+        self._hr_px = hr_px
+        self._open: OrderedDict[uuid.UUID, Pixels] = OrderedDict()
+
+    def of(self, received: ReceivedPatch) -> Pixels:
+        """One patch in its square (3, side, side)."""
+        acquisition = received.acquisition_id
+        if acquisition not in self._open:
+            path = self._folder / f"{acquisition}.u8"
+            get_store().get_to_file(pixels_key(received.plan_id, acquisition), path)
+            self._open[acquisition] = open_squares(path, self._hr_px)
+            if len(self._open) > OPEN_OBJECTS:
+                oldest, _ = self._open.popitem(last=False)
+                (self._folder / f"{oldest}.u8").unlink(missing_ok=True)
+        self._open.move_to_end(acquisition)
+        square: Pixels = self._open[acquisition][received.slot]
+        return square

@@ -1,0 +1,293 @@
+"""Taking HR pixels: each file is placed by its georeference, and a request is taken whole or not at all."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import func, insert, select, tuple_, update
+from sqlalchemy.orm import Session, defer
+
+from app.acquisitions import pixels
+from app.acquisitions.schemas import AcquisitionForm
+from app.acquisitions.stretch import Sensed, scalings
+from app.acquisitions.tables import Acquisition, ReceivedPatch, pixels_key
+from app.core.auth import Principal
+from app.core.db import session_scope
+from app.core.errors import BadBands, PatchConflict, PatchesRefused, ProblemError, Unprocessable
+from app.core.store import get_store
+from app.core.uploads import ReceivedFile, Upload
+from app.core.work import uuid7
+from app.plans.service import get_ready_plan, limits, raster_info, read_form, tile_of
+from app.plans.tables import Plan, TileRow
+from app.rasters import RasterInfo, Scaling, Tile, choose_bands, inspect, read_hr_patches
+
+TWICE: Final = "already_in_this_request"
+TRIES: Final = 3
+ROWS_AN_INSERT: Final = 1000
+
+Place = tuple[int, int]
+
+
+class _Overtaken(Exception):
+    """Another request fixed the sensor's stretch, or changed the received patches, while we were reading."""
+
+
+@dataclass
+class _File:
+    """A file of the request on its way in."""
+
+    id: uuid.UUID
+    digest: str
+    received: ReceivedFile
+    info: RasterInfo
+    bands: tuple[int, ...]
+    warnings: tuple[str, ...]
+    scaling: Scaling | None = None
+    taken: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def squares(self) -> Path:
+        """Where its patches are gathered, beside the upload."""
+        return self.received.path.with_suffix(".u8")
+
+
+def take(principal: Principal, plan_id: uuid.UUID, upload: Upload) -> list[uuid.UUID]:
+    """The acquisitions of the request's files, in their order; those that came before are found again.
+
+    Raises the rasters' ProblemErrors, NotFound, Conflict (plan not ready), PatchConflict (other pixels were
+    received before), PatchesRefused (no patch of any file can be taken). Then nothing is left of any file.
+    """
+    form = read_form(AcquisitionForm, upload.fields)
+    files = upload.files_of("files")
+    if not files:
+        detail = "Send at least one GeoTIFF as `files`."
+        raise Unprocessable(detail, errors=[{"loc": ["body", "files"], "detail": detail}])
+    with session_scope() as session:
+        get_ready_plan(session, principal.org_id, plan_id)
+    checked = _check(files, form)
+    for attempt in range(1, TRIES + 1):
+        try:
+            return _take(principal.org_id, plan_id, checked, form)
+        except _Overtaken:
+            if attempt == TRIES:
+                raise PatchConflict("Other requests keep changing this plan's patches; try again.") from None
+    raise AssertionError("unreachable")
+
+
+def digest_of(sha256: str, form: AcquisitionForm) -> str:
+    """What makes two files the same: their bytes and how their values are read."""
+    reading = json.dumps([sha256, form.bands, form.scale, form.offset])
+    return hashlib.sha256(reading.encode()).hexdigest()
+
+
+def _check(files: Sequence[ReceivedFile], form: AcquisitionForm) -> list[_File]:
+    """Inspect every file before anything is made of one; the same bytes twice count once."""
+    found: dict[str, _File] = {}
+    for position, file in enumerate(files):
+        digest = digest_of(file.sha256, form)
+        if digest in found:
+            continue
+        try:
+            info = inspect(file.path, limits())
+        except ProblemError as error:
+            error.extra.setdefault("file", {"position": position, "name": file.name, "sha256": file.sha256})
+            raise
+        try:
+            bands, warnings = choose_bands(info, requested=form.bands)
+        except BadBands:
+            bands, warnings = (), ()
+        both = tuple(dict.fromkeys([*info.warnings, *warnings]))
+        found[digest] = _File(uuid7(), digest, file, info, tuple(bands), both)
+    return list(found.values())
+
+
+def _take(
+    org_id: uuid.UUID, plan_id: uuid.UUID, files: list[_File], form: AcquisitionForm
+) -> list[uuid.UUID]:
+    with session_scope() as session:
+        plan = get_ready_plan(session, org_id, plan_id)
+        standing = {file.digest: _standing(session, plan_id, file.digest) for file in files}
+        tiles = _tiles(session, plan)
+    new = [file for file in files if standing[file.digest] is None]
+    stretches = _read(plan, tiles, new, form)
+    if len(new) == len(files) and not any(file.taken for file in new):
+        refused = [entry for file in new for entry in file.refused]
+        raise PatchesRefused("No patch of the plan could be taken from what was sent.", refused=refused)
+    keys = {file.id: pixels_key(plan_id, file.id) for file in new if file.taken}
+    try:
+        for file in new:
+            if file.taken:
+                get_store().put(keys[file.id], file.squares)
+        with session_scope() as session:
+            _keep(session, org_id, plan_id, standing, new, stretches, replace=form.replace)
+    except BaseException:
+        for key in keys.values():
+            get_store().delete(key)
+        raise
+    return [standing[file.digest] or file.id for file in files]
+
+
+def _standing(session: Session, plan_id: uuid.UUID, digest: str) -> uuid.UUID | None:
+    """The acquisition of the same file, if all patches it brought are still those received."""
+    last = session.scalar(
+        select(Acquisition.id)
+        .where(Acquisition.plan_id == plan_id, Acquisition.digest == digest)
+        .order_by(Acquisition.id.desc())
+        .limit(1)
+    )
+    if last is None:
+        return None
+    gone = session.scalar(
+        select(func.count())
+        .select_from(ReceivedPatch)
+        .where(ReceivedPatch.acquisition_id == last, ReceivedPatch.superseded_in.is_not(None))
+    )
+    return None if gone else last
+
+
+def _tiles(session: Session, plan: Plan) -> list[Tile]:
+    info = raster_info(plan)
+    rows = session.scalars(
+        select(TileRow)
+        .where(TileRow.plan_id == plan.id)
+        .order_by(TileRow.tile)
+        .options(defer(TileRow.probabilities), defer(TileRow.areas_km2), defer(TileRow.prices))
+    )
+    return [tile_of(row, info) for row in rows]
+
+
+def _read(plan: Plan, tiles: list[Tile], files: list[_File], form: AcquisitionForm) -> dict[str, Any]:
+    """Read every new file's patches onto the tiles' grid; returns the stretches this request fixed."""
+    sensed = [Sensed(file.received.path, file.info, file.bands) for file in files if file.bands]
+    found, stretches = scalings(sensed, form.scale, form.offset, plan.hr_scalings, limits())
+    by_path = {file.path: scaling for file, scaling in zip(sensed, found, strict=True)}
+    taken: set[Place] = set()
+    for file in files:
+        file.scaling = by_path.get(file.received.path)
+        file.taken, file.refused = [], []
+        _read_file(plan, tiles, file, form, taken)
+    return stretches
+
+
+def _read_file(plan: Plan, tiles: list[Tile], file: _File, form: AcquisitionForm, taken: set[Place]) -> None:
+    patches = read_hr_patches(
+        file.received.path,
+        file.info,
+        tiles,
+        plan.raster["crs_wkt"],
+        plan.hr_px,
+        scaling=file.scaling,
+        wanted=plan.band_names,
+        bands=form.bands,
+    )
+    with file.squares.open("wb") as squares:
+        for patch in patches:
+            place = (patch.tile, patch.patch)
+            reason = TWICE if place in taken and patch.refusal is None else patch.refusal
+            seen = {"tile": patch.tile, "patch": patch.patch, "valid_fraction": patch.valid_fraction}
+            if reason is not None or patch.tile is None or patch.patch is None or patch.pixels is None:
+                file.refused.append(seen | {"reason": str(reason)})
+                continue
+            taken.add((patch.tile, patch.patch))
+            file.taken.append(seen | {"slot": len(file.taken), "gsd_m": patch.gsd_m})
+            pixels.append(squares, patch.pixels, plan.hr_px)
+
+
+def _keep(
+    session: Session,
+    org_id: uuid.UUID,
+    plan_id: uuid.UUID,
+    standing: dict[str, uuid.UUID | None],
+    new: list[_File],
+    stretches: dict[str, Any],
+    *,
+    replace: bool,
+) -> None:
+    """Write all rows under the plan's lock, which puts simultaneous requests one after the other."""
+    plan = get_ready_plan(session, org_id, plan_id, lock=True)
+    if any(_standing(session, plan_id, digest) != found for digest, found in standing.items()):
+        raise _Overtaken
+    if any(sensor in plan.hr_scalings for sensor in stretches):
+        raise _Overtaken
+    if not new:
+        return
+    places = {(patch["tile"], patch["patch"]) for file in new for patch in file.taken}
+    current = _current(session, plan_id, {tile for tile, _ in places})
+    conflicts = sorted(places & current)
+    if conflicts and not replace:
+        raise PatchConflict(
+            "Other pixels were received for some of these patches; replace=true puts these in their place.",
+            patches=[{"tile": tile, "patch": patch} for tile, patch in conflicts],
+        )
+    plan.revision += 1
+    plan.hr_scalings = {**plan.hr_scalings, **stretches}
+    _supersede(session, plan, conflicts)
+    _insert(session, plan, new)
+
+
+def _current(session: Session, plan_id: uuid.UUID, tiles: set[int]) -> set[Place]:
+    rows = session.execute(
+        select(ReceivedPatch.tile, ReceivedPatch.patch).where(
+            ReceivedPatch.plan_id == plan_id,
+            ReceivedPatch.superseded_in.is_(None),
+            ReceivedPatch.tile.in_(tiles),
+        )
+    )
+    return {(tile, patch) for tile, patch in rows}
+
+
+def _supersede(session: Session, plan: Plan, places: list[Place]) -> None:
+    for start in range(0, len(places), ROWS_AN_INSERT):
+        session.execute(
+            update(ReceivedPatch)
+            .where(
+                ReceivedPatch.plan_id == plan.id,
+                ReceivedPatch.superseded_in.is_(None),
+                tuple_(ReceivedPatch.tile, ReceivedPatch.patch).in_(places[start : start + ROWS_AN_INSERT]),
+            )
+            .values(superseded_in=plan.revision)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _insert(session: Session, plan: Plan, files: list[_File]) -> None:
+    wanted = {patch["tile"] for file in files for patch in file.taken}
+    tiles = session.scalars(select(TileRow).where(TileRow.plan_id == plan.id, TileRow.tile.in_(wanted)))
+    by_tile = {row.tile: row for row in tiles}
+    for file in files:
+        session.add(
+            Acquisition(
+                id=file.id,
+                plan_id=plan.id,
+                revision=plan.revision,
+                digest=file.digest,
+                file_sha256=file.received.sha256,
+                file_bytes=file.received.size,
+                raster=file.info.to_json(),
+                bands=list(file.bands),
+                scaling=None if file.scaling is None else file.scaling.to_json(),
+                warnings=list(file.warnings),
+                refused=file.refused,
+            )
+        )
+    session.flush()
+    rows = [_patch_row(plan, file, patch, by_tile) for file in files for patch in file.taken]
+    for start in range(0, len(rows), ROWS_AN_INSERT):
+        session.execute(insert(ReceivedPatch), rows[start : start + ROWS_AN_INSERT])
+
+
+def _patch_row(plan: Plan, file: _File, patch: dict[str, Any], tiles: dict[int, TileRow]) -> dict[str, Any]:
+    tile, number = tiles[patch["tile"]], patch["patch"]
+    return patch | {
+        "acquisition_id": file.id,
+        "plan_id": plan.id,
+        "chosen": tile.chosen[number],
+        "area_km2": tile.areas_km2[number],
+        "price": None if tile.prices is None else tile.prices[number],
+        "received_in": plan.revision,
+    }
