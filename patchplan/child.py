@@ -37,6 +37,8 @@ class Child:
         """Start it; its output is appended to ``log``, or goes where ours goes."""
         owner = "-" if self.owner is None else f"{self.owner[0]}:{self.owner[1]}"
         guard = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), str(int(self.death_signal)), owner]
+        if self.log:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
         output: IO[bytes] | None = self.log.open("ab") if self.log else None
         try:
             self.process = subprocess.Popen(
