@@ -196,7 +196,10 @@ def _read_all(dataset: Any, dtype: np.dtype[Any]) -> tuple[int | None, bool, flo
                 extremes += int(((opaque == 0) | (opaque == full)).sum())
                 with_alpha += int((valid & (opaque > 0)).sum())
     except RasterioIOError as error:
-        raise TruncatedRaster(f"The raster cannot be read to its end: {_reason(error)}") from error
+        reason = _reason(error)
+        if "allocate" in reason or "memory" in reason:
+            raise MemoryError from error
+        raise TruncatedRaster(f"The raster cannot be read to its end: {reason}") from error
     pixels = dataset.width * dataset.height
     notes: tuple[str, ...] = ()
     if alpha is not None and extremes < _ALPHA_SHARE * pixels:
