@@ -9,9 +9,9 @@ from workers.app import celery_app
 def main(arguments: list[str]) -> None:
     """Run until SIGTERM or SIGINT; further arguments go to Celery's ``worker``."""
     level = get_settings().log_level.lower()
-    celery_app.worker_main(
-        ["worker", "--pool", "threads", "--concurrency", "1", "--loglevel", level, *arguments]
-    )
+    options = ["--pool", "threads", "--concurrency", "1", "--loglevel", level]
+    options += ["--without-gossip", "--without-mingle", *arguments]
+    celery_app.worker_main(["--quiet", "worker", *options])
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from typing import Any, Final
 import psutil
 import structlog
 from celery import Celery
-from celery.signals import worker_init, worker_shutdown, worker_shutting_down
+from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
 
 import app.core.tables  # noqa: F401 - every table, or foreign keys do not resolve
 from app.classifications.tables import Classification
+from app.core.logs import configure_logging
 from app.core.queue import QUEUE, TASK
 from app.core.settings import get_settings
 from app.plans.tables import Plan
@@ -84,7 +85,6 @@ def make_celery() -> Celery:
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
-        worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
@@ -107,6 +107,12 @@ def look(kind: str) -> None:
         desk = office.desks.get(kind)
         if desk is not None:
             desk.ring()
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _log_as_the_service_does(**_: Any) -> None:
+    # a receiver of this signal keeps Celery from setting up a log of its own
+    configure_logging()
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]

@@ -24,6 +24,7 @@ Floats = NDArray[np.float32]
 
 TILES_A_FORWARD: Final = 64
 ROWS_AN_INSERT: Final = 1000
+BLIND_TILES: Final = "tiles_without_valid_pixels"
 
 
 class PlanJob(Job[Pixels, Floats]):
@@ -85,10 +86,20 @@ class PlanJob(Job[Pixels, Floats]):
                 threshold=plan.threshold,
                 max_patches=plan.max_patches,
                 price_per_km2=plan.price_per_km2,
+                valid_fraction=fraction,
             )
-            for probabilities, tile_areas in zip(self._probabilities, areas, strict=True)
+            for probabilities, tile_areas, fraction in zip(
+                self._probabilities, areas, self._fractions, strict=True
+            )
         ]
-        return {**totals(self._answers, plan.currency), "scaling": self._scaling.to_json()}
+        warnings = list(plan.warnings)
+        if min(self._fractions) == 0:
+            warnings.append(BLIND_TILES)
+        return {
+            **totals(self._answers, plan.currency),
+            "scaling": self._scaling.to_json(),
+            "warnings": warnings,
+        }
 
     def write(self, session: Session) -> None:
         """Insert the tiles, some thousand at a time; what an earlier attempt wrote cannot be there."""

@@ -5,15 +5,17 @@ minor unit of their currency (2 digits for EUR, 0 for JPY, 3 for KWD).
 """
 
 import re
-from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
+from typing import Final
 
 import iso4217
 
-# Wide enough that a product of a measured area (17 digits) and a price (24 digits), summed over every
-# patch of every plan, is exact. Inexact is trapped: a digit lost anywhere is an error, not a rounding.
+# Wide enough that a product of a measured area (17 digits, 35 decimals) and a price (12 decimals), summed
+# over every patch of every plan, is exact. Inexact is trapped: a digit lost anywhere is an error, not a rounding.
 EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation])
 ROUNDING = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
+
+LEAST_KM2: Final = Decimal("1e-18")
 
 _PRICE = re.compile(r"\d{1,12}(\.\d{1,12})?", re.ASCII)
 
@@ -51,22 +53,14 @@ def measured(value: Decimal) -> Decimal:
     """An area (km²) as the shortest decimal of its double.
 
     The ellipsoidal area comes from double arithmetic; kept like this, the stored NUMERIC and the number a
-    client reads from JSON are the same decimal.
+    client reads from JSON are the same decimal. Less than a square micrometre is rounding noise: 0.
     """
-    return Decimal(repr(float(value)))
+    return Decimal(repr(float(value))) if value >= LEAST_KM2 else Decimal(0)
 
 
 def price_of(area_km2: Decimal, price_per_km2: Decimal) -> Decimal:
     """The exact, unrounded price of an area."""
     return EXACT.multiply(area_km2, price_per_km2)
-
-
-def exact_sum(values: Iterable[Decimal]) -> Decimal:
-    """A sum that loses no digit; 0 for nothing."""
-    total = Decimal(0)
-    for value in values:
-        total = EXACT.add(total, value)
-    return total
 
 
 def total_of(unrounded: Decimal, currency: str) -> Decimal:

@@ -46,14 +46,19 @@ def answer_tile(
     threshold: float,
     max_patches: int | None,
     price_per_km2: Decimal | None,
+    valid_fraction: float = 1.0,
 ) -> TileAnswer:
-    """A tile's answer from the policy's s_p and the patches' ellipsoidal areas (km²)."""
+    """A tile's answer from the policy's s_p and the patches' ellipsoidal areas (km²).
+
+    Of a tile without any valid LR pixel the policy saw nothing, so nothing is chosen.
+    """
     probabilities = tuple(round(float(value), PROBABILITY_DECIMALS) for value in raw_probabilities)
     areas = tuple(money.measured(area) for area in raw_areas_km2)
     prices = None
     if price_per_km2 is not None:
         prices = tuple(money.price_of(area, price_per_km2) for area in areas)
-    return TileAnswer(probabilities, choose(probabilities, areas, threshold, max_patches), areas, prices)
+    most = max_patches if valid_fraction > 0 else 0
+    return TileAnswer(probabilities, choose(probabilities, areas, threshold, most), areas, prices)
 
 
 def totals(tiles: Iterable[TileAnswer], currency: str | None) -> dict[str, Any]:
