@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from collections.abc import Sequence
@@ -33,6 +34,9 @@ class ArrayReader:
 
     def content(self, i: int) -> bytes:
         return self.pixels(i).tobytes()
+
+    def stamp(self, i: int) -> str:
+        return hashlib.sha256(self.content(i)).hexdigest()
 
 
 def recognise(name: str, files: Files) -> Source | None:

@@ -1,10 +1,12 @@
-"""Sources to square uint8 tensors: all at once, one by one, or through a memory-mapped cache."""
+"""Sources to square uint8 tensors: in memory, mapped from a file, or one by one."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -19,6 +21,11 @@ from models.data.source import DataError, Indices, Pixels, Source, UnreadableIma
 
 Fit = Literal["squash", "crop"]
 Resample = Literal["bicubic", "area"]
+Progress = Callable[[int, int], None]
+"""Told how many of how many pictures are decoded."""
+
+IN_MEMORY = 8 * 2**30
+"""Bytes of decoded images that are held in memory; ImageNet and fMoW go to a file."""
 
 CROP_MARGIN = 256 / 224
 """`crop` brings the shorter side to this multiple of px, then the centre is cut out (section 5.3)."""
@@ -60,63 +67,97 @@ def load_square(
 
     Raises DataError naming the pictures that cannot be decoded.
     """
-    chosen = range(len(source)) if indices is None else indices
+    chosen = source if indices is None else source.select(indices)
     out = torch.empty((len(chosen), 3, px, px), dtype=torch.uint8)
-    _fill(source, chosen, out.numpy(), px, workers, fit, resample)
+    bad = _fill(chosen, out.numpy(), fit, resample, workers, None)
+    if bad:
+        first = next(iter(bad.values()))
+        raise DataError(f"{source.name}: {len(bad)} pictures cannot be read, for instance {first}")
     return out
 
 
-def _fill(
+def prepare(
     source: Source,
-    indices: Sequence[int] | Indices,
-    out: Pixels,
     px: int,
-    workers: int | None,
-    fit: Fit,
-    resample: Resample,
-) -> None:
-    def one(row: int) -> str | None:
-        try:
-            out[row] = square(source.read(int(indices[row])), px, fit, resample).transpose(2, 0, 1)
-        except UnreadableImageError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        bad = [reason for reason in pool.map(one, range(len(indices))) if reason]
-    if bad:
-        raise DataError(f"{source.name}: {len(bad)} pictures cannot be read, for instance {bad[0]}")
-
-
-def cached_square(
-    source: Source,
     folder: Path,
-    px: int = 224,
-    workers: int | None = None,
     *,
     fit: Fit = "squash",
     resample: Resample = "bicubic",
-) -> Tensor:
-    """load_square for a source too large for memory: (n, 3, px, px) uint8, mapped from a file in `folder`.
+    workers: int | None = None,
+    progress: Progress | None = None,
+    in_memory: int = IN_MEMORY,
+) -> tuple[Source, Tensor]:
+    """Decode a whole source once, for training: what could be read of it, and that as (n, 3, px, px) uint8.
 
-    The file is named by the source's digest and the parameters, and is written once; later calls only map it.
+    Up to `in_memory` bytes the images lie in memory; larger sets are written to a file in `folder`, named by
+    the source's fingerprint, and mapped, so that later calls start at once. Unreadable pictures are left out
+    and listed in the source's `.skipped`. Raises DataError where they are too many (Source.limited).
     """
-    key = f"{source.digest()} {'|'.join(source.ids)} {px} {fit} {resample}"
-    path = folder / f"{source.name}-{px}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            shape = (len(source), 3, px, px)
-            out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-            _fill(source, range(len(source)), out, px, workers, fit, resample)
-            out.flush()
-            del out
-            partial.rename(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    shape = (len(source), 3, px, px)
+    if math.prod(shape) <= in_memory:
+        images = torch.empty(shape, dtype=torch.uint8)
+        bad = _fill(source, images.numpy(), fit, resample, workers, progress)
+        return source.without(bad).limited(), images[_others(bad, len(source))] if bad else images
+    key = hashlib.sha256(f"{source.fingerprint()} {px} {fit} {resample}".encode()).hexdigest()[:16]
+    path = folder / f"{source.name}-{px}-{key}.u8"
+    told = path.with_suffix(".json")
+    if not told.exists():
+        bad = _write(source, path, shape, fit, resample, workers, progress)
+        told.write_text(json.dumps({str(i): why for i, why in bad.items()}))
+    bad = {int(i): why for i, why in json.loads(told.read_text()).items()}
+    kept = source.without(bad).limited()
     # Copy-on-write: torch wants writable memory, and nothing written through it may reach the file.
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    return kept, torch.from_numpy(np.memmap(path, np.uint8, "c", shape=(len(kept), *shape[1:])))
+
+
+def _write(
+    source: Source,
+    path: Path,
+    shape: tuple[int, ...],
+    fit: Fit,
+    resample: Resample,
+    workers: int | None,
+    progress: Progress | None,
+) -> dict[int, str]:
+    """Write the readable images one after another; the file appears when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        out = np.memmap(partial, np.uint8, "w+", shape=shape)
+        bad = _fill(source, out, fit, resample, workers, progress)
+        good = _others(bad, len(source))
+        for row in range(min(bad, default=len(good)), len(good)):
+            out[row] = out[good[row]]
+        out.flush()
+        del out
+        os.truncate(partial, len(good) * math.prod(shape[1:]))
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return bad
+
+
+def _others(bad: Mapping[int, str], n: int) -> Indices:
+    return np.array([i for i in range(n) if i not in bad], dtype=np.int64)
+
+
+def _fill(
+    source: Source, out: Pixels, fit: Fit, resample: Resample, workers: int | None, progress: Progress | None
+) -> dict[int, str]:
+    """Decode every sample into its row of (n, 3, px, px); index and reason of those that cannot be."""
+    px, bad = out.shape[-1], dict[int, str]()
+
+    def one(i: int) -> None:
+        try:
+            out[i] = square(source.read(i), px, fit, resample).transpose(2, 0, 1)
+        except UnreadableImageError as error:
+            bad[i] = str(error)
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        for done, _ in enumerate(pool.map(one, range(len(source))), 1):
+            if progress is not None and (done % 256 == 0 or done == len(source)):
+                progress(done, len(source))
+    return dict(sorted(bad.items()))
 
 
 class LazyImages(Dataset[tuple[Tensor, int]]):

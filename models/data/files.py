@@ -14,13 +14,16 @@ from models.data.source import DataError, UnreadableImageError
 
 
 class Files(Protocol):
-    """`names` are sorted relative POSIX paths; `read` gives a file's bytes, from many threads at once too."""
+    """`names` are sorted relative POSIX paths. `read` gives a file's bytes, from many threads at once too.
+
+    `stamp` changes when the file does.
+    """
 
     names: tuple[str, ...]
 
     def read(self, name: str) -> bytes: ...
 
-    def size(self, name: str) -> int: ...
+    def stamp(self, name: str) -> str: ...
 
 
 def open_files(path: Path) -> Files:
@@ -83,12 +86,13 @@ class FolderFiles:
         above = folder.relative_to(self.root).parents
         return folder.resolve() in {(self.root / path).resolve() for path in above}
 
-    def size(self, name: str) -> int:
-        return (self.root / name).stat().st_size
+    def stamp(self, name: str) -> str:
+        found = (self.root / name).stat()
+        return f"{found.st_size} {found.st_mtime_ns}"
 
     def read(self, name: str) -> bytes:
         try:
-            _checked(name, self.size(name))
+            _checked(name, (self.root / name).stat().st_size)
             return (self.root / name).read_bytes()
         except OSError as error:
             raise UnreadableImageError(error.strerror or str(error)) from error
@@ -101,6 +105,7 @@ class TarFiles:
         self.path = path
         self._where: dict[str, tuple[int, int]] = {}
         self._fd: int | None = None
+        self._changed = path.stat().st_mtime_ns
         try:
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
@@ -119,8 +124,8 @@ class TarFiles:
         if getattr(self, "_fd", None) is not None:
             os.close(self._fd)  # type: ignore[arg-type]
 
-    def size(self, name: str) -> int:
-        return self._where[name][1]
+    def stamp(self, name: str) -> str:
+        return f"{self._where[name]} {self._changed}"
 
     def read(self, name: str) -> bytes:
         offset, size = self._where[name]
@@ -141,16 +146,13 @@ class ZipFiles:
         self._zip: zipfile.ZipFile | None = None
         try:
             with zipfile.ZipFile(path) as archive:
-                self._sizes = {
-                    i.filename: i.file_size
-                    for i in archive.infolist()
-                    if not i.is_dir() and wanted(i.filename)
-                }
-                encrypted = any(i.flag_bits & 1 for i in archive.infolist())
+                members = [i for i in archive.infolist() if not i.is_dir()]
         except zipfile.BadZipFile as error:
             raise DataError(f"{path.name} is a damaged zip: {error}") from error
-        if encrypted:
+        if any(i.flag_bits & 1 for i in members):
             raise DataError(f"{path.name} is encrypted")
+        self._sizes = {i.filename: i.file_size for i in members if wanted(i.filename)}
+        self._sums = {i.filename: i.CRC for i in members}
         self.names = tuple(sorted(self._sizes))
 
     def __getstate__(self) -> dict[str, object]:
@@ -160,8 +162,8 @@ class ZipFiles:
         if getattr(self, "_zip", None) is not None:
             self._zip.close()  # type: ignore[union-attr]
 
-    def size(self, name: str) -> int:
-        return self._sizes[name]
+    def stamp(self, name: str) -> str:
+        return f"{self._sizes[name]} {self._sums[name]}"
 
     def read(self, name: str) -> bytes:
         _checked(name, self._sizes[name])

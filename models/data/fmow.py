@@ -102,9 +102,14 @@ class BoxReader:
         return picture[top:bottom, left:right].copy()
 
     def content(self, i: int) -> bytes:
-        box = self.boxes[i]
-        corner = json.dumps([box.left, box.top, box.width, box.height])
-        return self.files.read(box.name) + corner.encode()
+        return self.files.read(self.boxes[i].name) + _corners(self.boxes[i]).encode()
+
+    def stamp(self, i: int) -> str:
+        return self.files.stamp(self.boxes[i].name) + _corners(self.boxes[i])
+
+
+def _corners(box: Box) -> str:
+    return json.dumps([box.left, box.top, box.width, box.height])
 
 
 def is_fmow(files: Files) -> bool:

@@ -82,6 +82,9 @@ class FileReader:
     def content(self, i: int) -> bytes:
         return self.files.read(self.names[i])
 
+    def stamp(self, i: int) -> str:
+        return self.files.stamp(self.names[i])
+
 
 def open_folders(name: str, files: Files) -> Source:
     """A Source over class folders. Raises DataError for fewer than two classes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -48,11 +48,13 @@ class Skipped:
 
 
 class Reader(Protocol):
-    """Gives sample i's pixels, and the bytes that identify its content."""
+    """Gives sample i's pixels, the bytes that are its content, and a cheap sign that changes with them."""
 
     def pixels(self, i: int) -> Pixels: ...
 
     def content(self, i: int) -> bytes: ...
+
+    def stamp(self, i: int) -> str: ...
 
 
 class Source:
@@ -119,16 +121,24 @@ class Source:
         )
 
     def in_split(self, *names: str) -> Indices:
-        """Indices of the samples whose published split is one of `names`. Raises DataError if none."""
-        if self.splits is None:
-            raise DataError(
-                f"{self.name} comes without published splits, so there is no {' or '.join(names)}"
-            )
-        found = np.flatnonzero(np.isin(np.array(self.splits), names)).astype(np.int64)
-        if not len(found):
-            known = ", ".join(sorted(set(self.splits)))
-            raise DataError(f"{self.name} has no split {' or '.join(names)}; it has {known}")
-        return found
+        """Indices of the samples whose published split is one of `names`; none where there are no splits."""
+        here = np.isin(np.array(self.splits or [""] * len(self)), names)
+        return np.flatnonzero(here).astype(np.int64)
+
+    def without(self, bad: Mapping[int, str]) -> Source:
+        """The same data set without the samples in `bad` (index -> reason), now listed in `.skipped`."""
+        if not bad:
+            return self
+        listed = tuple((self.ids[i], bad[i].removeprefix(f"{self.ids[i]}: ")) for i in sorted(bad))
+        skipped = Skipped((*self.skipped.unreadable, *listed), self.skipped.counts)
+        return self.select([i for i in range(len(self)) if i not in bad], skipped=skipped)
+
+    def limited(self, max_unreadable: int | None = None) -> Source:
+        """Itself. Raises DataError where more pictures than that are unreadable (default: 1 %, or 3)."""
+        limit = max(3, len(self) // 100) if max_unreadable is None else max_unreadable
+        if len(self.skipped.unreadable) > limit or not len(self):
+            raise DataError(f"{self.name}: more than {limit} pictures cannot be read: {self.skipped}")
+        return self
 
     def digest(self) -> str:
         """sha256 over (id, class, content hash) in order of id: which pictures a release was made from.
@@ -139,4 +149,11 @@ class Source:
         for i in sorted(range(len(self)), key=self.ids.__getitem__):
             content = hashlib.sha256(self._reader.content(int(self._rows[i]))).hexdigest()
             whole.update(f"{self.ids[i]}\0{self.classes[self.labels[i]]}\0{content}\n".encode())
+        return whole.hexdigest()
+
+    def fingerprint(self) -> str:
+        """As `digest`, but by what tells cheaply that files changed (size, time): names caches, not data."""
+        whole = hashlib.sha256()
+        for i, row in enumerate(self._rows.tolist()):
+            whole.update(f"{self.ids[i]}\0{self._reader.stamp(row)}\n".encode())
         return whole.hexdigest()

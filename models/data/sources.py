@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from models.data import cifar, fmow
 from models.data.files import open_files
 from models.data.folders import open_folders
-from models.data.source import DataError, Skipped, Source, UnreadableImageError
+from models.data.source import DataError, Source, UnreadableImageError
 
 __all__ = ["DataError", "Source", "UnreadableImageError", "drop_unreadable", "open_source"]
 
@@ -36,13 +33,14 @@ def open_source(
     path = Path(path).expanduser()
     source = _recognise(path)
     if split is not None:
-        source = source.select(source.in_split(split))
+        chosen = source.in_split(split)
+        if not len(chosen):
+            known = ", ".join(sorted(set(source.splits or ()))) or "no published splits"
+            raise DataError(f"{source.name} has no split {split}; it has {known}")
+        source = source.select(chosen)
     if check == "decode" or (check == "auto" and len(source) <= DECODE_UP_TO):
         source = drop_unreadable(source)
-    limit = max(3, len(source) // 100) if max_unreadable is None else max_unreadable
-    if len(source.skipped.unreadable) > limit:
-        raise DataError(f"{source.name}: more than {limit} pictures cannot be read: {source.skipped}")
-    return source
+    return source.limited(max_unreadable)
 
 
 def _recognise(path: Path) -> Source:
@@ -56,28 +54,15 @@ def _recognise(path: Path) -> Source:
 
 
 def drop_unreadable(source: Source) -> Source:
-    """`source` without the pictures that cannot be decoded; they are listed in `.skipped`.
+    """`source` without the pictures that cannot be decoded; they are listed in `.skipped`."""
 
-    Raises DataError where none can.
-    """
-    reasons = list(_reasons(source))
-    bad = [(source.ids[i], reason) for i, reason in enumerate(reasons) if reason is not None]
-    if not bad:
-        return source
-    skipped = Skipped((*source.skipped.unreadable, *bad), source.skipped.counts)
-    good = np.array([i for i, reason in enumerate(reasons) if reason is None], dtype=np.int64)
-    if not len(good):
-        raise DataError(f"{source.name}: no picture can be read: {skipped}")
-    return source.select(good, skipped=skipped)
-
-
-def _reasons(source: Source) -> Iterator[str | None]:
     def reason(i: int) -> str | None:
         try:
             source.read(i)
         except UnreadableImageError as error:
-            return str(error).removeprefix(f"{source.ids[i]}: ")
+            return str(error)
         return None
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield from pool.map(reason, range(len(source)))
+        reasons = list(pool.map(reason, range(len(source))))
+    return source.without({i: why for i, why in enumerate(reasons) if why is not None})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.data.decode import LazyImages, cached_square, load_square, square
+from models.data.decode import LazyImages, load_square, prepare, square
 from models.data.source import DataError
 from models.data.sources import open_source
 from tests.models.data.pictures import class_folders, encode, picture, write
@@ -73,24 +73,43 @@ def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
     assert list(lenient.unreadable) == [11]
 
 
-def test_the_cache_is_written_once_and_bound_to_the_content(tmp_path: Path) -> None:
+def test_large_sets_are_decoded_once_into_a_file(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "set")
     cache = tmp_path / "cache"
     source = open_source(folder)
     direct = load_square(source, px=16)
-    mapped = cached_square(source, cache, 16)
+    told: list[tuple[int, int]] = []
+    kept, mapped = prepare(source, 16, cache, in_memory=0, progress=lambda *at: told.append(at))
+    assert kept.ids == source.ids
     assert torch.equal(mapped, direct)
-    (file,) = cache.iterdir()
-    written = file.stat().st_mtime_ns
-    again = cached_square(source, cache, 16)
+    assert told == [(12, 12)]
+    again = prepare(source, 16, cache, in_memory=0, progress=lambda *at: told.append(at))[1]
+    assert told == [(12, 12)]
     again[0] = 0
-    assert torch.equal(cached_square(source, cache, 16), direct)
-    assert file.stat().st_mtime_ns == written
-    write(folder / "zoo/zoo_0.png", encode(picture(1234)))
+    assert torch.equal(prepare(source, 16, cache, in_memory=0)[1], direct)
+    write(folder / "zoo/zoo_0.png", encode(picture(1234), compress_level=0))
     changed = open_source(folder)
-    assert torch.equal(cached_square(changed, cache, 16), load_square(changed, px=16))
-    shuffled = source.select(np.arange(len(source))[::-1])
-    assert torch.equal(cached_square(shuffled, cache, 16)[-1], direct[0])
+    assert torch.equal(prepare(changed, 16, cache, in_memory=0)[1], load_square(changed, px=16))
+    backwards = source.select(np.arange(len(source))[::-1])
+    assert torch.equal(prepare(backwards, 16, cache, in_memory=0)[1][-1], direct[0])
+    assert not list(cache.glob("*.part"))
+
+
+@pytest.mark.parametrize("in_memory", [0, 2**30])
+def test_unreadable_pictures_leave_no_gap(tmp_path: Path, in_memory: int) -> None:
+    folder = class_folders(tmp_path / "set")
+    for name in ("barn/barn_2.png", "zoo/zoo_3.png"):
+        write(folder / name, b"\x89PNG\r\n\x1a\nbroken")
+    source = open_source(folder, check="none")
+    for _ in range(2):
+        kept, images = prepare(source, 16, tmp_path / "cache", in_memory=in_memory)
+        assert len(kept) == len(images) == 10
+        assert [name for name, _ in kept.skipped.unreadable] == ["barn/barn_2.png", "zoo/zoo_3.png"]
+        assert torch.equal(images, load_square(kept, px=16))
+    for i in range(4):
+        write(folder / f"port/port_{i}.png", b"")
+    with pytest.raises(DataError, match="more than 3"):
+        prepare(open_source(folder, check="none"), 16, tmp_path / "cache", in_memory=in_memory)
 
 
 def test_lazy_images_go_through_loader_processes(tmp_path: Path) -> None:
