@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from patchplan.errors import FrontDoorError
+
 app = typer.Typer(
     name="patchplan",
     help="Which high-resolution patches are worth paying for, and what is there once they are bought.",
@@ -23,12 +25,9 @@ DELEGATES = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opt
 
 def main() -> None:
     """Run the command; what a person can mend is said in one message, not as a traceback."""
-    from patchplan.embedded import EmbeddedError
-    from patchplan.supervise import ServingError
-
     try:
         app()
-    except (EmbeddedError, ServingError) as error:
+    except FrontDoorError as error:
         typer.echo(f"patchplan: {error}", err=True)
         sys.exit(1)
 
@@ -38,7 +37,7 @@ def up() -> None:
     """Serve until Ctrl-C: database, broker, API and worker; what PATCHPLAN_*_URL names is not started."""
     from patchplan.supervise import up as serve
 
-    serve(say=lambda line: typer.echo(line))
+    serve(say=typer.echo)
 
 
 @app.command()

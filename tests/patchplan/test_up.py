@@ -4,11 +4,7 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from patchplan.embedded import Services
 from tests.patchplan.serving import Up, running, serving_up, wait_for
@@ -25,8 +21,8 @@ def kinds(children: dict[int, str]) -> set[str]:
     return {kind for kind, mark in marks.items() if any(mark in command for command in children.values())}
 
 
-def test_start_stop_and_start_again(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
+def test_start_stop_and_start_again(data_folder: Path) -> None:
+    data_dir = data_folder / "data"
     with serving_up(data_dir) as first:
         assert kinds(first.children()) == {"postgres", "valkey", "api", "worker"}
         key = first.key()
@@ -56,8 +52,8 @@ def test_start_stop_and_start_again(tmp_path: Path) -> None:
         assert running(children) == []
 
 
-def test_what_dies_is_started_again(tmp_path: Path) -> None:
-    with serving_up(tmp_path / "data") as up:
+def test_what_dies_is_started_again(data_folder: Path) -> None:
+    with serving_up(data_folder / "data") as up:
         key = up.key()
         for mark in ("-m workers", "bin/postgres", "valkey-server", "patchplan api"):
             (victim, *_) = [pid for pid, command in up.children().items() if mark in command]
@@ -67,15 +63,15 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
         assert up.authorised(key)
 
 
-def test_given_services_are_used_and_none_is_started(tmp_path: Path, database: Services) -> None:
+def test_given_services_are_used_and_none_is_started(data_folder: Path, database: Services) -> None:
     given = {
         "PATCHPLAN_DATABASE_URL": database.database_url,
         "PATCHPLAN_BROKER_URL": database.broker_url,
     }
-    with serving_up(tmp_path / "data", **given) as up:
+    with serving_up(data_folder / "data", **given) as up:
         assert kinds(up.children()) == {"api", "worker"}
         assert up.authorised(up.key())
-        assert not (tmp_path / "data" / "postgres").exists()
+        assert not (data_folder / "data" / "postgres").exists()
 
 
 def refused(up: Up) -> str:
@@ -85,29 +81,19 @@ def refused(up: Up) -> str:
     return up.said
 
 
-def test_one_data_folder_one_service(tmp_path: Path) -> None:
-    with serving_up(tmp_path / "data") as up:
-        said = refused(Up(tmp_path / "data"))
+def test_one_data_folder_one_service(data_folder: Path) -> None:
+    with serving_up(data_folder / "data") as up:
+        said = refused(Up(data_folder / "data"))
         assert "in use by another patchplan" in said
         assert str(up.process.pid) in said
         assert up.ready()
 
 
-def test_a_taken_port_is_said(tmp_path: Path) -> None:
+def test_a_taken_port_is_said(data_folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        said = refused(Up(tmp_path / "data", PATCHPLAN_PORT=str(port)))
+        said = refused(Up(data_folder / "data", PATCHPLAN_PORT=str(port)))
     assert f"127.0.0.1:{port}" in said
     assert "Traceback" not in said
-
-
-@pytest.mark.parametrize("command", [[], ["up"], ["keys", "create"], ["migrate"], ["train"]])
-def test_every_command_explains_itself(command: list[str]) -> None:
-    if command == ["train"]:
-        pytest.importorskip("models.train")
-    done = subprocess.run(
-        [sys.executable, "-m", "patchplan", *command, "--help"], capture_output=True, text=True, check=True
-    )
-    assert "usage" in done.stdout.lower()
