@@ -10,8 +10,8 @@ from typing import Final
 
 import iso4217
 
-# Wide enough that a product of a measured area (17 digits, 35 decimals) and a price (12 decimals), summed
-# over every patch of every plan, is exact. Inexact is trapped: a digit lost anywhere is an error, not a rounding.
+# Wide enough that products of a measured area (17 digits, 35 decimals) and a price (12 decimals), summed
+# over every patch, are exact. Inexact is trapped: a digit lost anywhere is an error, not a rounding.
 EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation])
 ROUNDING = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
 

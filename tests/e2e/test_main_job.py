@@ -8,12 +8,14 @@ import httpx
 import pytest
 
 from tests.conftest import Live
-from tests.imagery import hr_geotiff, lr_geotiff, patch_geotiff
+from tests.imagery import lr_geotiff, patch_geotiff
 
 WAIT = {"Prefer": "wait=30"}
 
 
-def post_plan(client: httpx.Client, content: bytes, headers: dict[str, str] | None = None, **fields: str) -> Any:
+def post_plan(
+    client: httpx.Client, content: bytes, headers: dict[str, str] | None = None, **fields: str
+) -> Any:
     return client.post(
         "/v1/plans", files={"lr": ("x.tif", content)}, data=fields, headers={**WAIT, **(headers or {})}
     )
