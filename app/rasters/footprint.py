@@ -90,12 +90,16 @@ def _bow(path: Floats) -> float:
 
 def _wrapped(lon: Floats, lat: Floats) -> Geometry:
     """A ring that meets a pole or the antimeridian."""
-    shape = shapely.Polygon(_around_poles(lon, lat))
-    return _cut_at_antimeridian(shape if shape.is_valid else shape.buffer(0))
+    ring = _continuous(lon, lat)
+    turn = ring[-1, 0] + _step(ring[-1, 0], ring[0, 0]) - ring[0, 0]
+    if abs(turn) < 180:
+        shape = shapely.Polygon(ring)
+        return _cut_at_antimeridian(shape if shape.is_valid else shape.buffer(0))
+    return _cut_at_antimeridian(_cap(ring, turn))
 
 
-def _around_poles(lon: Floats, lat: Floats) -> Floats:
-    """The ring with continuous longitudes; where it goes once around a pole, closed along that pole."""
+def _continuous(lon: Floats, lat: Floats) -> Floats:
+    """The ring ``(K, 2)`` with longitudes that do not jump."""
     at_pole = np.abs(lat) > 90 - 1e-9
     points: list[tuple[float, float]] = []
     n = len(lon)
@@ -107,12 +111,20 @@ def _around_poles(lon: Floats, lat: Floats) -> Floats:
             points.append((lon[i], lat[i]))
     ring = np.array(points)
     ring[:, 0] = np.unwrap(ring[:, 0], period=360)
-    gap = ring[-1, 0] + _step(ring[-1, 0], ring[0, 0]) - ring[0, 0]
-    if abs(gap) < 180:
-        return ring
+    return ring
+
+
+def _cap(ring: Floats, turn: float) -> shapely.Geometry:
+    """All between a ring once around a pole and that pole, from -180 to 180.
+
+    The ring is gone around twice, so that the cut at 180 falls within it and not beside its own seam.
+    """
     pole = 90.0 if ring[:, 1].mean() > 0 else -90.0
-    last = (ring[0, 0] + gap, ring[0, 1])
-    return np.vstack([ring, [last, (last[0], pole), (ring[0, 0], pole)]])
+    once = np.array([turn, 0.0])
+    twice = np.vstack([ring, ring + once, ring[0] + 2 * once])
+    twice[:, 0] -= 360 * (np.floor((twice[:, 0].min() + 180) / 360) + 1)
+    around = np.vstack([twice, [(twice[-1, 0], pole), (twice[0, 0], pole)]])
+    return shapely.Polygon(around).intersection(shapely.box(-180, -90, 180, 90))
 
 
 def _step(a: float, b: float) -> float:

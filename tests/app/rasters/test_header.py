@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_directories_in_a_circle_end(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("bigtiff", ["YES", "NO"])
 def test_what_gdal_writes_passes_and_its_front_half_does_not(
-    tmp_path: Path, options: dict[str, object], bigtiff: str
+    tmp_path: Path, options: dict[str, Any], bigtiff: str
 ) -> None:
     path = write_tiff(tmp_path / "good.tif", noise(3, 40, 50), bigtiff=bigtiff, compress="deflate", **options)
     check_header(path, Limits())

@@ -28,7 +28,7 @@ def test_a_good_raster_is_described(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", noise(4, 30, 40), nodata=0, photometric="rgb")
     info = inspect(path)
     assert (info.width, info.height, info.count, info.dtype) == (40, 30, 4, "uint8")
-    assert info.bounds == (500_000, 5_600_000 - 150, 500_200, 5_600_000)
+    assert info.bounds == (500_000.0, 5_600_000.0 - 150, 500_200.0, 5_600_000.0)
     assert info.colorinterp[:3] == ("red", "green", "blue")
     assert info.nodata == 0
     assert info.gsd_m == pytest.approx(5 / 0.9996, rel=1e-6)
@@ -155,7 +155,7 @@ def test_nan_and_infinity_are_pixels_without_value(tmp_path: Path) -> None:
 
 
 def test_vendors_infrared_called_alpha_is_data(tmp_path: Path) -> None:
-    options = {"photometric": "rgb", "alpha": "yes"}
+    options: dict[str, Any] = {"photometric": "rgb", "alpha": "yes"}
     infrared = inspect(write_tiff(tmp_path / "nir.tif", noise(4, 20, 20), **options))
     assert infrared.alpha is None
     assert infrared.warnings == ("alpha_is_data",)
