@@ -4,14 +4,14 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
 
+from app.acquisitions import endpoints as acquisitions
+from app.classifications import endpoints as classifications
 from app.core import health, reference
 from app.core.db import database_url, dispose_engine, libpq_url
 from app.core.logs import configure_logging
@@ -20,7 +20,9 @@ from app.core.observe import ObserveMiddleware
 from app.core.openapi import complete_openapi
 from app.core.problems import add_problem_handlers
 from app.core.settings import get_settings
-from app.core.tables import ROOMS
+from app.plans import endpoints as plans
+from app.releases import endpoints as releases
+from app.reports import endpoints as reports
 
 DESCRIPTION: Final = (
     "Which high-resolution patches are worth paying for, and what is there once they are bought. "
@@ -62,11 +64,8 @@ def create_app() -> FastAPI:
     )
     add_problem_handlers(app)
     app.add_middleware(ObserveMiddleware)
-    for room in ROOMS:
-        if find_spec(f"app.{room}.endpoints"):
-            app.include_router(import_module(f"app.{room}.endpoints").router)
-    app.include_router(health.router)
-    app.include_router(reference.router)
+    for room in (plans, acquisitions, classifications, reports, releases, health, reference):
+        app.include_router(room.router)
     app.openapi = lambda: complete_openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fastapi import Request
+from pydantic import BaseModel
 from python_multipart import MultipartParser
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import parse_options_header
@@ -109,15 +110,40 @@ async def receive(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def text_properties(form: type[BaseModel]) -> dict[str, Any]:
+    """The text fields a pydantic model reads, as JSON Schema properties for ``multipart_body``."""
+    return {
+        name: {"type": "string", "description": field.description or name}
+        | ({"examples": [str(one) for one in field.examples]} if field.examples else {})
+        for name, field in form.model_fields.items()
+    }
+
+
 def multipart_body(properties: dict[str, Any], required: Collection[str] = ()) -> dict[str, Any]:
-    """``openapi_extra`` for a route that uses ``receive``: the form as JSON Schema properties."""
+    """``openapi_extra`` for a route that uses ``receive``: the form as JSON Schema properties.
+
+    The body's example is put together from the ``examples`` of the properties.
+    """
     schema = {
         "type": "object",
         "properties": properties,
         "required": list(required),
         "additionalProperties": False,
     }
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    content = {"schema": schema, "example": _form_example(properties)}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": content}}}
+
+
+def _form_example(properties: dict[str, Any]) -> dict[str, Any]:
+    example: dict[str, Any] = {}
+    for name, schema in properties.items():
+        if schema.get("format") == "binary":
+            example[name] = "(the bytes of a GeoTIFF)"
+        elif schema.get("items", {}).get("format") == "binary":
+            example[name] = ["(the bytes of a GeoTIFF)"]
+        elif "examples" in schema:
+            example[name] = schema["examples"][0]
+    return example
 
 
 def _boundary(request: Request) -> bytes:
