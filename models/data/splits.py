@@ -23,6 +23,20 @@ def keep_together(source: Source, workers: int | None = None) -> Indices:
     return np.arange(len(source), dtype=np.int64)
 
 
+def published(source: Source) -> tuple[Indices, Indices, str] | None:
+    """What to learn from, what to hold out and its name, where a data set was published with splits, else None.
+
+    Held out is `test` where it has labels, else `val`; a `val` beside a labelled `test` is in neither part, and
+    so is fMoW's `seq`.
+    """
+    learns = source.in_split("train")
+    for name in ("test", "val"):
+        held_out = source.in_split(name)
+        if len(learns) and len(held_out):
+            return learns, held_out, name
+    return None
+
+
 def kfold(labels: Indices, groups: Indices, k: int, seed: int) -> list[Indices]:
     """k disjoint, sorted index arrays that cover all samples, each class spread evenly, groups whole.
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.data.source import DataError
-from models.data.splits import drawn, halves, kfold, parts
+from models.data.sources import open_source
+from models.data.splits import drawn, halves, kfold, parts, published
+from tests.models.data.pictures import class_folders
 
 PLAIN = np.repeat(np.arange(4), 25)
 ALONE = np.arange(100)
@@ -73,6 +77,24 @@ def test_drawn_sizes_leave_the_rest_out() -> None:
     assert [len(s) for s in scaled] == pytest.approx([70, 10, 20], abs=2)
     with pytest.raises(DataError, match="positive"):
         drawn(PLAIN, ALONE, (10, 0), seed=0)
+
+
+def test_published_splits_hold_out_test_before_val(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        class_folders(tmp_path / split, each=2)
+    source = open_source(tmp_path)
+    assert source.splits is not None
+    whole = published(source)
+    assert whole is not None
+    assert ({source.splits[i] for i in whole[0]}, {source.splits[i] for i in whole[1]}) == (
+        {"train"},
+        {"test"},
+    )
+    without_test = published(source.select(source.in_split("train", "val")))
+    assert without_test is not None
+    assert without_test[2] == "val"
+    assert published(source.select(source.in_split("val", "test"))) is None
+    assert published(open_source(tmp_path / "train")) is None
 
 
 def test_labels_and_groups_must_match() -> None:
