@@ -24,9 +24,9 @@ def keep_together(source: Source, workers: int | None = None) -> Indices:
 
 
 def published(source: Source) -> tuple[Indices, Indices, str] | None:
-    """What to learn from, what to hold out and its name, where a data set was published with splits, else None.
+    """What to learn from, what to hold out, and its name; None for a data set published without splits.
 
-    Held out is `test` where it has labels, else `val`; a `val` beside a labelled `test` is in neither part, and
+    Held out is `test` where it has labels, else `val`. A `val` beside a labelled `test` is in neither part, and
     so is fMoW's `seq`.
     """
     learns = source.in_split("train")
