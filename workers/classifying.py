@@ -19,9 +19,10 @@ from app.core.errors import Internal
 from app.core.store import get_store
 from app.plans.service import raster_info, tile_of
 from app.plans.tables import Plan, TileRow
-from app.rasters import Scaling, read_lr_tiles
+from app.rasters import Scaling
 from models.release import Release
 from workers.desk import Job
+from workers.lr import lr_batches
 from workers.releases import Releases
 
 Pixels = NDArray[np.uint8]
@@ -81,7 +82,7 @@ class ClassifyJob(Job[TileInput, TileResult]):
         info = raster_info(self._plan)
         tiles = [tile_of(row, info) for row in self._rows]
         scaling = Scaling.from_json(self._plan.scaling or {})
-        batches = read_lr_tiles(
+        batches = lr_batches(
             self._path, info, tiles, tuple(self._plan.bands), scaling, self.release.card.lr_px
         )
         lr_images = (image for pixels, _ in batches for image in pixels)

@@ -14,9 +14,10 @@ from app.core.store import get_store
 from app.plans.answer import TileAnswer, answer_tile, totals
 from app.plans.service import raster_info
 from app.plans.tables import Plan, TileRow
-from app.rasters import Tile, cut_tiles, plan_areas_km2, read_lr_tiles, value_scaling
+from app.rasters import Tile, cut_tiles, plan_areas_km2, value_scaling
 from models.release import Release
 from workers.desk import Job
+from workers.lr import lr_batches
 from workers.releases import Releases
 
 Pixels = NDArray[np.uint8]
@@ -57,9 +58,7 @@ class PlanJob(Job[Pixels, Floats]):
         """LR tiles (3, lr_px, lr_px) uint8, in the order of the tiles."""
         bands = tuple(self.row.bands)
         lr_px = self.release.card.lr_px
-        for pixels, fractions in read_lr_tiles(
-            self._path, self._info, self._tiles, bands, self._scaling, lr_px
-        ):
+        for pixels, fractions in lr_batches(self._path, self._info, self._tiles, bands, self._scaling, lr_px):
             self._fractions += [float(fraction) for fraction in fractions]
             yield from pixels
 
