@@ -35,6 +35,14 @@ def transformer(source_wkt: str, target_wkt: str) -> Transformer:
     return Transformer.from_crs(parsed(source_wkt), parsed(target_wkt), always_xy=True)
 
 
+@lru_cache(maxsize=1024)
+def same_crs(one_wkt: str, other_wkt: str) -> bool:
+    """True where two texts mean one CRS: writers differ in names and codes."""
+    one, other = parsed(one_wkt), parsed(other_wkt)
+    # here x always comes before y
+    return bool(one_wkt == other_wkt or one.equals(other, ignore_axis_order=True))
+
+
 WGS84_WKT: str = CRS.from_epsg(4326).to_wkt()
 
 
@@ -60,7 +68,7 @@ def project(
     source_wkt: str, target_wkt: str, x: ArrayLike, y: ArrayLike, near_x: float
 ) -> tuple[Floats, Floats]:
     """Coordinates from one CRS to another; longitudes come out within half a turn of ``near_x``."""
-    if source_wkt == target_wkt:
+    if same_crs(source_wkt, target_wkt):
         px, py = np.array(x, float), np.array(y, float)
     else:
         px, py = (

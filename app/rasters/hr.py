@@ -172,7 +172,7 @@ def _read_patch(
     grid = Grid(tile_grid(tile, hr_px), hr_px, hr_px, crs_wkt).part(row0, row1, col0, col1)
     if coarseness(info, grid) > MAX_COARSER * _ROUNDING:
         return PatchPixels(tile.index, patch, None, 0.0, info.gsd_m, Refusal.GSD_TOO_COARSE)
-    values, cover = resample(dataset, info, bands, grid)
+    values, cover = resample(dataset, info, bands, grid, samples=4)
     counted = _counted(grid, inside)
     share = float(np.minimum(cover, counted).sum() / counted.sum()) if counted.any() else 0.0
     if share < MIN_VALID:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from app.rasters.gdal import chunks, read
-from app.rasters.ground import Floats, project
+from app.rasters.ground import Floats, project, same_crs, turn
 from app.rasters.info import RasterInfo
 
 Pixels = NDArray[np.float32]
@@ -38,16 +38,31 @@ class Grid:
         return Grid(moved, col1 - col0, row1 - row0, self.crs_wkt)
 
 
-def resample(dataset: Any, info: RasterInfo, bands: tuple[int, ...], grid: Grid) -> tuple[Pixels, Pixels]:
+def resample(
+    dataset: Any, info: RasterInfo, bands: tuple[int, ...], grid: Grid, samples: int = 2
+) -> tuple[Pixels, Pixels]:
     """Values ``(C, h, w)`` in stored numbers and cover ``(h, w)``: the share 0..1 of each target pixel's
-    ground that valid source pixels hold. Values are 0 where nothing valid is near.
+    ground that valid source pixels hold. Values are 0 where nothing valid is near. Where the source is
+    warped, ``samples`` a side or more are taken of each target pixel: so finely is its cover known.
 
     Raises TruncatedRaster where blocks cannot be read.
     """
+    grid = _in_reach(grid, info)
     to_source = ~Affine(*info.transform) @ grid.transform
-    if info.crs_wkt == grid.crs_wkt and to_source.b == 0 == to_source.d:
+    if to_source.b == 0 == to_source.d and same_crs(info.crs_wkt, grid.crs_wkt):
         return _along_axes(dataset, info, bands, grid, to_source)
-    return _warped(dataset, info, bands, grid)
+    return _warped(dataset, info, bands, grid, samples)
+
+
+def _in_reach(grid: Grid, info: RasterInfo) -> Grid:
+    """The same ground in the source's own longitudes: one file may say 181 where another says -179."""
+    full = turn(grid.crs_wkt)
+    if full is None or not same_crs(grid.crs_wkt, info.crs_wkt):
+        return grid
+    middle, _ = grid.transform @ (grid.width / 2, grid.height / 2)
+    turns = round((info.centre[0] - middle) / full)
+    moved = Affine.translation(turns * full, 0) @ grid.transform
+    return Grid(moved, grid.width, grid.height, grid.crs_wkt)
 
 
 # --- the source's rows and columns run along the target's: separable, exact ---------------------------------
@@ -150,7 +165,9 @@ def _divided(total: Pixels, weight: Pixels) -> Pixels:
 # --- another CRS or a rotation: sampled ---------------------------------------------------------------------
 
 
-def _warped(dataset: Any, info: RasterInfo, bands: tuple[int, ...], grid: Grid) -> tuple[Pixels, Pixels]:
+def _warped(
+    dataset: Any, info: RasterInfo, bands: tuple[int, ...], grid: Grid, samples: int
+) -> tuple[Pixels, Pixels]:
     nodes = _source_positions(info, grid)
     spans = [_span(position, max(grid.width, grid.height)) for position in nodes]
     fold = max(1, int(spans[0] / 2)), max(1, int(spans[1] / 2))
@@ -159,8 +176,8 @@ def _warped(dataset: Any, info: RasterInfo, bands: tuple[int, ...], grid: Grid) 
         shape = (grid.height, grid.width)
         return np.zeros((len(bands), *shape), np.float32), np.zeros(shape, np.float32)
     values, seen, (x0, y0) = near
-    # at least two samples a target pixel each way, for its cover; more where source pixels are finer still
-    fine = int(np.clip(np.ceil(max(s / f for s, f in zip(spans, fold, strict=True))), 2, 4))
+    # more where source pixels are finer still
+    fine = int(np.clip(np.ceil(max(s / f for s, f in zip(spans, fold, strict=True))), samples, 4))
     col, row = _interpolated(nodes, grid.width * fine, grid.height * fine)
     u, v = (col - x0) / fold[0], (row - y0) / fold[1]
     total, weight = _bilinear(values * seen, u, v), _bilinear(seen[None], u, v)[0]

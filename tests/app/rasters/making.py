@@ -53,6 +53,11 @@ def write_tiff(
     return path
 
 
+def across(box: tuple[float, float, float, float], width: int, height: int) -> Affine:
+    """North up over a box; rasterio's own ``from_bounds`` uses what affine 3.1 deprecated."""
+    return Affine((box[2] - box[0]) / width, 0, box[0], 0, -(box[3] - box[1]) / height, box[3])
+
+
 def info_of(path: Path) -> RasterInfo:
     """The checks without the child: for tests that are about something else."""
     return examine(path, Limits())

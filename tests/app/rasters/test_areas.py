@@ -17,7 +17,7 @@ from tests.app.rasters.places import PLACES, raster, rasters
 GEOD = Geod(ellps="WGS84")
 
 
-def karney_m2(crs_wkt: str, ring: list[tuple[float, float]], steps: int = 4000) -> float:
+def karney_m2(crs_wkt: str, ring: list[tuple[float, float]], steps: int = 1000) -> float:
     corners = np.array([*ring, ring[0]])
     t = np.arange(steps) / steps
     path = np.concatenate([a + (b - a) * t[:, None] for a, b in pairwise(corners)])
@@ -58,8 +58,9 @@ def test_huge_polar_and_wrapping_cells(crs: str, box: tuple[float, float, float,
     wkt = CRS.from_user_input(crs).to_wkt()
     tile = Tile(0, 0, 0, box, box)
     areas = patch_areas_km2(tile, wkt)
-    true = [karney_m2(wkt, ring(patch_bounds(tile, patch)), 20_000) for patch in range(16)]
-    assert [float(a) * 1e6 for a in areas] == pytest.approx(true, rel=1e-4)
+    some = (0, 3, 5, 10, 14)
+    true = [karney_m2(wkt, ring(patch_bounds(tile, patch)), 8_000) for patch in some]
+    assert [float(areas[patch]) * 1e6 for patch in some] == pytest.approx(true, rel=1e-4)
 
 
 def test_the_whole_earth() -> None:
