@@ -155,3 +155,12 @@ def test_an_npz_of_something_else_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"not \(n, H, W, 3\) uint8"):
         open_source(tmp_path / "b.npz")
+
+
+def test_the_whole_of_cifar10(data_folder: Path) -> None:
+    source = open_source(data_folder / "cifar10", split="train")
+    assert len(source) == 50_000
+    assert source.classes == TEN
+    assert np.bincount(source.labels).tolist() == [5000] * 10
+    sample = np.stack([source.read(i) for i in range(0, 50_000, 10)]) / 255
+    assert sample.mean(axis=(0, 1, 2)) == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.01)
