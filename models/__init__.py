@@ -1,1 +1,1 @@
-"""What learns and decides: the grid, the networks, the two-step decision, training and evaluation. Pure torch."""
+"""What learns and decides: the grid, the networks, the two-step decision, training, evaluation."""

@@ -42,10 +42,10 @@ class Range:
 
 @dataclass(frozen=True)
 class Card:
-    """Everything that is said of a release; `figures`, `training` and `architecture` are plain JSON objects.
+    """All that is said of a release; `figures`, `training`, `architecture` are plain JSON objects.
 
-    `lr_px`: side of the LR image the policy sees; `hr_px`: side of a whole tile in HR pixels; `tile_m`: side of
-    a tile on the ground; `threshold`: a patch is chosen where s_p is above it; `licence` is the weights'.
+    `lr_px`: side of the LR image the policy sees; `hr_px`: side of a whole tile in HR pixels; `tile_m`: side
+    of a tile on the ground; `threshold`: a patch is chosen where s_p is above it; `licence` is the weights'.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Card:
     def from_json(cls, text: str) -> "Card":
         """Raises CardError for what is no card of this schema."""
         try:
-            raw = cast(dict[str, Any], json.loads(text))
+            raw = cast("dict[str, Any]", json.loads(text))
             raw["classes"] = tuple(ClassName(**c) for c in raw["classes"])
             raw["bands"] = tuple(raw["bands"])
             raw["tile_m"], raw["lr_gsd_m"] = Range(**raw["tile_m"]), Range(**raw["lr_gsd_m"])

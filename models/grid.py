@@ -4,6 +4,7 @@ Patch ids run row-major from 0, row 0 on top (northernmost). A mask is a (B, P) 
 is there.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -26,8 +27,8 @@ def edges(px: int, grid: int = GRID) -> list[int]:
 def windows(px: int, grid: int = GRID) -> Iterator[tuple[slice, slice]]:
     """(rows, columns) of every patch in a px by px image, in the order of the ids."""
     borders = edges(px, grid)
-    for top, bottom in zip(borders, borders[1:], strict=False):
-        for left, right in zip(borders, borders[1:], strict=False):
+    for top, bottom in itertools.pairwise(borders):
+        for left, right in itertools.pairwise(borders):
             yield slice(top, bottom), slice(left, right)
 
 
@@ -43,7 +44,7 @@ def spread(mask: Tensor, px: int, grid: int = GRID) -> Tensor:
 
 
 def to_patches(x: Tensor, grid: int = GRID) -> Tensor:
-    """(B, C, H, W) -> (B * P, C, H / grid, W / grid), patches in the order of the ids. H, W multiples of grid."""
+    """(B, C, H, W) -> (B * P, C, H / grid, W / grid), in the order of the ids. H, W: multiples of grid."""
     batch, channels, height, width = x.shape
     x = x.view(batch, channels, grid, height // grid, grid, width // grid)
     return x.permute(0, 2, 4, 1, 3, 5).reshape(batch * grid**2, channels, height // grid, width // grid)

@@ -8,9 +8,9 @@ import torch
 
 def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     try:
-        return bool(torch.cpu._is_amx_tile_supported())
+        return bool(torch.cpu._is_amx_tile_supported())  # noqa: SLF001  torch has no public question
     except AttributeError:
         return False
 

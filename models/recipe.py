@@ -23,8 +23,9 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Images:
-    """Sizes and degradation. `ds` is drawn per image from the list; `fill` is what stands for unbought patches.
+    """Sizes and degradation. `ds` is drawn per image; `fill` is what stands for unbought patches.
 
+    `thin` k > 1 pairs each view with every k-th `ds` only, so that fewer features must be kept on disk.
     `fit`: how an image of another shape becomes hr_px square, `squash` or a central `crop` (ImageNet's
     256 -> 224). `tile_m` and `hr_gsd_m` (metres) place the training images on the ground for the service.
     """
@@ -36,6 +37,7 @@ class Images:
     grid: int = 4
     fill: Literal["zeros", "lr"] = "zeros"
     augment: Augment = "none"
+    thin: int = 1
     fit: Literal["squash", "crop"] = "squash"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -94,26 +96,42 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole recipe; `stages` has an entry for each of hr, lr, pt, ft1, ft2 (0 epochs: left out)."""
+    """A whole recipe; `stages` has an entry for each of hr, lr, pt, ft1, ft2 (0 epochs: left out).
+
+    `classes` names the nearest fMoW class of a class, for the card.
+    """
 
     name: str
     images: Images
     networks: Networks
     training: Training = field(default_factory=Training)
     stages: dict[str, Stage] = field(default_factory=dict)
+    classes: dict[str, str] = field(default_factory=dict)
     description: str = ""
     licence: str = ""
 
     def architecture(self, classes: int) -> Architecture:
         i, n = self.images, self.networks
         return Architecture(
-            classes, i.lr_px, i.hr_px, n.policy, n.hr, n.lr, i.lr_input_px, i.grid, i.fill, tuple(i.mean), tuple(i.std)
+            classes,
+            i.lr_px,
+            i.hr_px,
+            n.policy,
+            n.hr,
+            n.lr,
+            i.lr_input_px,
+            i.grid,
+            i.fill,
+            tuple(i.mean),
+            tuple(i.std),
         )
 
-    def digest(self) -> str:
-        """sha256 over all fields, the name and the description aside."""
+    def digest(self, upto: str = STAGES[-1]) -> str:
+        """sha256 over all that has a say in the result of stage `upto` and those before it."""
         raw = dataclasses.asdict(self)
-        del raw["name"], raw["description"]
+        for told in ("name", "description", "licence", "classes"):
+            del raw[told]
+        raw["stages"] = {k: raw["stages"][k] for k in STAGES[: STAGES.index(upto) + 1]}
         return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 
     def shortened(self, epochs: int) -> "Recipe":
@@ -129,7 +147,9 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         path = BUILT_IN / f"{name_or_path}.toml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in BUILT_IN.glob("*.toml")))
-        raise RecipeError(f"no recipe {str(name_or_path)!r}; those that come with the package: {names}; or name a .toml file")
+        raise RecipeError(
+            f"no recipe {str(name_or_path)!r}; those that come with the package: {names}; or name a file"
+        )
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -142,8 +162,15 @@ def parse_recipe(raw: dict[str, Any]) -> Recipe:
     raw = dict(raw)
     stages = raw.pop("stages", {})
     if not isinstance(stages, dict) or (unknown := set(stages) - set(STAGES)):
-        raise RecipeError(f"stages: only {', '.join(STAGES)}" + (f", not {', '.join(sorted(unknown))}" if isinstance(stages, dict) else ""))
+        raise RecipeError(
+            f"stages: only {', '.join(STAGES)}"
+            + (f", not {', '.join(sorted(unknown))}" if isinstance(stages, dict) else "")
+        )
+    classes = raw.pop("classes", {})
+    if not isinstance(classes, dict) or not all(isinstance(v, str) for v in classes.values()):
+        raise RecipeError("classes: a table of class name = nearest fMoW class")
     recipe = Recipe(
+        classes=classes,
         images=_section("images", Images, raw.pop("images", None)),
         networks=_section("networks", Networks, raw.pop("networks", None)),
         training=_section("training", Training, raw.pop("training", {})),
@@ -180,41 +207,61 @@ def _value(name: str, kind: Any, value: object) -> object:
     elif allowed and isinstance(allowed[0], str):
         fits = value in allowed
     else:
-        fits = isinstance(value, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+        fits = isinstance(value, list) and all(
+            isinstance(v, int | float) and not isinstance(v, bool) for v in value
+        )
         if fits and len(allowed) == 2 and allowed[1] is not Ellipsis:
             fits = len(value) == 2  # type: ignore[arg-type]
         value = tuple(value) if fits else value  # type: ignore[arg-type]
     if not fits:
-        raise RecipeError(f"{name} = {value!r} is not {' or '.join(map(repr, allowed)) if allowed else kind.__name__}")
+        raise RecipeError(
+            f"{name} = {value!r} is not {' or '.join(map(repr, allowed)) if allowed else kind.__name__}"
+        )
     return value
 
 
 def _check(recipe: Recipe) -> None:
     i, n, t = recipe.images, recipe.networks, recipe.training
     rules = [
-        (8 <= i.hr_px <= 1024 and 4 <= i.lr_px <= 512 and 1 <= i.grid <= 16, "images: hr_px 8..1024, lr_px 4..512, grid 1..16"),
+        (
+            8 <= i.hr_px <= 1024 and 4 <= i.lr_px <= 512 and 1 <= i.grid <= 16,
+            "images: hr_px 8..1024, lr_px 4..512, grid 1..16",
+        ),
         (bool(i.ds) and set(i.ds) <= set(FACTORS), f"images.ds: one or more of {FACTORS}"),
+        (1 <= i.thin <= len(i.ds), "images.thin: 1 to the number of ds"),
         (0 <= i.lr_input_px <= 1024, "images.lr_input_px: 0 (as hr_px) to 1024"),
         (i.hr_gsd_m > 0, "images.hr_gsd_m: metres above 0"),
-        (len(i.mean) == len(i.std) == 3 and min(i.std) > 0, "images.mean, images.std: three numbers, std above 0"),
+        (
+            len(i.mean) == len(i.std) == 3 and min(i.std) > 0,
+            "images.mean, images.std: three numbers, std above 0",
+        ),
         (n.policy in POLICIES, f"networks.policy: one of {', '.join(POLICIES)}"),
         (n.hr in CLASSIFIERS, f"networks.hr: one of {', '.join(CLASSIFIERS)}"),
         (n.lr in ("", *CLASSIFIERS), f"networks.lr: empty or one of {', '.join(CLASSIFIERS)}"),
         (t.crossfit == 0 or 2 <= t.crossfit <= 10, "training.crossfit: 0 or 2..10"),
         (t.weight_decay >= 0, "training.weight_decay: 0 or more"),
         (t.fusion == "eq7" or bool(n.lr), "training.fusion by_s needs an LR stream"),
-        (bool(n.lr) or recipe.stages["lr"].epochs == recipe.stages["ft2"].epochs == 0, "stages lr and ft2 need networks.lr"),
+        (
+            bool(n.lr) or recipe.stages["lr"].epochs == recipe.stages["ft2"].epochs == 0,
+            "stages lr and ft2 need networks.lr",
+        ),
     ]
     for name, s in recipe.stages.items():
         rules += [
             (0 <= s.epochs <= 100_000, f"stages.{name}.epochs: 0..100000"),
             (1 <= s.batch <= 65536, f"stages.{name}.batch: 1..65536"),
             (0 < s.lr <= 10 and 0 <= s.policy_lr <= 10, f"stages.{name}.lr: above 0, to 10"),
-            (0 <= s.mask_share <= 1 and 0 <= s.mixup <= 10 and 0 <= s.smoothing < 1, f"stages.{name}: mask_share, smoothing in [0, 1]"),
+            (
+                0 <= s.mask_share <= 1 and 0 <= s.mixup <= 10 and 0 <= s.smoothing < 1,
+                f"stages.{name}: mask_share, smoothing in [0, 1]",
+            ),
             (s.sigma >= 0, f"stages.{name}.sigma: 0 or more (decision 0001)"),
             (all(0.5 <= a <= 1 for a in s.alpha), f"stages.{name}.alpha: in [0.5, 1]"),
             (1 <= s.samples <= 64, f"stages.{name}.samples: 1..64"),
-            (s.baseline != "leave-one-out" or s.samples > 1, f"stages.{name}: leave-one-out needs samples above 1"),
+            (
+                s.baseline != "leave-one-out" or s.samples > 1,
+                f"stages.{name}: leave-one-out needs samples above 1",
+            ),
         ]
     for fits, message in rules:
         if not fits:

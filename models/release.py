@@ -4,7 +4,7 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.card import CARD_FILE, WEIGHTS_FILE, Card, CardError, ClassName, Range, load_card
+from models.networks.efficientnet_lite import folded
 from models.patchdrop import Fusion
 from models.system import Architecture, System
 
@@ -34,7 +35,8 @@ class Release:
 
     def __init__(self, card: Card, system: System, device: str = "cpu") -> None:
         self.card, self.device = card, torch.device(device)
-        self.system = system.eval().to(self.device, memory_format=torch.channels_last)
+        system = cast("System", folded(system))
+        self.system = system.to(self.device, memory_format=torch.channels_last)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Release":
@@ -46,7 +48,11 @@ class Release:
         fusion = Fusion(card.fusion, tuple(card.architecture.get("hr_weight", ())))
         raw = {k: v for k, v in card.architecture.items() if k != "hr_weight"}
         system = System(Architecture.from_json(raw), fusion)
-        system.load_state_dict(_shared_back({k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}))
+        system.load_state_dict(
+            _shared_back(
+                {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
+            )
+        )
         return cls(card, system, device)
 
     @torch.inference_mode()
@@ -59,7 +65,7 @@ class Release:
     def classify(self, lr: npt.NDArray[Any], hr: npt.NDArray[Any], mask: npt.NDArray[Any]) -> Answer:
         """The class of each tile from its LR image and the HR patches in `mask` (Eq. 7).
 
-        lr (B, 3, lr_px, lr_px), hr (B, 3, hr_px, hr_px), both 0..255; mask (B, P), true where HR was received.
+        lr (B, 3, lr_px, lr_px), hr (B, 3, hr_px, hr_px), 0..255; mask (B, P), true where HR was received.
         What stands in `hr` elsewhere is ignored. Raises ValueError for other shapes.
         """
         x, images = self._images(lr, self.card.lr_px), self._images(hr, self.card.hr_px)
@@ -102,12 +108,20 @@ def save(folder: Path, card: Card, system: System) -> Card:
     return card
 
 
-def tiny_release(folder: Path, classes: list[str], streams: str = "hr+lr", seed: int = 0, tile_m: float = 80.0) -> Card:
+def tiny_release(
+    folder: Path, classes: list[str], streams: str = "hr+lr", seed: int = 0, tile_m: float = 80.0
+) -> Card:
     """An untrained release of a few thousand weights, to try the whole line with. It knows nothing."""
     torch.manual_seed(seed)
     lr_px, hr_px = 16, 32
     architecture = Architecture(
-        classes=len(classes), lr_px=lr_px, hr_px=hr_px, policy="tiny", hr="tiny", lr="tiny" if streams == "hr+lr" else "", fill="lr"
+        classes=len(classes),
+        lr_px=lr_px,
+        hr_px=hr_px,
+        policy="tiny",
+        hr="tiny",
+        lr="tiny" if streams == "hr+lr" else "",
+        fill="lr",
     )
     card = Card(
         name=folder.name,
@@ -129,7 +143,7 @@ def tiny_release(folder: Path, classes: list[str], streams: str = "hr+lr", seed:
 
 
 def _shared_once(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop tensors that another name holds already, bit for bit: the frozen trunks are the same in every network."""
+    """Keep equal tensors once, under the first name: the frozen trunks are the same in every network."""
     seen: dict[bytes, str] = {}
     kept: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -160,7 +174,7 @@ def _replace(path: Path, write: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -55,7 +55,9 @@ class System(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, architecture: Architecture, fusion: Fusion | None = None, *, imagenet: bool = False) -> None:
+    def __init__(
+        self, architecture: Architecture, fusion: Fusion | None = None, *, imagenet: bool = False
+    ) -> None:
         super().__init__()
         a = self.architecture = architecture
         self.fusion = fusion or Fusion()
@@ -66,7 +68,9 @@ class System(nn.Module):
             self.lr = build.classifier(a.lr, a.classes, patchwise=False, grid=a.grid, imagenet=imagenet)
         self.policy_needs_lr = bool(getattr(self.policy.body, "needs_lr_answer", False))
         if self.policy_needs_lr and self.lr is None:
-            raise ValueError("this policy reads the LR stream's answer and cannot stand in a one-stream release")
+            raise ValueError(
+                "this policy reads the LR stream's answer and cannot stand in a one-stream release"
+            )
         self.register_buffer("mean", torch.tensor(a.mean).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(a.std).view(1, -1, 1, 1) * 255, persistent=False)
 
@@ -88,9 +92,9 @@ class System(nn.Module):
         """Eq. 6: s_p = f_p(x_l) in [0, 1], (B, P)."""
         x = self.policy.stem(self.normalised(lr))
         if not self.policy_needs_lr:
-            return cast(Tensor, self.policy.body(x)).float().sigmoid()
+            return cast("Tensor", self.policy.body(x)).float().sigmoid()
         answer = self.lr_log_probabilities(self.lr_features(lr))
-        return cast(Tensor, self.policy.body(x, answer)).float().sigmoid()
+        return cast("Tensor", self.policy.body(x, answer)).float().sigmoid()
 
     def lr_features(self, lr: Tensor) -> Tensor:
         assert self.lr is not None
@@ -99,20 +103,24 @@ class System(nn.Module):
 
     def lr_log_probabilities(self, features: Tensor) -> Tensor:
         assert self.lr is not None
-        return cast(Tensor, self.lr.body(features)).float().log_softmax(dim=1)
+        return cast("Tensor", self.lr.body(features)).float().log_softmax(dim=1)
 
     def predict(self, lr: Tensor, hr: Tensor, actions: Tensor) -> Prediction:
         """The second step: classes from x_h^m and x_l. actions (B, P) in {0, 1}."""
         fill = self.filled(lr)
         stem = self.hr.stem
-        features = masked(stem(self.normalised(hr)), None if fill is None else stem(fill), actions, self.architecture.grid)
+        features = masked(
+            stem(self.normalised(hr)), None if fill is None else stem(fill), actions, self.architecture.grid
+        )
         answer = None if self.lr is None else self.lr_log_probabilities(self.lr_features(lr)).exp()
         return self.fused(features, answer, actions)
 
     def fused(self, hr_features: Tensor, lr_answer: Tensor | None, actions: Tensor) -> Prediction:
         """Both streams' probabilities from masked HR features and the LR stream's answer (Eq. 7)."""
-        hr = cast(Tensor, self.hr.body(hr_features)).float().softmax(dim=1)
+        hr = cast("Tensor", self.hr.body(hr_features)).float().softmax(dim=1)
         if lr_answer is None:
             alone = torch.tensor([1.0, 0.0], device=hr.device).expand(len(hr), 2)
             return Prediction(hr, hr, None, alone)
-        return Prediction(self.fusion.fuse(hr, lr_answer, actions), hr, lr_answer, self.fusion.weights(actions))
+        return Prediction(
+            self.fusion.fuse(hr, lr_answer, actions), hr, lr_answer, self.fusion.weights(actions)
+        )

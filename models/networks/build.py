@@ -1,7 +1,7 @@
 """Networks by name. Each is a frozen `stem` (often nothing) and a trained `body`; forward is body(stem(x)).
 
-A stem is never trained and has no dropout, so its features can be computed once per image. An HR stem sees each
-patch by itself: masking its features is masking the pixels, and a patch that was not bought costs nothing.
+A stem is never trained and has no dropout, so its features can be computed once per image. An HR stem sees
+each patch by itself: masking its features is masking the pixels, and a patch not bought costs nothing.
 """
 
 import torch
@@ -17,6 +17,9 @@ CLASSIFIERS = (LITE, TINY, *RESNETS)
 POLICIES = (LITE, TINY, *RESNETS)
 
 
+_CHUNK = 64
+
+
 class PatchwiseStem(nn.Module):
     """Run a trunk on every patch alone: (B, 3, H, H) -> (B, C, h, h), the patches' features side by side."""
 
@@ -25,7 +28,12 @@ class PatchwiseStem(nn.Module):
         self.trunk, self.grid = trunk, grid
 
     def forward(self, x: Tensor) -> Tensor:
-        return grids.from_patches(self.trunk(grids.to_patches(x, self.grid)), self.grid)
+        patches = grids.to_patches(x, self.grid).contiguous(memory_format=torch.channels_last)
+        if x.device.type == "cpu":  # a few patches at a time stay in the processor's cache: half the time
+            features = torch.cat([self.trunk(chunk) for chunk in torch.split(patches, _CHUNK)])
+        else:
+            features = self.trunk(patches)
+        return grids.from_patches(features, self.grid)
 
 
 class Network(nn.Module):
@@ -77,7 +85,9 @@ class SpatialPolicyBody(nn.Module):
         self.whole = nn.Linear(channels, width)
         self.answer = nn.Linear(2 * classes, width)
         self.place = nn.Parameter(torch.zeros(1, width, grid, grid))
-        self.score = nn.Sequential(nn.GELU(), nn.Conv2d(width, width, 1), nn.GELU(), nn.Dropout(0.1), nn.Conv2d(width, 1, 1))
+        self.score = nn.Sequential(
+            nn.GELU(), nn.Conv2d(width, width, 1), nn.GELU(), nn.Dropout(0.1), nn.Conv2d(width, 1, 1)
+        )
 
     def forward(self, features: Tensor, lr_answer: Tensor) -> Tensor:
         pooled = nn.functional.adaptive_avg_pool2d(features, self.grid)

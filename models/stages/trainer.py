@@ -1,0 +1,252 @@
+"""One trainer for all stages: seeded, and resumable from any checkpoint to the same result.
+
+All randomness of an epoch comes from (seed, phase, epoch), so a checkpoint needs no random state.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.patchdrop import Fusion
+from models.precision import autocast
+from models.recipe import STAGES, Recipe, Stage
+from models.stages import classify, reinforce
+from models.stages.inputs import Inputs
+from models.stages.members import Indices, Member, Members
+from models.system import System
+
+_POLICY_STAGES = ("pt", "ft1", "ft2")
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stage of one member: the shadows pass through `hr` and `lr` as the released classifier does."""
+
+    stage: str
+    member: int
+
+    @property
+    def name(self) -> str:
+        return self.stage if self.member == 0 else f"{self.stage} (shadow {self.member})"
+
+
+def phases(recipe: Recipe, members: int) -> list[Phase]:
+    """All that is trained, in order; stages of 0 epochs are left out."""
+    todo = [stage for stage in STAGES if recipe.stages[stage].epochs]
+    return [Phase(stage, m) for stage in todo for m in range(members if stage in ("hr", "lr") else 1)]
+
+
+class Trainer:
+    """Trains `system` on the images `train` of `inputs`.
+
+    `groups` (n,) keeps near-identical images with one judge; `checkpoint` is a file, or None; `report` is
+    told of every epoch. Raises FileNotFoundError for a checkpoint folder that does not exist.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        system: System,
+        inputs: Inputs,
+        train: Indices,
+        groups: Indices,
+        seed: int,
+        checkpoint: Path | None = None,
+        report: Report = lambda _: None,
+    ) -> None:
+        self.recipe, self.system, self.inputs, self.seed = recipe, system, inputs, seed
+        self.checkpoint, self.report = checkpoint, report
+        self.members = Members(system, train, inputs.labels, groups, recipe.training.crossfit, seed)
+        self.phases = phases(recipe, len(self.members.all))
+        self.optimiser: torch.optim.Optimizer | None = None
+        self._restored: dict[str, Any] | None = None
+
+    def run(self) -> None:
+        """Every phase from where the checkpoint stands to the end."""
+        done_phases, done_epochs = self._resume()
+        for number, phase in enumerate(self.phases):
+            if number < done_phases:
+                continue
+            first = done_epochs if number == done_phases else 0
+            if not first and phase.stage in _POLICY_STAGES and self._follows_classifier(number):
+                self._fit_fusion()
+            self._begin(phase, resumed=first > 0)
+            for epoch in range(first, self.recipe.stages[phase.stage].epochs):
+                started = time.monotonic()
+                figures = self._epoch(number, phase, epoch)
+                self.report(
+                    {
+                        "phase": phase.name,
+                        "number": number,
+                        "epoch": epoch,
+                        "seconds": time.monotonic() - started,
+                        **figures,
+                    }
+                )
+                self._save(number, epoch + 1)
+        self.system.eval()
+
+    def _follows_classifier(self, number: int) -> bool:
+        return number > 0 and self.phases[number - 1].stage not in _POLICY_STAGES
+
+    def _begin(self, phase: Phase, *, resumed: bool) -> None:
+        member, stage = self.members.all[phase.member], self.recipe.stages[phase.stage]
+        if phase.stage == "lr" and not resumed:
+            self._lr_from_hr(member)
+        if phase.stage in ("hr", "lr"):
+            body = member.hr if phase.stage == "hr" else member.lr
+            assert body is not None
+            groups = [{"params": _trained(body), "lr": stage.lr}]
+        else:
+            groups = [{"params": _trained(self.system.policy.body), "lr": stage.policy_lr or stage.lr}]
+            if phase.stage != "pt":
+                groups.append({"params": _trained(member.hr), "lr": stage.lr})
+        for group in groups:
+            group["base"] = group["lr"]
+        kind = torch.optim.AdamW if self.recipe.training.optimiser == "adamw" else torch.optim.Adam
+        self.optimiser = kind(groups, weight_decay=self.recipe.training.weight_decay)
+        if resumed and self._restored is not None:
+            self.optimiser.load_state_dict(self._restored["optimiser"])
+
+    def _lr_from_hr(self, member: Member) -> None:
+        """Section 5.1: the LR classifier starts from the HR classifier's weights, if they are one network."""
+        if member.lr is not None and self.recipe.networks.lr == self.recipe.networks.hr:
+            member.lr.load_state_dict(member.hr.state_dict())
+
+    def _fit_fusion(self) -> None:
+        if self.recipe.training.fusion != "by_s":
+            return
+        rng = np.random.default_rng([self.seed, 77])
+        with autocast(self.inputs.device):
+            weights = reinforce.held_out_weights(self.system, self.members, self._pairs(rng), rng)
+        self.system.fusion = Fusion("by_s", weights)
+        self.report({"phase": "fusion", "hr_weight": weights})
+
+    def _pairs(self, rng: np.random.Generator) -> Iterator[tuple[Indices, Any]]:
+        for indices, views, ds in self.inputs.draw(self.members.main.learns, 64, rng):
+            yield indices, self.inputs.batch(indices, views, ds, rng)
+
+    def _epoch(self, number: int, phase: Phase, epoch: int) -> dict[str, float]:
+        stage, member = self.recipe.stages[phase.stage], self.members.all[phase.member]
+        rng = np.random.default_rng([self.seed, number, epoch])
+        torch.manual_seed(int(rng.integers(2**62)))  # dropout
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        todo = list(self.inputs.draw(member.learns, stage.batch, rng))
+        sums: dict[str, float] = {}
+        for k, (indices, views, ds) in enumerate(todo):
+            assert self.optimiser is not None
+            for group in self.optimiser.param_groups:
+                group["lr"] = classify.learning_rate(
+                    group["base"], stage.schedule, epoch * len(todo) + k, stage.epochs * len(todo)
+                )
+            batch = self.inputs.batch(indices, views, ds, rng)
+            figures = self._step(phase, stage, member, epoch, indices, batch, rng, generator)
+            for key, value in figures.items():
+                sums[key] = sums.get(key, 0.0) + value * len(indices)
+        return {key: value / sum(len(i) for i, _, _ in todo) for key, value in sums.items()}
+
+    def _step(
+        self,
+        phase: Phase,
+        stage: Stage,
+        member: Member,
+        epoch: int,
+        indices: Indices,
+        batch: Any,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+    ) -> dict[str, float]:
+        architecture = self.system.architecture
+        if phase.stage in ("hr", "lr"):
+            body = member.hr if phase.stage == "hr" else member.lr
+            assert body is not None
+            body.train()
+            with autocast(self.inputs.device):
+                loss, right = classify.classification_loss(
+                    body, phase.stage, batch, stage, architecture.classes, architecture.grid, rng
+                )
+            self._descend(loss)
+            return {"loss": float(loss.detach()), "accuracy": float(right)}
+        self.system.policy.body.train()
+        with autocast(self.inputs.device):
+            step = reinforce.step(
+                self.system,
+                self.members,
+                indices,
+                batch,
+                stage,
+                phase.stage,
+                reinforce.alpha_at(stage, epoch),
+                generator,
+            )
+        loss = step.policy_loss if step.classifier_loss is None else step.policy_loss + step.classifier_loss
+        self._descend(loss)
+        return {
+            "loss": float(loss.detach()),
+            "reward": step.reward,
+            "accuracy": step.accuracy,
+            "patches": step.patches,
+        }
+
+    def _descend(self, loss: torch.Tensor) -> None:
+        assert self.optimiser is not None
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+
+    def _identity(self, number: int) -> str:
+        """What a checkpoint in phase `number` depends on: later stages may still be changed."""
+        learns = [hashlib.sha256(m.learns.tobytes()).hexdigest() for m in self.members.all]
+        return json.dumps([self.recipe.digest(self.phases[number].stage), self.seed, learns])
+
+    def _save(self, number: int, epochs: int) -> None:
+        if self.checkpoint is None:
+            return
+        assert self.optimiser is not None
+        state = {
+            "of": self._identity(number),
+            "phase": number,
+            "epochs": epochs,
+            "members": self.members.state(),
+            "policy": self.system.policy.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "hr_weight": list(self.system.fusion.hr_weight),
+        }
+        temporary = self.checkpoint.with_name(f".{self.checkpoint.name}.{os.getpid()}")
+        try:
+            torch.save(state, temporary)
+            temporary.replace(self.checkpoint)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _resume(self) -> tuple[int, int]:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return 0, 0
+        state = torch.load(self.checkpoint, map_location=self.inputs.device, weights_only=True)
+        if state["of"] != self._identity(int(state["phase"])):
+            raise ValueError(
+                f"{self.checkpoint} is of another recipe, seed or data set; remove it or train elsewhere"
+            )
+        self.members.restore(state["members"])
+        self.system.policy.load_state_dict(state["policy"])
+        if state["hr_weight"]:
+            self.system.fusion = Fusion("by_s", tuple(state["hr_weight"]))
+        self._restored = state
+        number, epochs = int(state["phase"]), int(state["epochs"])
+        if epochs >= self.recipe.stages[self.phases[number].stage].epochs:
+            return number + 1, 0
+        return number, epochs
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]

@@ -1,0 +1,125 @@
+"""Equations 5, 7, 9, 10, 11 and the reward, each against its definition."""
+
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.patchdrop import Fusion, bounded, log_likelihood, masked, most_likely
+from models.reward import leave_one_out, reward, self_critical
+
+probabilities = st.lists(st.floats(0.01, 0.99), min_size=4, max_size=4)
+
+
+@given(probabilities)
+def test_likelihoods_of_all_actions_sum_to_one(s: list[float]) -> None:
+    every = torch.tensor(list(product([0.0, 1.0], repeat=4)), dtype=torch.float64)
+    likelihood = log_likelihood(torch.tensor(s, dtype=torch.float64).expand(16, 4), every).exp()
+    assert float(likelihood.sum()) == pytest.approx(1.0)
+
+
+@given(probabilities, st.integers(0, 15))
+def test_likelihood_is_the_product_of_eq_5(s: list[float], number: int) -> None:
+    actions = [(number >> k) & 1 for k in range(4)]
+    product_of = 1.0
+    for p, a in zip(s, actions, strict=True):
+        product_of *= p**a * (1 - p) ** (1 - a)
+    found = log_likelihood(
+        torch.tensor([s], dtype=torch.float64), torch.tensor([actions], dtype=torch.float64)
+    )
+    assert float(found.exp()) == pytest.approx(product_of)
+
+
+@given(st.floats(0, 1), st.floats(0.5, 1))
+def test_bounding_keeps_the_side_and_the_bounds_of_eq_11(s: float, alpha: float) -> None:
+    b = float(bounded(torch.tensor(s, dtype=torch.float64), alpha))
+    assert 1 - alpha - 1e-9 <= b <= alpha + 1e-9
+    assert b == pytest.approx(alpha * s + (1 - alpha) * (1 - s))
+    if alpha > 0.5:
+        assert (b > 0.5 + 1e-9) <= (s > 0.5 - 1e-9)
+
+
+def test_most_likely_action_leaves_out_exactly_one_half() -> None:
+    assert most_likely(torch.tensor([[0.5, 0.5001, 0.4999]])).tolist() == [[0.0, 1.0, 0.0]]
+
+
+@given(st.integers(0, 16), st.booleans(), st.floats(0, 50))
+def test_reward_is_that_of_section_5_1(patches: int, correct: bool, sigma: float) -> None:
+    actions = torch.zeros(1, 16)
+    actions[0, :patches] = 1
+    found = float(reward(actions, torch.tensor([correct]), sigma))
+    assert found == pytest.approx(1 - (patches / 16) ** 2 if correct else -sigma, rel=1e-5)
+
+
+def test_a_negative_sigma_is_refused() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        reward(torch.zeros(1, 16), torch.tensor([True]), -0.5)
+
+
+def test_advantages() -> None:
+    rewards = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.5, 3.0]])
+    assert self_critical(rewards, torch.tensor([0.5, 1.0])).tolist() == [
+        [0.5, -1.0],
+        [-0.5, -1.0],
+        [0.0, 2.0],
+    ]
+    assert leave_one_out(rewards).tolist() == [[0.75, -1.5], [-0.75, -1.5], [0.0, 3.0]]
+    with pytest.raises(ValueError, match="two samples"):
+        leave_one_out(rewards[:1])
+
+
+def test_the_sampled_gradient_is_unbiased_for_the_expected_reward() -> None:
+    """Eq. 8 and 9: the mean of A grad log pi over many samples is the gradient of the exact expectation."""
+    torch.manual_seed(0)
+    logits = torch.tensor([[0.3, -0.7, 1.1]], dtype=torch.float64, requires_grad=True)
+    table = torch.randn(8, dtype=torch.float64)  # a reward for each of the 8 actions
+    every = torch.tensor(list(product([0.0, 1.0], repeat=3)), dtype=torch.float64)
+    weights = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
+    exact = (log_likelihood(logits.sigmoid().expand(8, 3), every).exp() * table).sum()
+    (wanted,) = torch.autograd.grad(exact, logits)
+    s = logits.sigmoid()
+    actions = (torch.rand(200_000, 1, 3, dtype=torch.float64) < s).double()
+    rewards = table[(actions[:, 0] @ weights).long()][:, None]
+    baseline = table[int((most_likely(s.detach()) @ weights).long())]
+    estimate = (self_critical(rewards, baseline[None]) * log_likelihood(s, actions)).mean()
+    (found,) = torch.autograd.grad(estimate, logits)
+    assert torch.allclose(found, wanted, atol=0.01)
+
+
+@given(st.integers(0, 16))
+def test_eq_7_weights(count: int) -> None:
+    actions = torch.zeros(1, 16)
+    actions[0, :count] = 1
+    hr, lr = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.2, 0.8]])
+    fused = Fusion().fuse(hr, lr, actions)
+    assert torch.allclose(fused, count / 16 * hr + (1 - count / 16) * lr)
+    if count == 0:
+        assert torch.equal(fused, lr)
+    if count == 16:
+        assert torch.equal(fused, hr)
+
+
+def test_a_fusion_with_weights_of_its_own() -> None:
+    rule = Fusion("by_s", (0.0, 0.4, 1.0))
+    assert torch.allclose(rule.weights(torch.tensor([[1.0, 0.0]])), torch.tensor([[0.4, 0.6]]))
+    for wrong in (
+        {"rule": "by_s"},
+        {"rule": "mean"},
+        {"hr_weight": (0.5,)},
+        {"rule": "by_s", "hr_weight": (1.5,)},
+    ):
+        with pytest.raises(ValueError, match="."):
+            Fusion(**wrong)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 2**16 - 1), st.sampled_from([16, 32, 50]))
+def test_masking_takes_each_patch_from_hr_or_from_the_fill(number: int, px: int) -> None:
+    actions = torch.tensor([[(number >> k) & 1 for k in range(16)]], dtype=torch.float32)
+    hr, fill = torch.ones(1, 3, px, px), torch.full((1, 3, px, px), 0.25)
+    zeros = masked(hr, None, actions)
+    filled = masked(hr, fill, actions)
+    assert torch.equal(filled, torch.where(zeros > 0, hr, fill))
+    if px % 16 == 0:
+        assert float(zeros.mean()) == pytest.approx((number).bit_count() / 16)

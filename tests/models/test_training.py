@@ -1,0 +1,187 @@
+"""All stages on drawn scenes: they resume to the same result, and the command writes a release."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models import evaluate, train
+from models.card import load_card
+from models.data.decode import load_square
+from models.data.sources import open_source
+from models.recipe import Recipe
+from models.release import Release
+from models.stages.inputs import Inputs
+from models.stages.trainer import Trainer, phases
+from models.system import System
+from tests.models.scenes import CLASSES, tiny_recipe, write_scenes
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scenes(tmp_path_factory.mktemp("scenes") / "scenes")
+
+
+def trainer(
+    recipe: Recipe, scenes: Path, checkpoint: Path | None = None, stop_after: int | None = None
+) -> Trainer:
+    source = open_source(scenes)
+    torch.manual_seed(3)
+    system = System(recipe.architecture(len(source.classes)))
+    labels = torch.from_numpy(source.labels)
+    inputs = Inputs(system, load_square(source, px=recipe.images.hr_px), labels, recipe.images)
+    told: list[dict[str, object]] = []
+
+    def report(event: dict[str, object]) -> None:
+        told.append(event)
+        if stop_after is not None and len(told) > stop_after:
+            raise KeyboardInterrupt
+
+    everything = np.arange(len(labels))
+    return Trainer(recipe, system, inputs, everything, everything, 5, checkpoint, report)
+
+
+def weights(system: System) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in system.state_dict().items()}
+
+
+@pytest.mark.parametrize("training", [{}, {"crossfit": 2, "fusion": "by_s"}])
+def test_resumed_from_any_checkpoint_it_ends_the_same(
+    scenes: Path, tmp_path: Path, training: dict[str, object]
+) -> None:
+    recipe = tiny_recipe(training=training)
+    undisturbed = trainer(recipe, scenes)
+    undisturbed.run()
+    epochs = sum(recipe.stages[p.stage].epochs for p in undisturbed.phases)
+    for stop in range(1, epochs, 3):
+        checkpoint = tmp_path / f"{stop}.checkpoint"
+        with pytest.raises(KeyboardInterrupt):
+            trainer(recipe, scenes, checkpoint, stop_after=stop).run()
+        again = trainer(recipe, scenes, checkpoint)
+        again.run()
+        assert again.system.fusion == undisturbed.system.fusion
+        for name, tensor in weights(undisturbed.system).items():
+            assert torch.equal(tensor, again.system.state_dict()[name]), (stop, name)
+
+
+def test_a_checkpoint_of_another_training_is_refused(scenes: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tiny_recipe(), scenes, checkpoint, stop_after=1).run()
+    images = {"hr_px": 32, "lr_px": 8, "ds": [4], "fill": "zeros"}
+    with pytest.raises(ValueError, match="another recipe"):
+        trainer(tiny_recipe(images=images), scenes, checkpoint).run()
+
+
+def test_stages_train_what_they_should_and_nothing_else(scenes: Path) -> None:
+    """pt: the policy alone. ft1: policy and HR. ft2: policy and HR, LR fixed (section 4.2)."""
+    run = trainer(tiny_recipe(), scenes)
+    moved: dict[str, set[str]] = {}
+    before = weights(run.system)
+
+    def watch(event: dict[str, object]) -> None:
+        nonlocal before
+        now = weights(run.system)
+        parts = {name.split(".")[0] for name in now if not torch.equal(now[name], before[name])}
+        moved.setdefault(str(event["phase"]), set()).update(parts)
+        before = now
+
+    run.report = watch
+    run.run()
+    assert moved == {
+        "hr": {"hr"},
+        "lr": {"lr"},
+        "pt": {"policy"},
+        "ft1": {"policy", "hr"},
+        "ft2": {"policy", "hr"},
+    }
+
+
+def test_shadows_judge_only_what_they_have_not_learned(scenes: Path) -> None:
+    run = trainer(tiny_recipe(training={"crossfit": 3}), scenes)
+    members = run.members
+    assert len(members.all) == 4
+    for image in range(len(run.inputs.labels)):
+        assert image not in members.all[members.judge[image]].learns
+    assert [p.name for p in phases(run.recipe, 4)][:5] == [
+        "hr",
+        "hr (shadow 1)",
+        "hr (shadow 2)",
+        "hr (shadow 3)",
+        "lr",
+    ]
+
+
+def test_the_command_trains_a_release_that_the_other_measures(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "quick.toml"
+    recipe.write_text(
+        """
+        images = { hr_px = 32, lr_px = 16, ds = [2], fill = "lr", augment = "none" }
+        networks = { policy = "tiny", hr = "tiny", lr = "tiny" }
+        [stages]
+        hr = { epochs = 12, batch = 16, lr = 1e-2, mask_share = 0.3 }
+        lr = { epochs = 3, batch = 16, lr = 1e-3 }
+        pt = { epochs = 2, batch = 16, lr = 1e-3 }
+        ft1 = { epochs = 1, batch = 16, lr = 1e-3, sigma = 5.0 }
+        ft2 = { epochs = 1, batch = 16, lr = 1e-3, sigma = 5.0 }
+        """
+    )
+    out = tmp_path / "quick"
+    assert train.main(["--recipe", str(recipe), "--data", str(scenes), "--out", str(out), "--seed", "1"]) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["card.json", "weights.safetensors"]
+    assert not (tmp_path / "quick.work").exists()
+    card = load_card(out)
+    assert [c.name for c in card.classes] == list(CLASSES)
+    assert card.streams == "hr+lr"
+    assert str(tmp_path) not in card.to_json()
+    unseen = write_scenes(tmp_path / "unseen", per_class=20, seed=9)
+    capsys.readouterr()
+    assert evaluate.main([str(out), "--data", str(unseen), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["n"] == 60
+    assert report["hr"]["value"] > 0.8
+    assert report["fused"]["ci95"][0] <= report["fused"]["value"] <= report["fused"]["ci95"][1]
+    assert {"lr", "s_mean", "s0_share", "s_sd"} <= set(report)
+    assert evaluate.main([str(out), "--data", str(unseen), "--ds", "2"]) == 0
+    assert "HR-CNN" in capsys.readouterr().out
+
+
+def test_what_evaluation_counts_is_what_the_release_answers(scenes: Path, tmp_path: Path) -> None:
+    """The batched measurement and the served `plan` and `classify` say the same of every image."""
+    from models.data.degrade import low_resolution
+    from models.release import tiny_release
+
+    for streams in ("hr", "hr+lr"):
+        folder = tmp_path / streams.replace("+", "-")
+        tiny_release(folder, list(CLASSES), streams=streams, seed=2)
+        release = Release.load(folder)
+        source = open_source(scenes)
+        images = load_square(source, px=32)
+        labels = torch.from_numpy(source.labels)
+        outcome = evaluate.outcomes(release, images, labels, [2])[2]
+        lr = low_resolution(images.float(), 2, 16).numpy()
+        mask = release.plan(lr) > release.card.threshold
+        answer = release.classify(lr, images.numpy(), mask)
+        known = ~np.isnan(answer.fused[:, 0])
+        right = known & (np.nan_to_num(answer.fused).argmax(axis=1) == source.labels)
+        assert np.array_equal(outcome.s, mask.sum(axis=1))
+        assert np.array_equal(outcome.fused, right)
+        assert known.all() or streams == "hr"
+
+
+def test_wrong_data_and_recipes_are_one_line(
+    tmp_path: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "r")]
+    assert train.main(["--recipe", "nosuch", "--data", str(scenes), *out]) == 2
+    assert "those that come with the package" in capsys.readouterr().err
+    lonely = tmp_path / "lonely"
+    (lonely / "only").mkdir(parents=True)
+    (lonely / "only" / "a.png").write_bytes((scenes / "along" / "along00.png").read_bytes())
+    assert train.main(["--recipe", "ucmerced", "--data", str(lonely), *out]) == 2
+    assert "one class" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
