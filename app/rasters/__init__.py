@@ -1,13 +1,13 @@
 """GeoTIFF in: is it good, where does it lie, which tiles and patches is it cut into, what do they show.
 
 A plan goes ``inspect`` -> ``cut_tiles`` -> ``choose_bands`` -> ``value_scaling`` -> ``read_lr_tiles``, an
-acquisition ``inspect`` -> ``hr_scaling`` (first file only) -> ``read_hr_patches``. No database, no HTTP.
+acquisition ``inspect`` -> ``value_scaling`` (once a sensor) -> ``read_hr_patches``. No database, no HTTP.
 """
 
 from app.rasters.areas import patch_areas_km2, plan_areas_km2
 from app.rasters.bands import choose_bands
 from app.rasters.footprint import footprint, patch_footprints, plan_footprints
-from app.rasters.hr import PatchPixels, Refusal, hr_scaling, patch_window, read_hr_patches
+from app.rasters.hr import PatchPixels, Refusal, patch_window, read_hr_patches
 from app.rasters.info import Limits, RasterInfo
 from app.rasters.inspection import inspect
 from app.rasters.lr import read_lr_tiles
@@ -24,7 +24,6 @@ __all__ = [
     "choose_bands",
     "cut_tiles",
     "footprint",
-    "hr_scaling",
     "inspect",
     "patch_areas_km2",
     "patch_bounds",

@@ -69,13 +69,6 @@ def patch_window(patch: int, hr_px: int, grid: int = GRID) -> tuple[int, int, in
     return edges[row], edges[row + 1], edges[col], edges[col + 1]
 
 
-def hr_scaling(
-    path: Path, info: RasterInfo, wanted: Sequence[str] = RGB, bands: Sequence[int] | None = None
-) -> Scaling:
-    """The scaling to keep with a plan for its HR sensor, from the first that arrives. Raises BadBands."""
-    return value_scaling(path, info, choose_bands(info, wanted, bands)[0])
-
-
 def read_hr_patches(
     path: Path,
     info: RasterInfo,
