@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
@@ -49,8 +50,14 @@ def examine(path: Path, limits: Limits) -> RasterInfo:
     check_header(path, limits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with open_tiff(path) as dataset:
-            return _examine(dataset)
+        try:
+            with open_tiff(path) as dataset:
+                return _examine(dataset)
+        except CPLE_BaseError as error:
+            # where rasterio does not translate GDAL's own errors, as in a damaged list of keys
+            raise TruncatedRaster(
+                "The raster is damaged: parts of its header contradict each other."
+            ) from error
 
 
 def _examine(dataset: Any) -> RasterInfo:

@@ -8,15 +8,17 @@ argument) and ends when its parent does.
 
 import ctypes
 import json
+import logging
 import os
 import resource
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
-from app.core.errors import DecompressionBomb, ProblemError
+from app.core.errors import DecompressionBomb, Internal, ProblemError
 from app.rasters.checks import examine
 from app.rasters.info import Limits, RasterInfo
 from app.rasters.percentiles import percentiles
@@ -45,7 +47,7 @@ def main(descriptor: int) -> None:
 
 def _answer(request: dict[str, Any], descriptor: int) -> None:
     limits = Limits(**request["limits"])
-    _confine(limits)
+    log = _confine(limits)
     try:
         answer = {"result": _JOBS[request["job"]](request, limits)}
     except ProblemError as problem:
@@ -53,6 +55,11 @@ def _answer(request: dict[str, Any], descriptor: int) -> None:
     except MemoryError:
         bomb = DecompressionBomb("The raster needs too much memory to unpack.")
         answer = {"problem": type(bomb).__name__, "detail": bomb.detail, "extra": {}}
+    except Exception:  # noqa: BLE001
+        # a mistake of ours and not the file's: told apart from a decoder that was killed
+        with os.fdopen(log, "w") as out:
+            traceback.print_exc(file=out)
+        answer = {"problem": Internal.__name__, "detail": "The check of the raster broke.", "extra": {}}
     with os.fdopen(descriptor, "w") as out:
         json.dump(answer, out)
 
@@ -69,8 +76,11 @@ def _percentiles(request: dict[str, Any], _: Limits) -> list[list[float]]:
 _JOBS = {"examine": _examine, "percentiles": _percentiles}
 
 
-def _confine(limits: Limits) -> None:
-    """A deadline that no library can catch, no core files, and memory above what is mapped already."""
+def _confine(limits: Limits) -> int:
+    """A deadline that no library can catch, no core files, memory above what is mapped already, and silence.
+
+    Returns the descriptor of what standard error was.
+    """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -79,8 +89,12 @@ def _confine(limits: Limits) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         allowed = pages * resource.getpagesize() + limits.max_memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+    # GDAL, its codecs and rasterio's log all complain of a bad file; it is the sender who is told
+    logging.disable()
+    kept = os.dup(2)
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 2)
+    return kept
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Every refusal of an upload, met through the child that uploads really go through."""
 
 import os
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +219,37 @@ def test_the_child_is_started_anew_after_it_died(tmp_path: Path) -> None:
     child.wait()
     assert inspect(path).count == 3
     assert sandbox._process is not child
+
+
+def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", GREY)
+    script = (
+        "import os, sys; from pathlib import Path; from app.rasters import inspect; "
+        "from app.rasters.sandbox import sandbox; inspect(Path(sys.argv[1])); "
+        "print(sandbox._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60
+    )
+    child = int(ran.stdout)
+    deadline = time.monotonic() + 10
+    while (
+        Path(f"/proc/{child}/cmdline").exists() and b"rasters" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_mistake_of_ours_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", GREY)
+    with pytest.raises(errors.Internal):
+        sandbox.call("percentiles", path, Limits(), info={}, bands=[1], quantiles=[0.5])
+
+
+def test_many_threads_share_the_child(tmp_path: Path) -> None:
+    paths = [write_tiff(tmp_path / f"{n}.tif", noise(3, 10 + n, 20)) for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert [info.height for info in pool.map(inspect, paths)] == [10 + n for n in range(8)]
 
 
 def test_a_crs_is_made_plain(tmp_path: Path) -> None:
