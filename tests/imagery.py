@@ -49,7 +49,9 @@ def lr_geotiff(tiles_x: int = 1, tiles_y: int = 1, pixel_m: float = 5.0, seed: i
     return geotiff(scene(tiles_y * side, tiles_x * side, seed=seed), pixel_m, **more)
 
 
-def patch_geotiff(patch: int, *, tile_x: int = 0, tile_y: int = 0, pixel_m: float = 2.5, seed: int = 1) -> bytes:
+def patch_geotiff(
+    patch: int, *, tile_x: int = 0, tile_y: int = 0, pixel_m: float = 2.5, seed: int = 1
+) -> bytes:
     """HR of one patch of a tile, cut exactly at its edges."""
     side_m = TILE_M / 4
     row, col = divmod(patch, 4)
