@@ -92,16 +92,17 @@ def read_hr_patches(
     try:
         chosen, _ = choose_bands(info, wanted, bands)
     except BadBands:
-        for tile, patch, _ in cells:
+        for tile, patch, _, _ in cells:
             yield PatchPixels(tile.index, patch, None, 0.0, info.gsd_m, Refusal.WRONG_BANDS)
         return
     scaling = scaling or value_scaling(path, info, chosen)
     grazed: list[PatchPixels] = []
     found_any = False
     with open_tiff(path) as dataset:
-        for tile, patch, ring in cells:
+        for tile, patch, ring, outlined in cells:
             read = _read_patch(dataset, info, chosen, scaling, tile, patch, ring, crs_wkt, hr_px)
-            if read.refusal and read.valid_fraction < _SLIVER and read.refusal is not Refusal.GSD_TOO_COARSE:
+            empty = read.refusal is not None and read.refusal is not Refusal.GSD_TOO_COARSE
+            if empty and read.valid_fraction < _SLIVER and outlined < MIN_VALID:
                 grazed.append(read)
                 continue
             found_any = True
@@ -110,7 +111,8 @@ def read_hr_patches(
         yield from grazed
 
 
-Cell = tuple[Tile, int, shapely.Polygon]
+Cell = tuple[Tile, int, shapely.Polygon, float]
+"""A tile, a patch, the patch's part inside the LR raster, and the share of it the file's outline takes."""
 
 
 def _touched(info: RasterInfo, tiles: Sequence[Tile], crs_wkt: str) -> list[Cell]:
@@ -131,8 +133,9 @@ def _touched(info: RasterInfo, tiles: Sequence[Tile], crs_wkt: str) -> list[Cell
             if ring is None:
                 continue
             shape = shapely.Polygon(ring)
-            if outline.intersection(shape).area > _SLIVER * shape.area:
-                cells.append((tiles[i], patch, shape))
+            outlined = outline.intersection(shape).area / shape.area
+            if outlined > _SLIVER:
+                cells.append((tiles[i], patch, shape, outlined))
     return cells
 
 
