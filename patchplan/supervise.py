@@ -131,6 +131,7 @@ def up(say: Say = print) -> None:
         while True:
             time.sleep(0.25)
             service.revive(say)
+    say("stopped")
 
 
 @contextmanager

@@ -150,7 +150,7 @@ class ServiceUnavailable(ProblemError):
 
 
 class PatchConflict(Conflict):
-    """Other pixels were received for these patches before. ``replace=true`` puts the new ones in their place."""
+    """Other pixels were received for these patches before; ``replace=true`` puts the new ones there."""
 
     slug, title = "patch-conflict", "Patch already received"
 
