@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from app.core.db import session_scope
@@ -15,15 +16,15 @@ GEOJSON = {"Accept": "application/geo+json"}
 
 
 def post_plan(
-    client: httpx.Client, content: bytes, *, headers: dict[str, str] | None = None, **fields: Any
-) -> httpx.Response:
+    client: httpx.Client | TestClient, content: bytes, *, headers: dict[str, str] | None = None, **fields: Any
+) -> Any:
     """``POST /v1/plans``; fields that are no strings are sent as JSON."""
     form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
     sent = {**WAIT, **(headers or {})}
     return client.post("/v1/plans", files={"lr": ("lr.tif", content)}, data=form, headers=sent)
 
 
-def made_plan(client: httpx.Client, content: bytes, **fields: Any) -> Any:
+def made_plan(client: httpx.Client | TestClient, content: bytes, **fields: Any) -> Any:
     """A plan that is ready."""
     answer = post_plan(client, content, **fields)
     assert answer.status_code == 201, answer.text
@@ -32,13 +33,13 @@ def made_plan(client: httpx.Client, content: bytes, **fields: Any) -> Any:
     return plan
 
 
-def post_hr(client: httpx.Client, plan_id: str, *contents: bytes, **fields: str) -> httpx.Response:
+def post_hr(client: httpx.Client | TestClient, plan_id: str, *contents: bytes, **fields: str) -> Any:
     """``POST .../acquisitions`` with one file for each of ``contents``."""
     files = [("files", (f"{number}.tif", content)) for number, content in enumerate(contents)]
     return client.post(f"/v1/plans/{plan_id}/acquisitions", files=files, data=fields)
 
 
-def classify(client: httpx.Client, plan_id: str, **body: Any) -> Any:
+def classify(client: httpx.Client | TestClient, plan_id: str, **body: Any) -> Any:
     """A classification that is ready."""
     answer = client.post(f"/v1/plans/{plan_id}/classifications", json=body, headers=WAIT)
     assert answer.status_code == 201, answer.text

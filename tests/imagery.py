@@ -17,7 +17,8 @@ def scene(height: int, width: int, bands: int = 3, seed: int = 0) -> NDArray[np.
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     layers = [110 + 60 * np.sin(7 * x + 5 * y + k) + random.normal(0, 9, x.shape) for k in range(bands)]
-    return np.clip(np.stack(layers), 1, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(np.stack(layers), 1, 255).astype(np.uint8)
+    return pixels
 
 
 def geotiff(
@@ -26,7 +27,7 @@ def geotiff(
     *,
     west: float = WEST,
     north: float = NORTH,
-    crs: str = UTM,
+    crs: str | None = UTM,
     **profile: Any,
 ) -> bytes:
     """A GeoTIFF of (bands, height, width), its upper left corner at west, north."""

@@ -17,8 +17,8 @@ def lr_batches(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
     """``read_lr_tiles`` for jobs that take turns: ``(pixels, valid)`` of some tiles, then of the next.
 
-    GDAL's environment belongs to the thread. A file kept open while another job reads on the same thread would
-    have its environment closed by the other, so each part is read to its end before anything is yielded.
+    GDAL's environment belongs to the thread. With a file kept open while another job reads on the same
+    thread, one would close the other's, so each part is read to its end before anything is yielded.
     """
     for start in range(0, len(tiles), TILES_A_READ):
         part = tiles[start : start + TILES_A_READ]

@@ -26,7 +26,7 @@ def get_card(name: str) -> Card:
     folder = release_folder(name)
     try:
         return _read(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, CardError):
         raise NotFound(f"There is no release called {name!r}.") from None
 
 
@@ -40,7 +40,7 @@ def list_cards() -> list[Card]:
 
 
 def choose_card(name: str | None) -> Card:
-    """The card a request means: the one it names, else the configured default, else the only one.
+    """The card a request means: the one it names, else the configured default, else the first by name.
 
     Raises Unprocessable when the name is unknown, ServiceUnavailable when no release is installed.
     """

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app.core.db import session_scope
 from app.core.errors import IdempotencyInFlight
-from app.plans import idempotency, service
+from app.plans import idempotency
 from tests.client import kept, post_plan
 from tests.conftest import Live
 from tests.imagery import lr_geotiff
@@ -149,7 +149,7 @@ def test_a_commit_that_fails_leaves_no_object_and_frees_the_key(
 
     before = kept()
     with monkeypatch.context() as patch:
-        patch.setattr(service.idempotency, "settle", broken)
+        patch.setattr(idempotency, "settle", broken)
         assert post_plan(client, lr_geotiff(), headers={**KEY, "Prefer": "wait=0"}).status_code == 500
     assert kept() == before
     assert post_plan(client, lr_geotiff(), headers={**KEY, "Prefer": "wait=0"}).status_code == 202

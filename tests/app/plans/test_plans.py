@@ -49,7 +49,7 @@ def test_prices_are_exact_and_only_totals_are_rounded(live: Live) -> None:
     patches = plan["tiles"][0]["patches"]
     for patch in patches:
         assert Decimal(patch["price"]) == Decimal(repr(patch["area_km2"])) * Decimal("1234.567")
-    chosen = sum(Decimal(patch["price"]) for patch in patches if patch["selected"])
+    chosen = sum((Decimal(patch["price"]) for patch in patches if patch["selected"]), Decimal(0))
     assert plan["totals"]["chosen_cost"] == str(chosen.quantize(Decimal("0.001")))
     assert sum(patch["selected"] for patch in patches) == 5
 
