@@ -2,7 +2,8 @@
 
 The release is trained on every image but those of a published or drawn test split; its card's figures come
 from images its weights have not seen. With `--folds K` it is trained on every image, and the figures are
-pooled over K folds, each answered by a training of its own without it. Interrupted, the same command goes on.
+pooled over K folds, each answered by a training of its own without it. The folds' classifiers then judge what
+any policy buys on images they have not seen. Interrupted, the same command goes on.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,20 +22,20 @@ from torch import Tensor
 
 from models import release as releases
 from models.card import Card, ClassName, Range
-from models.data.decode import load_square
+from models.data.decode import prepare
 from models.data.source import DataError, Source
-from models.data.sources import drop_unreadable, open_source
-from models.data.splits import halves, keep_together, kfold
+from models.data.sources import open_source
+from models.data.splits import halves, keep_together, kfold, published
 from models.evaluate import Outcome, outcomes
 from models.precision import best_device, has_fast_bf16
 from models.progress import Progress
-from models.recipe import Recipe, RecipeError, load_recipe
+from models.recipe import STAGES, Recipe, RecipeError, load_recipe
 from models.stages.inputs import Indices, Inputs
+from models.stages.members import Judges, Member
 from models.stages.trainer import Trainer
 from models.system import System
 
 _SCALE_TOLERANCE = 1.25
-_TEST_SPLITS = ("test", "val")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Job:
     seed: int
     work: Path
     cache: Path
+    shadows: bool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,15 +96,21 @@ def train(args: argparse.Namespace) -> Card:
         recipe = recipe.shortened(args.epochs)
     work = args.work or args.out.with_name(f"{args.out.name}.work")
     work.mkdir(parents=True, exist_ok=True)
-    source = drop_unreadable(open_source(args.data))
+    with Progress("decoding") as progress:
+        opened = open_source(args.data, check="none")
+        source, images = prepare(
+            opened, recipe.images.hr_px, work / "cache", fit=recipe.images.fit, progress=progress.show
+        )
     if len(source.classes) < 2:
         raise DataError(f"{args.data} has one class only; a classifier needs two or more")
-    images = load_square(source, px=recipe.images.hr_px, fit=recipe.images.fit)
     labels = torch.from_numpy(np.asarray(source.labels))
-    job = Job(recipe, source, images, labels, keep_together(source), args.seed, work, work / "cache")
+    job = Job(
+        recipe, source, images, labels, keep_together(source), args.seed, work, work / "cache", not args.folds
+    )
     split = _split(job, args.folds)
-    figures = _figures(job, split)
-    system = _trained(job, split.learns, "release", args.seed)
+    judges = _fold_classifiers(job, split) if args.folds else None
+    figures = _figures(job, split, judges)
+    system = _trained(job, split.learns, "release", args.seed, judges)
     card = releases.save(args.out, _card(job, split, figures, args), system)
     if args.work is None:
         shutil.rmtree(work)
@@ -121,21 +129,30 @@ def _split(job: Job, folds: int) -> Split:
             pairs,
             f"{folds} stratified folds, seed {job.seed}, fold i trained with seed i; the release on all",
         )
-    for name in _TEST_SPLITS:
-        if job.source.splits is not None and len(test := job.source.in_split(name)):
-            learns = np.setdiff1d(everything, test)
-            return Split(learns, ((learns, test),), f"the published split: {name} held out")
-    learns, test = halves(labels, job.groups, job.seed, 0.8)
+    if (known := published(job.source)) is not None:
+        learns, test, name = known
+        return Split(learns, ((learns, test),), f"the published split: {name} held out")
+    learns, test = halves(labels, job.groups, job.seed, 0.2)
     return Split(learns, ((learns, test),), f"a stratified fifth held out, seed {job.seed}")
 
 
-def _figures(job: Job, split: Split) -> dict[str, Any]:
+def _fold_classifiers(job: Job, split: Split) -> Judges:
+    """Each fold's classifier, for whom the fold is unseen: it judges what any policy buys there."""
+    members, of = [], np.zeros(len(job.labels), dtype=np.int64)
+    for k, (learns, test) in enumerate(split.tests):
+        system = _trained(job, learns, f"fold-{k}", k, stages=("hr", "lr"))
+        members.append(Member(system.hr.body, None if system.lr is None else system.lr.body, learns))
+        of[test] = k
+    return Judges(tuple(members), of)
+
+
+def _figures(job: Job, split: Split, judges: Judges | None) -> dict[str, Any]:
     """Accuracy and S at every ds, on images unseen in training; stored weights (fp16), computed in fp32."""
     found: dict[int, list[Outcome]] = {factor: [] for factor in job.recipe.images.ds}
     crossed = len(split.tests) > 1
     for k, (learns, test) in enumerate(split.tests):
         name, seed = (f"fold-{k}", k) if crossed else ("release", job.seed)
-        for factor, outcome in _outcomes(job, learns, test, name, seed).items():
+        for factor, outcome in _outcomes(job, learns, test, name, seed, judges).items():
             found[factor].append(outcome)
     joined = {factor: Outcome.joined(parts) for factor, parts in found.items()}
     return {
@@ -144,12 +161,14 @@ def _figures(job: Job, split: Split) -> dict[str, Any]:
     }
 
 
-def _outcomes(job: Job, learns: Indices, test: Indices, name: str, seed: int) -> dict[int, Outcome]:
+def _outcomes(
+    job: Job, learns: Indices, test: Indices, name: str, seed: int, judges: Judges | None
+) -> dict[int, Outcome]:
     """Of one fold: measured once, then read from the work folder."""
     kept = job.work / f"{name}-{job.recipe.digest()[:16]}.npz"
     ds = job.recipe.images.ds
     if not kept.exists():
-        system = _trained(job, learns, name, seed)
+        system = _trained(job, learns, name, seed, judges)
         folder = job.work / f"{name}.release"
         releases.save(folder, _blank_card(job, name), system)
         with Progress(f"measuring {name}") as progress:
@@ -171,7 +190,14 @@ def _outcomes(job: Job, learns: Indices, test: Indices, name: str, seed: int) ->
         }
 
 
-def _trained(job: Job, learns: Indices, name: str, seed: int) -> System:
+def _trained(
+    job: Job,
+    learns: Indices,
+    name: str,
+    seed: int,
+    judges: Judges | None = None,
+    stages: Collection[str] = STAGES,
+) -> System:
     torch.manual_seed(seed)  # weights that no file gives
     device = best_device()
     system = System(
@@ -183,6 +209,9 @@ def _trained(job: Job, learns: Indices, name: str, seed: int) -> System:
         with Progress("features of the frozen layers") as progress:
             inputs.cache.fill(progress.show)
     checkpoint = job.work / f"{name}.checkpoint"
+    recipe = (
+        job.recipe if job.shadows else replace(job.recipe, training=replace(job.recipe.training, crossfit=0))
+    )
     with Progress(f"training {name}") as progress:
 
         def report(event: dict[str, Any]) -> None:
@@ -194,9 +223,9 @@ def _trained(job: Job, learns: Indices, name: str, seed: int) -> System:
                 done, sum(epochs), f"{event['phase']}: " + ", ".join(f"{k} {v:.3f}" for k, v in shown.items())
             )
 
-        trainer = Trainer(job.recipe, system, inputs, learns, job.groups, seed, checkpoint, report)
-        epochs = [job.recipe.stages[p.stage].epochs for p in trainer.phases]
-        trainer.run()
+        trainer = Trainer(recipe, system, inputs, learns, job.groups, seed, checkpoint, report, judges)
+        epochs = [recipe.stages[p.stage].epochs for p in trainer.phases]
+        trainer.run(stages)
     return system
 
 
@@ -249,7 +278,7 @@ def _card(job: Job, split: Split, figures: dict[str, Any], args: argparse.Namesp
         "processor": torch.cuda.get_device_name()
         if device.type == "cuda"
         else platform.processor() or platform.machine(),
-        "scale_note": f"tile_m is the trained side by {_SCALE_TOLERANCE} either way: a convention, not measured",
+        "scale_note": f"tile_m is the trained side by {_SCALE_TOLERANCE} either way, unmeasured",
     }
     return replace(_blank_card(job, args.out.name), training=training, figures=figures)
 

@@ -23,45 +23,62 @@ class Member:
     learns: Indices
 
 
+@dataclass(frozen=True)
+class Judges:
+    """Finished classifiers, and for every image (n,) which of them has not learned from it."""
+
+    members: tuple[Member, ...]
+    of: Indices
+
+
 class Members:
-    """The released classifier (`main`) and its shadows; `judge[i]` judges image i without having seen it."""
+    """The released classifier (`main`) and those who judge the policy's choices for it.
+
+    Judges are given, or are `crossfit` shadows trained along; where there are neither, main judges itself.
+    """
 
     def __init__(
-        self, system: System, train: Indices, labels: Tensor, groups: Indices, crossfit: int, seed: int
+        self,
+        system: System,
+        train: Indices,
+        labels: Tensor,
+        groups: Indices,
+        crossfit: int,
+        seed: int,
+        judges: Judges | None = None,
     ) -> None:
         lr = None if system.lr is None else system.lr.body
-        self.all = [Member(system.hr.body, lr, train)]
-        self.judge = np.zeros(len(labels), dtype=np.int64)
-        if crossfit:
+        self.trained = [Member(system.hr.body, lr, train)]
+        if judges is None and crossfit:
             parts = kfold(labels.numpy()[train], groups[train], crossfit, seed)
-            for part in parts:
-                unseen = train[part]
-                shadow = Member(copy.deepcopy(system.hr.body), copy.deepcopy(lr), np.setdiff1d(train, unseen))
-                self.judge[unseen] = len(self.all)
-                self.all.append(shadow)
+            of = np.zeros(len(labels), dtype=np.int64)
+            for number, part in enumerate(parts):
+                of[train[part]] = number
+                learns = np.setdiff1d(train, train[part])
+                self.trained.append(Member(copy.deepcopy(system.hr.body), copy.deepcopy(lr), learns))
+            judges = Judges(tuple(self.trained[1:]), of)
+        self.judges = judges or Judges((self.main,), np.zeros(len(labels), dtype=np.int64))
 
     @property
     def main(self) -> Member:
-        return self.all[0]
-
-    @property
-    def has_shadows(self) -> bool:
-        return len(self.all) > 1
+        return self.trained[0]
 
     def state(self) -> list[dict[str, Any]]:
         return [
-            {"hr": m.hr.state_dict(), "lr": None if m.lr is None else m.lr.state_dict()} for m in self.all
+            {"hr": m.hr.state_dict(), "lr": None if m.lr is None else m.lr.state_dict()} for m in self.trained
         ]
 
     def restore(self, state: list[dict[str, Any]]) -> None:
-        for member, saved in zip(self.all, state, strict=True):
+        for member, saved in zip(self.trained, state, strict=True):
             member.hr.load_state_dict(saved["hr"])
             if member.lr is not None:
                 member.lr.load_state_dict(saved["lr"])
 
     def _by_judge(self, indices: Indices) -> list[tuple[Member, Tensor]]:
-        judges = self.judge[indices]
-        return [(self.all[j], torch.from_numpy(np.flatnonzero(judges == j))) for j in np.unique(judges)]
+        judges = self.judges.of[indices]
+        return [
+            (self.judges.members[j], torch.from_numpy(np.flatnonzero(judges == j))) for j in np.unique(judges)
+        ]
 
     def hr_probabilities(self, indices: Indices, features: Tensor) -> Tensor:
         """Class probabilities (B, N) of masked HR features, each image's by its own judge. No gradient."""

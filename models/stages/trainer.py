@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from models.precision import autocast
 from models.recipe import STAGES, Recipe, Stage
 from models.stages import classify, reinforce
 from models.stages.inputs import Inputs
-from models.stages.members import Indices, Member, Members
+from models.stages.members import Indices, Judges, Member, Members
 from models.system import System
 
 _POLICY_STAGES = ("pt", "ft1", "ft2")
@@ -49,6 +49,7 @@ def phases(recipe: Recipe, members: int) -> list[Phase]:
 class Trainer:
     """Trains `system` on the images `train` of `inputs`.
 
+    `judges` reward the policy; without them the recipe's `crossfit` shadows do, or the classifier itself.
     `groups` (n,) keeps near-identical images with one judge; `checkpoint` is a file, or None; `report` is
     told of every epoch. Raises FileNotFoundError for a checkpoint folder that does not exist.
     """
@@ -63,19 +64,20 @@ class Trainer:
         seed: int,
         checkpoint: Path | None = None,
         report: Report = lambda _: None,
+        judges: Judges | None = None,
     ) -> None:
         self.recipe, self.system, self.inputs, self.seed = recipe, system, inputs, seed
         self.checkpoint, self.report = checkpoint, report
-        self.members = Members(system, train, inputs.labels, groups, recipe.training.crossfit, seed)
-        self.phases = phases(recipe, len(self.members.all))
+        self.members = Members(system, train, inputs.labels, groups, recipe.training.crossfit, seed, judges)
+        self.phases = phases(recipe, len(self.members.trained))
         self.optimiser: torch.optim.Optimizer | None = None
         self._restored: dict[str, Any] | None = None
 
-    def run(self) -> None:
-        """Every phase from where the checkpoint stands to the end."""
+    def run(self, stages: Collection[str] = STAGES) -> None:
+        """Every phase of `stages` from where the checkpoint stands to the end."""
         done_phases, done_epochs = self._resume()
         for number, phase in enumerate(self.phases):
-            if number < done_phases:
+            if number < done_phases or phase.stage not in stages:
                 continue
             first = done_epochs if number == done_phases else 0
             if not first and phase.stage in _POLICY_STAGES and self._follows_classifier(number):
@@ -100,7 +102,7 @@ class Trainer:
         return number > 0 and self.phases[number - 1].stage not in _POLICY_STAGES
 
     def _begin(self, phase: Phase, *, resumed: bool) -> None:
-        member, stage = self.members.all[phase.member], self.recipe.stages[phase.stage]
+        member, stage = self.members.trained[phase.member], self.recipe.stages[phase.stage]
         if phase.stage == "lr" and not resumed:
             self._lr_from_hr(member)
         if phase.stage in ("hr", "lr"):
@@ -137,7 +139,7 @@ class Trainer:
             yield indices, self.inputs.batch(indices, views, ds, rng)
 
     def _epoch(self, number: int, phase: Phase, epoch: int) -> dict[str, float]:
-        stage, member = self.recipe.stages[phase.stage], self.members.all[phase.member]
+        stage, member = self.recipe.stages[phase.stage], self.members.trained[phase.member]
         rng = np.random.default_rng([self.seed, number, epoch])
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -206,7 +208,7 @@ class Trainer:
 
     def _identity(self, number: int) -> str:
         """What a checkpoint in phase `number` depends on: later stages may still be changed."""
-        learns = [hashlib.sha256(m.learns.tobytes()).hexdigest() for m in self.members.all]
+        learns = [hashlib.sha256(m.learns.tobytes()).hexdigest() for m in self.members.trained]
         return json.dumps([self.recipe.digest(self.phases[number].stage), self.seed, learns])
 
     def _save(self, number: int, epochs: int) -> None:

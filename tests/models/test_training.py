@@ -102,9 +102,9 @@ def test_stages_train_what_they_should_and_nothing_else(scenes: Path) -> None:
 def test_shadows_judge_only_what_they_have_not_learned(scenes: Path) -> None:
     run = trainer(tiny_recipe(training={"crossfit": 3}), scenes)
     members = run.members
-    assert len(members.all) == 4
+    assert len(members.trained) == 4
     for image in range(len(run.inputs.labels)):
-        assert image not in members.all[members.judge[image]].learns
+        assert image not in members.judges.members[members.judges.of[image]].learns
     assert [p.name for p in phases(run.recipe, 4)][:5] == [
         "hr",
         "hr (shadow 1)",

@@ -1,0 +1,134 @@
+"""Networks, cards and releases: what is saved is what answers, and what was tampered with is refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.card import Card, CardError, ClassName, Range, load_card
+from models.networks import build
+from models.networks.efficientnet_lite import folded
+from models.patchdrop import masked
+from models.release import Release, tiny_release
+from models.system import Architecture, System
+
+CLASSES = ["field", "harbour", "road"]
+
+
+def lite_system() -> System:
+    torch.manual_seed(0)
+    lite = build.LITE
+    return System(Architecture(3, 32, 64, lite, lite, lite, lr_input_px=32, fill="lr")).eval()
+
+
+def test_masking_features_of_a_patchwise_stem_is_masking_pixels() -> None:
+    """So that a patch that was not bought need not be computed, and features can be kept."""
+    system = lite_system()
+    torch.manual_seed(1)
+    hr, lr = torch.rand(2, 3, 64, 64) * 255, torch.rand(2, 3, 32, 32) * 255
+    actions = (torch.rand(2, 16) < 0.5).float()
+    fill = system.filled(lr)
+    assert fill is not None
+    with torch.no_grad():
+        by_pixels = system.hr(masked(system.normalised(hr), fill, actions)).softmax(dim=1)
+        by_features = system.predict(lr, hr, actions).hr
+    assert torch.allclose(by_pixels, by_features, atol=1e-5)
+
+
+def test_folding_changes_nothing_but_the_time() -> None:
+    network = lite_system().hr
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(network(x), folded(network)(x), atol=1e-4)
+
+
+def test_unbought_patches_are_ignored(tmp_path: Path) -> None:
+    tiny_release(tmp_path / "tiny", CLASSES)
+    release = Release.load(tmp_path / "tiny")
+    rng = np.random.default_rng(0)
+    lr = rng.integers(0, 256, (1, 3, 16, 16), dtype=np.uint8)
+    hr = rng.integers(0, 256, (1, 3, 32, 32), dtype=np.uint8)
+    mask = np.zeros((1, 16), dtype=bool)
+    mask[0, [2, 7]] = True
+    other = hr.copy()
+    kept = np.kron(mask.reshape(4, 4), np.ones((8, 8), dtype=bool))
+    other[:, :, ~kept] = 0
+    first, second = release.classify(lr, hr, mask), release.classify(lr, other, mask)
+    assert np.array_equal(first.fused, second.fused)
+    other[:, :, kept] = 0
+    assert not np.array_equal(first.fused, release.classify(lr, other, mask).fused)
+    assert np.allclose(first.weights, [[2 / 16, 14 / 16]])
+    assert np.allclose(first.fused.sum(axis=1), 1)
+
+
+def test_a_one_stream_release_gives_no_class_without_patches(tmp_path: Path) -> None:
+    tiny_release(tmp_path / "tiny", CLASSES, streams="hr")
+    release = Release.load(tmp_path / "tiny")
+    lr, hr = np.zeros((2, 3, 16, 16), np.uint8), np.zeros((2, 3, 32, 32), np.uint8)
+    mask = np.zeros((2, 16), dtype=bool)
+    mask[1, 0] = True
+    answer = release.classify(lr, hr, mask)
+    assert answer.lr is None
+    assert np.isnan(answer.fused[0]).all()
+    assert np.allclose(answer.fused[1], answer.hr[1])
+
+
+def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
+    tiny_release(tmp_path / "tiny", CLASSES)
+    release = Release.load(tmp_path / "tiny")
+    with pytest.raises(ValueError, match="expected"):
+        release.plan(np.zeros((1, 3, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match="masks of 16"):
+        release.classify(np.zeros((1, 3, 16, 16)), np.zeros((1, 3, 32, 32)), np.zeros((1, 9)))
+
+
+def test_weights_and_card_belong_together(tmp_path: Path) -> None:
+    tiny_release(tmp_path / "a", CLASSES, seed=0)
+    tiny_release(tmp_path / "b", CLASSES, seed=1)
+    (tmp_path / "a" / "weights.safetensors").write_bytes(
+        (tmp_path / "b" / "weights.safetensors").read_bytes()
+    )
+    with pytest.raises(CardError, match="hash"):
+        Release.load(tmp_path / "a")
+
+
+def test_cards_come_back_whole(tmp_path: Path) -> None:
+    card = tiny_release(tmp_path / "tiny", CLASSES)
+    assert load_card(tmp_path / "tiny") == card
+    assert card.patches == 16
+    raw = json.loads(card.to_json())
+    for broken in (
+        {**raw, "schema": 2},
+        {**raw, "streams": "lr"},
+        {**raw, "grade": 1},
+        {**raw, "threshold": 1.5},
+        [],
+    ):
+        with pytest.raises(CardError):
+            Card.from_json(json.dumps(broken))
+    with pytest.raises(CardError, match="each named once"):
+        dataclasses.replace(card, classes=(ClassName("a"), ClassName("a")))
+    with pytest.raises(CardError, match="min"):
+        Range(1, 2, 3)
+
+
+@pytest.mark.parametrize("name", build.CLASSIFIERS)
+def test_every_network_answers_in_its_shape(name: str) -> None:
+    network = build.classifier(name, 5, patchwise=True, grid=4).eval()
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, 64, 64)).shape == (2, 5)
+
+
+def test_unknown_networks_and_missing_weights_are_refused() -> None:
+    for make in (build.classifier, build.policy):
+        with pytest.raises(ValueError, match="is named"):
+            make("resnet7", 5, grid=4, **({"patchwise": False} if make is build.classifier else {}))
+    with pytest.raises(ValueError, match="no ImageNet weights"):
+        build.classifier("resnet34", 5, patchwise=True, grid=4, imagenet=True)
