@@ -5,6 +5,7 @@ and not with the broker's connection: without a broker a worker still sweeps.
 """
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +16,12 @@ from celery.signals import setup_logging, worker_init, worker_shutdown, worker_s
 
 import app.core.tables  # noqa: F401 - every table, or foreign keys do not resolve
 from app.classifications.tables import Classification
+from app.core.errors import ProblemError
 from app.core.logs import configure_logging
 from app.core.queue import QUEUE, TASK
 from app.core.settings import get_settings
 from app.plans.tables import Plan
+from app.releases.service import choose_card
 from workers.classifying import ClassifyJob
 from workers.desk import Desk
 from workers.leases import Leases, owner_name
@@ -51,8 +54,17 @@ class Office:
         clear_scratch(self.scratch.parent)
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.leases.start()
+        # the first plan shall not wait for a release to be loaded; its desk does, on the same lock
+        threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         for desk in self.desks.values():
             desk.start()
+
+    def _warm_up(self) -> None:
+        try:
+            card = choose_card(None)
+            self.releases.get(card.name, card.weights_sha256)
+        except (ProblemError, OSError) as error:
+            log.warning("no_release_yet", error=str(error))
 
     def stop(self) -> None:
         """Tell the desks to stop after the forward under way."""

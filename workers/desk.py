@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 # What passes by itself: the row is left to its lease and tried again when that has run out.
 PASSING: Final = (OSError, StoreError, OperationalError, InterfaceError)
 
-JOBS_AT_ONCE: Final = 16
+JOBS_AT_ONCE: Final = 32
 
 
 class Job(ABC, Generic[Item, Result]):

@@ -8,6 +8,7 @@ import torch
 
 from app.core.errors import Conflict, NotFound, ServiceUnavailable
 from app.releases.service import get_card, release_folder
+from models.card import CardError
 from models.release import Release
 
 log = structlog.get_logger(__name__)
@@ -45,4 +46,9 @@ class Releases:
         if card.weights_sha256 != weights_sha256:
             raise Conflict(f"The release {name} was replaced after this was asked for; ask again.")
         log.info("release_loads", release=name, device=self.device)
-        return Release.load(release_folder(name), device=self.device)
+        try:
+            return Release.load(release_folder(name), device=self.device)
+        except CardError as error:
+            raise ServiceUnavailable(
+                f"The release {name} is damaged where the worker runs: {error}"
+            ) from error

@@ -20,7 +20,7 @@ from app.classifications.tables import Classification, ClassifiedTile
 from app.core import queue
 from app.core.db import session_scope
 from app.core.errors import NotFound, Unprocessable
-from app.core.work import uuid7
+from app.core.work import WorkStatus, uuid7
 from app.plans.schemas import ProblemOut, ReleaseRef
 from app.plans.service import FINISHED, get_ready_plan
 from app.plans.tables import Plan
@@ -127,7 +127,8 @@ def stream_json(row: Classification) -> Iterator[bytes]:
     """``ClassificationOut`` as JSON, a tile at a time."""
     yield summarise(row).model_dump_json(by_alias=True).removesuffix("}").encode() + b',"tiles":['
     first = True
-    for tile in _iter_tiles(row.id):
+    # a row that was read before its answer was written is shown without it, not half
+    for tile in _iter_tiles(row.id) if row.status == WorkStatus.READY else ():
         yield (b"" if first else b",") + tile_out(row, tile).model_dump_json(by_alias=True).encode()
         first = False
     yield b"]}"

@@ -138,7 +138,8 @@ def stream_json(plan: Plan) -> Iterator[bytes]:
     """``PlanOut`` as JSON, piece by piece: a plan of 10,000 tiles is 15 MB and is never held whole."""
     yield summarise(plan).model_dump_json().removesuffix("}").encode() + b',"tiles":['
     first = True
-    for row in iter_tiles(plan.id):
+    # a plan that was read before its answer was written is shown without it, not half
+    for row in iter_tiles(plan.id) if plan.status == WorkStatus.READY else ():
         yield (b"" if first else b",") + tile_out(row).model_dump_json().encode()
         first = False
     yield b"]}"

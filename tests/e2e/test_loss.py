@@ -23,7 +23,7 @@ def post(client: httpx.Client, headers: dict[str, str], content: bytes, **fields
     return client.post("/v1/plans", files={"lr": ("x.tif", content)}, data=fields, headers=headers)
 
 
-def answered(client: httpx.Client, path: str, seconds: float = 40) -> Any:
+def answered(client: httpx.Client, path: str, seconds: float = 90) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = client.get(path).json()
