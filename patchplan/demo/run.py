@@ -1,0 +1,162 @@
+"""``patchplan demo``: a service of its own, the scenes one after the other, everything stopped at the end."""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from app.core.errors import ProblemError
+from app.releases.service import choose_card
+from patchplan.demo import fetch
+from patchplan.demo.client import Client
+from patchplan.demo.drawn import draw_scene
+from patchplan.demo.errors import DemoError
+from patchplan.demo.job import FILES, Wishes, do_scene
+from patchplan.demo.screen import Screen
+from patchplan.supervise import environment, forget_settings, serving, stopped_by_signals
+
+KEPT: Final = (
+    "PATCHPLAN_RELEASES_DIR",
+    "PATCHPLAN_DEFAULT_RELEASE",
+    "PATCHPLAN_LOG_LEVEL",
+    "PATCHPLAN_GUARD",
+)
+"""Variables that hold for the demo too. The others would point it at a service that is in use."""
+
+STOPPED: Final = 130
+
+
+def main(arguments: list[str]) -> int:
+    """Run the demo; returns the exit status: 0, or 130 when it was told to stop. Raises FrontDoorError."""
+    options = _parser().parse_args(arguments)
+    screen = Screen()
+    status = STOPPED
+    with stopped_by_signals():
+        try:
+            _demo(options, screen)
+        except ProblemError as error:
+            raise DemoError(error.detail) from error
+        except OSError as error:
+            raise DemoError(f"The demo cannot go on: {error}") from error
+        status = 0
+    if status:
+        screen.say("\nStopped, and with it all that was started.")
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    standard = Wishes()
+    parser = argparse.ArgumentParser(prog="patchplan demo", description="The main job over HTTP, end to end.")
+    parser.add_argument("--hr", type=Path, metavar="FILE", help="any HR GeoTIFF; LR is made from it")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where the files go (%(default)s)")
+    parser.add_argument(
+        "--tiles", type=_count, default=standard.tiles, metavar="N",
+        help="use the middle of the image, N tiles at most (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bands", metavar="R,G,B", help="band numbers, e.g. 3,2,1; default: what the file says"
+    )
+    parser.add_argument(
+        "--threshold", help="buy patches whose probability is above this; default: the release's"
+    )
+    parser.add_argument("--max-patches", metavar="S", help="buy at most S patches a tile")
+    parser.add_argument(
+        "--price-per-km2", default=standard.price_per_km2, metavar="PRICE",
+        help="what HR costs; the default, %(default)s, is made up",
+    )  # fmt: skip
+    parser.add_argument("--currency", default=standard.currency, help="of the price (%(default)s)")
+    parser.add_argument("--drawn", action="store_true", help="the drawn scene alone; nothing is downloaded")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 10_000:
+        raise argparse.ArgumentTypeError("must be 1 to 10000")
+    return number
+
+
+def _demo(options: argparse.Namespace, screen: Screen) -> None:
+    out: Path = options.out
+    if options.hr is not None and not options.hr.is_file():
+        raise DemoError(f"There is no file {options.hr}.")
+    out.mkdir(parents=True, exist_ok=True)
+    _clear(out)
+    wishes = Wishes(
+        options.tiles, options.price_per_km2, options.currency, options.bands, options.threshold,
+        options.max_patches,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix=".demo-", dir=out.parent, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        scenes = _scenes(options, folder, out, screen)
+        with _alone(folder / "service"):
+            card = choose_card(None)
+            screen.say(f"Release {card.name} {card.version}: {len(card.classes)} classes, {card.streams}")
+            with _client(screen) as client:
+                for title, hr, to in scenes:
+                    do_scene(title, hr, card, client, to, wishes, screen)
+            with screen.step("stopping everything"):
+                pass
+    screen.say("")
+    for title, _, to in scenes:
+        screen.say(f"{title}: {to}/{{{','.join(FILES)}}}")
+
+
+Scenes = list[tuple[str, Path, Path]]
+
+
+def _scenes(options: argparse.Namespace, folder: Path, out: Path, screen: Screen) -> Scenes:
+    """What to look at, as title, file and where to write."""
+    if options.hr is not None:
+        return [(options.hr.name, options.hr, out)]
+    drawn = folder / "drawn.tif"
+    draw_scene(drawn)
+    title = "A drawn town (a drawing, not an image: what is said of it proves nothing)"
+    if options.drawn:
+        return [(title, drawn, out)]
+    with screen.step("fetching a real image (20 MB, once)"):
+        real = fetch.forest()
+    if real is None:
+        screen.say("  No real image can be had here: the drawn scene has to do.")
+        return [(title, drawn, out)]
+    screen.say(f"  {fetch.CREDIT}")
+    return [("A forest in Florida", real, out), (title, drawn, out / "drawn")]
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """A service of the demo's own, whatever service the environment names."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name.startswith("PATCHPLAN_") and name not in KEPT
+    }
+    try:
+        with environment({"PATCHPLAN_DATA_DIR": str(data_dir), "PATCHPLAN_HOST": "127.0.0.1"}):
+            yield
+    finally:
+        os.environ.update(hidden)
+        forget_settings()
+
+
+@contextmanager
+def _client(screen: Screen) -> Iterator[Client]:
+    """A client of a service that runs for the block."""
+    screen.say("Starting a service of its own:")
+    with serving(say=lambda line: screen.say(f"  {line}"), port=0) as service:
+        screen.say(f"  ready at {service.url}")
+        client = Client(service.url, service.key, idle=lambda: service.revive(screen.say))
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier demo left, and nothing else."""
+    for folder in (out, out / "drawn"):
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
