@@ -14,7 +14,10 @@ from pathlib import Path
 import httpx
 import psutil
 
+from patchplan.child import GUARD
 from tests.conftest import child_environment, free_port
+
+GUARDED = (sys.executable, "-I", "-S", str(GUARD))
 
 
 class Up:
@@ -34,7 +37,17 @@ class Up:
             **variables,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "patchplan", "up"],
+            # under the guard, so that a test run that is killed leaves nothing either
+            [
+                *GUARDED,
+                str(os.getpid()),
+                str(int(signal.SIGTERM)),
+                "-",
+                sys.executable,
+                "-m",
+                "patchplan",
+                "up",
+            ],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,7 +75,7 @@ class Up:
 
     def wait_ready(self) -> None:
         """Wait until it says that it serves."""
-        wait_for(lambda: "Ctrl-C stops it" in self.said or self.process.poll() is not None, 90)
+        wait_for(lambda: "Ctrl-C stops it" in self.said or self.process.poll() is not None, 180)
         assert self.process.poll() is None, self.said
 
     def ready(self) -> bool:

@@ -6,6 +6,8 @@ import socket
 import stat
 from pathlib import Path
 
+import pytest
+
 from patchplan.embedded import Services
 from tests.patchplan.serving import Up, running, serving_up, wait_for
 
@@ -21,45 +23,66 @@ def kinds(children: dict[int, str]) -> set[str]:
     return {kind for kind, mark in marks.items() if any(mark in command for command in children.values())}
 
 
-def test_start_stop_and_start_again(data_folder: Path) -> None:
+@pytest.mark.timeout(400)
+def test_the_life_of_a_data_folder(data_folder: Path) -> None:
     data_dir = data_folder / "data"
     with serving_up(data_dir) as first:
-        assert kinds(first.children()) == {"postgres", "valkey", "api", "worker"}
-        key = first.key()
-        assert "made an API key" in first.said
-        assert stat.S_IMODE((data_dir / "api-key").stat().st_mode) == 0o600
-        assert first.authorised(key)
-        assert not first.authorised(key + "x")
-        other = first.run("keys", "create", "--scope", "plan", "--org", "acme").strip()
-        assert first.authorised(other)
-        children = first.children()
-        assert first.end(signal.SIGTERM) == 0
-        assert running(children) == []
+        key = check_first_start(first)
+        check_nobody_else_gets_the_folder(first)
+        check_leaves_no_child(first, signal.SIGTERM)
         assert not (data_dir / "running.json").exists()
     with serving_up(data_dir) as second:
         assert "made an API key" not in second.said
         assert second.authorised(key)
         children = second.children()
         os.kill(second.process.pid, signal.SIGKILL)
-        wait_for(lambda: running(children) == [], 20)
+        wait_for(lambda: running(children) == [], 30)
     with serving_up(data_dir) as third:
         assert third.authorised(key)
-        children = third.children()
-        assert third.end(signal.SIGINT) == 0
-        assert running(children) == []
+        check_what_dies_is_started_again(third)
+        assert third.authorised(key)
+        check_leaves_no_child(third, signal.SIGINT)
 
 
-def test_what_dies_is_started_again(data_folder: Path) -> None:
-    with serving_up(data_folder / "data") as up:
-        key = up.key()
-        for mark in ("-m workers", "bin/postgres", "valkey-server", "patchplan api"):
-            (victim, *_) = [pid for pid, command in up.children().items() if mark in command]
-            os.kill(victim, signal.SIGKILL)
-            wait_for(lambda: running([victim]) == [], 10)  # noqa: B023 - waited for here
-        wait_for(up.ready, 90)
-        assert up.authorised(key)
+def check_first_start(up: Up) -> str:
+    """Four parts run, and the key that was made opens the API; returns it."""
+    assert kinds(up.children()) == {"postgres", "valkey", "api", "worker"}
+    key = up.key()
+    assert "made an API key" in up.said
+    assert stat.S_IMODE((up.data_dir / "api-key").stat().st_mode) == 0o600
+    assert up.authorised(key)
+    assert not up.authorised(key + "x")
+    other = up.run("keys", "create", "--scope", "plan", "--org", "acme").strip()
+    assert up.authorised(other)
+    return key
 
 
+def check_nobody_else_gets_the_folder(up: Up) -> None:
+    """A second service on the same folder is refused and says whose it is."""
+    said = refused(Up(up.data_dir))
+    assert "in use by another patchplan" in said
+    assert str(up.process.pid) in said
+    assert up.ready()
+
+
+def check_leaves_no_child(up: Up, number: signal.Signals) -> None:
+    """After the signal nothing runs, and that is a good end."""
+    children = up.children()
+    assert up.end(number) == 0
+    assert running(children) == []
+    assert "stopped" in up.said
+
+
+def check_what_dies_is_started_again(up: Up) -> None:
+    """Every part is killed once; the service is ready again."""
+    for mark in ("-m workers", "bin/postgres", "valkey-server", "patchplan api"):
+        (victim, *_) = [pid for pid, command in up.children().items() if mark in command]
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: running([victim]) == [], 10)  # noqa: B023 - waited for here
+    wait_for(up.ready, 120)
+
+
+@pytest.mark.timeout(400)
 def test_given_services_are_used_and_none_is_started(data_folder: Path, database: Services) -> None:
     given = {
         "PATCHPLAN_DATABASE_URL": database.database_url,
@@ -76,14 +99,6 @@ def refused(up: Up) -> str:
     assert up.process.wait(60) == 1
     up.end(signal.SIGTERM)
     return up.said
-
-
-def test_one_data_folder_one_service(data_folder: Path) -> None:
-    with serving_up(data_folder / "data") as up:
-        said = refused(Up(data_folder / "data"))
-        assert "in use by another patchplan" in said
-        assert str(up.process.pid) in said
-        assert up.ready()
 
 
 def test_a_taken_port_is_said(data_folder: Path) -> None:
