@@ -22,6 +22,7 @@ from app.core.errors import DecompressionBomb, Internal, ProblemError
 from app.rasters.checks import examine
 from app.rasters.info import Limits, RasterInfo
 from app.rasters.percentiles import percentiles
+from app.rasters.sandbox import WAIT_FACTOR
 
 MOST_BYTES = 256 * 1024
 """Of one request; a CRS may take some kilobytes."""
@@ -81,8 +82,11 @@ def _confine(limits: Limits) -> int:
 
     Returns the descriptor of what standard error was.
     """
+    # time on the processor, as a busy machine is not the file's fault
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, limits.timeout_s)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
+    signal.setitimer(signal.ITIMER_REAL, limits.timeout_s * WAIT_FACTOR)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

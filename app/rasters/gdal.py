@@ -25,7 +25,8 @@ OPTIONS: dict[str, Any] = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
     "GTIFF_IGNORE_READ_ERRORS": "NO",
     "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": 16 * 1024 * 1024,
-    "GDAL_CACHEMAX": 64,
+    # bytes: GDAL would take 64 for megabytes, rasterio sets it as it is
+    "GDAL_CACHEMAX": 64 * 1024 * 1024,
     "GDAL_NUM_THREADS": "1",
     "CPL_CURL_ENABLE_VSIMEM": "NO",
     "GDAL_HTTP_MAX_RETRY": "0",

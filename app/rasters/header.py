@@ -36,12 +36,12 @@ _CODES = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _MOST_IMAGES = 64
 _MOST_TAGS = 1024
 
-SUBFILE, WIDTH, HEIGHT, BITS, SAMPLES, PLANAR = 254, 256, 257, 258, 277, 284
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, PLANAR = 254, 256, 257, 258, 259, 277, 284
 ROWS_PER_STRIP, STRIP_OFFSETS, STRIP_BYTES = 278, 273, 279
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES = 322, 323, 324, 325
 SAMPLE_FORMAT = 339
 _READ = {
-    SUBFILE, WIDTH, HEIGHT, BITS, SAMPLES, PLANAR, ROWS_PER_STRIP, STRIP_OFFSETS, STRIP_BYTES,
+    SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, PLANAR, ROWS_PER_STRIP, STRIP_OFFSETS, STRIP_BYTES,
     TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, SAMPLE_FORMAT,
 }  # fmt: skip
 
@@ -160,7 +160,9 @@ def _check_image(tags: dict[int, np.ndarray], size: int, limits: Limits) -> None
     if not (block_w and block_h):
         raise TruncatedRaster("The TIFF does not say how large its blocks are.")
     block_bytes = block_w * block_h * interleaved * bits // 8
-    if block_bytes > limits.max_block_bytes:
+    packed = _one(tags, COMPRESSION, 1) != 1
+    # a whole image in one strip is common where nothing is compressed, and then no larger than the file
+    if block_bytes > (limits.max_block_bytes if packed else max(size, limits.max_block_bytes)):
         raise DecompressionBomb(
             f"One block of the raster ({block_w} x {block_h}) unpacks to {block_bytes // MEBIBYTE} MiB; "
             f"{limits.max_block_bytes // MEBIBYTE} MiB is the limit. Write it anew with smaller tiles.",

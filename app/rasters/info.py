@@ -15,8 +15,8 @@ class Limits:
     """How much one upload may ask for.
 
     ``max_values`` is pixels times bands as declared, ``max_block_bytes`` one unpacked block (TIFF tile or
-    strip), ``max_memory_bytes`` what the checking child may take above its idle size, and ``timeout_s`` how
-    long it may run.
+    strip), ``max_memory_bytes`` what the checking child may take above its idle size, and ``timeout_s`` its
+    seconds on a processor.
     """
 
     max_values: int = 400_000_000

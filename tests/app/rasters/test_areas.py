@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Geod
 
@@ -17,7 +17,7 @@ from tests.app.rasters.places import PLACES, raster, rasters
 GEOD = Geod(ellps="WGS84")
 
 
-def karney_m2(crs_wkt: str, ring: list[tuple[float, float]], steps: int = 1000) -> float:
+def karney_m2(crs_wkt: str, ring: list[tuple[float, float]], steps: int = 400) -> float:
     corners = np.array([*ring, ring[0]])
     t = np.arange(steps) / steps
     path = np.concatenate([a + (b - a) * t[:, None] for a, b in pairwise(corners)])
@@ -69,6 +69,7 @@ def test_the_whole_earth() -> None:
     assert float(sum(areas)) == pytest.approx(510_065_621.724_088, rel=1e-12)
 
 
+@settings(max_examples=25)
 @given(rasters, st.one_of(st.none(), st.floats(60, 900)))
 def test_clipped_areas_sum_to_the_raster(info: RasterInfo, size: float | None) -> None:
     tiles = cut_tiles(info, size)
@@ -76,6 +77,7 @@ def test_clipped_areas_sum_to_the_raster(info: RasterInfo, size: float | None) -
     assert float(total) * 1e6 == pytest.approx(karney_m2(info.crs_wkt, list(info.outline)), rel=3e-6)
 
 
+@settings(max_examples=25)
 @given(rasters)
 def test_patches_sum_to_their_tile(info: RasterInfo) -> None:
     (tile,) = cut_tiles(info)
@@ -102,6 +104,6 @@ def test_one_tile_and_many_give_the_same_numbers() -> None:
 def test_ten_thousand_tiles_take_seconds() -> None:
     info = raster(PLACES[0], 400, 400)
     tiles = cut_tiles(info, 20.01)
-    started = time.monotonic()
+    started = time.process_time()
     assert sum(1 for _ in plan_areas_km2(tiles, info.crs_wkt)) == 10_000
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 20

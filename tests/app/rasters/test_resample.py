@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from rasterio.enums import Resampling
+from rasterio.env import get_gdal_config
 from rasterio.warp import reproject, transform_bounds
 
 from app.rasters import RasterInfo
@@ -205,6 +206,11 @@ def test_a_large_raster_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.undo()
         np.testing.assert_allclose(whole[0], pieces[0], rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(whole[1], pieces[1], rtol=1e-4, atol=1e-6)
+
+
+def test_unpacked_blocks_are_kept_for_the_next_tile(tmp_path: Path) -> None:
+    with open_tiff(write_tiff(tmp_path / "a.tif", noise(3, 8, 8))):
+        assert get_gdal_config("GDAL_CACHEMAX") >= 1 << 20
 
 
 @pytest.mark.parametrize("lon", [179.5, 180.4, -179.6])
