@@ -23,7 +23,7 @@ from patchplan.errors import ServingError
 from patchplan.keys import first_key
 from patchplan.migrate import migrate
 
-READY_S: Final = 180
+READY_S: Final = 300
 STEADY_S: Final = 60
 BACKOFF_MOST_S: Final = 30
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})

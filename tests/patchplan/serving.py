@@ -75,7 +75,7 @@ class Up:
 
     def wait_ready(self) -> None:
         """Wait until it says that it serves."""
-        wait_for(lambda: "Ctrl-C stops it" in self.said or self.process.poll() is not None, 180)
+        wait_for(lambda: "Ctrl-C stops it" in self.said or self.process.poll() is not None, 330)
         assert self.process.poll() is None, self.said
 
     def ready(self) -> bool:

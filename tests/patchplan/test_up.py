@@ -23,7 +23,7 @@ def kinds(children: dict[int, str]) -> set[str]:
     return {kind for kind, mark in marks.items() if any(mark in command for command in children.values())}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_life_of_a_data_folder(data_folder: Path) -> None:
     data_dir = data_folder / "data"
     with serving_up(data_dir) as first:
@@ -82,7 +82,7 @@ def check_what_dies_is_started_again(up: Up) -> None:
     wait_for(up.ready, 120)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_given_services_are_used_and_none_is_started(data_folder: Path, database: Services) -> None:
     given = {
         "PATCHPLAN_DATABASE_URL": database.database_url,
