@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -49,7 +50,7 @@ def problem_response(
 ) -> Response:
     """The answer for ``problem``."""
     return JSONResponse(
-        jsonable_encoder(problem.document(request.url.path)),
+        jsonable_encoder(problem.document(_here(request))),
         status_code=problem.status,
         media_type=PROBLEM_JSON,
         headers={**problem.headers, **(headers or {})},
@@ -79,6 +80,11 @@ def problem_responses(*problems: type[ProblemError]) -> dict[int | str, dict[str
     return by_status
 
 
+def _here(request: Request) -> str:
+    """The request's path as a URI reference: what the server decoded, encoded again."""
+    return quote(request.url.path, safe="/:@!$&'()*+,;=~")
+
+
 def first_line(problem: type[ProblemError]) -> str:
     """What the class's docstring says in short."""
     return (problem.__doc__ or problem.title).strip().splitlines()[0]
@@ -95,9 +101,9 @@ async def _frameworks(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if known is None:
         phrase = HTTPStatus(error.status_code).phrase
-        document = problem_document(
-            error.status_code, "http", phrase, str(error.detail), request.url.path
-        ) | {"type": "about:blank"}
+        document = problem_document(error.status_code, "http", phrase, str(error.detail), _here(request)) | {
+            "type": "about:blank"
+        }
         return JSONResponse(document, error.status_code, headers, media_type=PROBLEM_JSON)
     if known is NotFound:
         detail = f"There is nothing at {request.url.path}."

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path
 
 from app.core.auth import current_principal
 from app.core.errors import NotFound, ServiceUnavailable
+from app.core.problems import problem_responses
 from app.releases import service
 from app.releases.schemas import ReleaseList, ReleaseOut
 
@@ -20,7 +21,7 @@ def list_releases() -> ReleaseList:
     return ReleaseList(releases=[ReleaseOut.of(card, default=card.name == default) for card in cards])
 
 
-@router.get("/{name}", summary="One release")
+@router.get("/{name}", summary="One release", responses=problem_responses(NotFound))
 def get_release(name: Annotated[str, Path(max_length=100, examples=["ucmerced-light"])]) -> ReleaseOut:
     """The card of one release. 404 when there is none of that name."""
     card = service.get_card(name)

@@ -67,7 +67,8 @@ def test_many_at_once_give_one_plan(live: Live) -> None:
 
     def send() -> httpx.Response:
         start.wait()
-        return post_plan(live.client, lr_geotiff(), headers=KEY)
+        answer: httpx.Response = post_plan(live.client, lr_geotiff(), headers=KEY)
+        return answer
 
     with ThreadPoolExecutor(8) as pool:
         answers = [future.result() for future in [pool.submit(send) for _ in range(8)]]
