@@ -9,12 +9,11 @@ from typing import Any, Final
 
 from app.maps import Layer, render_preview
 from app.rasters import RasterInfo, Scaling, Tile, cut_tiles, inspect
-from models.card import Card
 from patchplan.demo.client import Client, Json
 from patchplan.demo.cut import cut_patches
 from patchplan.demo.errors import DemoError
 from patchplan.demo.geotiff import colour_bands
-from patchplan.demo.scene import Scene, choose_scene, make_lr
+from patchplan.demo.scene import Scene, make_lr
 from patchplan.demo.screen import Screen
 
 FILES: Final = ("lr.tif", "plan.geojson", "plan.png", "classification.json", "savings.json")
@@ -33,13 +32,9 @@ class Wishes:
     max_patches: str | None = None
 
 
-def do_scene(
-    name: str, hr: Path, card: Card, client: Client, out: Path, wishes: Wishes, screen: Screen
-) -> None:
+def do_scene(name: str, scene: Scene, client: Client, out: Path, wishes: Wishes, screen: Screen) -> None:
     """Plan, buy, classify and count one HR image, and leave ``FILES`` in ``out``; raises DemoError."""
     screen.heading(name)
-    with screen.step(f"reading {hr.name}"):
-        scene = choose_scene(hr, card, wishes.tiles)
     out.mkdir(parents=True, exist_ok=True)
     with screen.step(f"making {out / 'lr.tif'}"):
         make_lr(scene, out / "lr.tif")

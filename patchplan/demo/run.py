@@ -10,11 +10,13 @@ from typing import Final
 
 from app.core.errors import ProblemError
 from app.releases.service import choose_card
+from models.card import Card
 from patchplan.demo import fetch
 from patchplan.demo.client import Client
 from patchplan.demo.drawn import draw_scene
 from patchplan.demo.errors import DemoError
 from patchplan.demo.job import FILES, Wishes, do_scene
+from patchplan.demo.scene import Scene, choose_scene
 from patchplan.demo.screen import Screen
 from patchplan.supervise import environment, forget_settings, serving, stopped_by_signals
 
@@ -95,12 +97,12 @@ def _demo(options: argparse.Namespace, screen: Screen) -> None:
         with _alone(folder / "service"):
             card = choose_card(None)
             screen.say(f"Release {card.name} {card.version}: {len(card.classes)} classes, {card.streams}")
+            # before anything is started: a file that is no good is said at once
+            chosen = [(title, _look(hr, card, wishes, screen), to) for title, hr, to in scenes]
             with _client(screen) as client:
-                for title, hr, to in scenes:
-                    do_scene(title, hr, card, client, to, wishes, screen)
-            with screen.step("stopping everything"):
-                pass
-    screen.say("")
+                for title, scene, to in chosen:
+                    do_scene(title, scene, client, to, wishes, screen)
+    screen.say("\nEverything that was started has been stopped.\n")
     for title, _, to in scenes:
         screen.say(f"{title}: {to}/{{{','.join(FILES)}}}")
 
@@ -124,6 +126,11 @@ def _scenes(options: argparse.Namespace, folder: Path, out: Path, screen: Screen
         return [(title, drawn, out)]
     screen.say(f"  {fetch.CREDIT}")
     return [("A forest in Florida", real, out), (title, drawn, out / "drawn")]
+
+
+def _look(hr: Path, card: Card, wishes: Wishes, screen: Screen) -> Scene:
+    with screen.step(f"reading {hr.name}"):
+        return choose_scene(hr, card, wishes.tiles)
 
 
 @contextmanager
