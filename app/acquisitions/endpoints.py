@@ -21,6 +21,7 @@ from app.core.errors import (
 )
 from app.core.problems import problem_responses
 from app.core.uploads import Upload, multipart_body, receive
+from app.plans.examples import FORM_EXAMPLES
 from app.plans.service import get_plan
 
 router = APIRouter(prefix="/v1/plans/{plan_id}/acquisitions", tags=["acquisitions"])
@@ -33,9 +34,14 @@ FORM = multipart_body(
             "type": "array",
             "items": {"type": "string", "format": "binary"},
             "description": "GeoTIFFs of one patch or of several, in any CRS.",
+            "examples": [["patch-05.tif", "patch-06.tif"]],
         },
         **{
-            name: {"type": "string", "description": field.description or name}
+            name: {
+                "type": "string",
+                "description": field.description or name,
+                "examples": [FORM_EXAMPLES[name]],
+            }
             for name, field in AcquisitionForm.model_fields.items()
         },
     },

@@ -105,6 +105,17 @@ class TilePatches(BaseModel):
 class AcquisitionList(BaseModel):
     """All files a plan has received, newest first, and the chosen patches that none of them brought."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "plan_id": "0199c0de-0000-7000-8000-000000000001",
+                "acquisitions": [ACQUISITION_EXAMPLE],
+                "received": [{"tile": 0, "patches": [5]}],
+                "chosen_missing": [{"tile": 0, "patches": [6, 9]}],
+            }
+        }
+    )
+
     plan_id: uuid.UUID
     acquisitions: list[AcquisitionOut]
     received: list[TilePatches]

@@ -2,14 +2,14 @@
 
 import uuid
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from app.classifications import service
-from app.classifications.examples import CLASSIFICATION_EXAMPLE
+from app.classifications.examples import CLASSIFICATION_EXAMPLE, QUEUED_EXAMPLE, SUMMARY_EXAMPLE
 from app.classifications.schemas import ClassificationForm, ClassificationList, ClassificationOut
 from app.classifications.tables import Classification
 from app.core.auth import Principal, require
@@ -25,7 +25,10 @@ router = APIRouter(prefix="/v1/plans/{plan_id}/classifications", tags=["classifi
 
 Planner = Annotated[Principal, Depends(require("plan"))]
 
-FINISHED: dict[str, Any] = {"application/json": {"example": CLASSIFICATION_EXAMPLE}}
+JSON: Final = "application/json"
+FINISHED: dict[str, Any] = {JSON: {"example": CLASSIFICATION_EXAMPLE}}
+QUEUED: dict[str, Any] = {JSON: {"example": QUEUED_EXAMPLE}}
+LISTED: dict[str, Any] = {JSON: {"example": {"classifications": [SUMMARY_EXAMPLE]}}}
 
 
 @router.post(
@@ -38,6 +41,7 @@ FINISHED: dict[str, Any] = {"application/json": {"example": CLASSIFICATION_EXAMP
         202: {
             "description": "Not finished within the wait; ask at `Location`.",
             "model": ClassificationOut,
+            "content": QUEUED,
             "headers": {"Location": {"schema": {"type": "string"}}},
         },
         **problem_responses(NotFound, Conflict, Unprocessable),
@@ -48,7 +52,7 @@ async def create_classification(
     plan_id: uuid.UUID,
     principal: Planner,
     wait: WaitDep,
-    form: ClassificationForm | None = None,
+    form: Annotated[ClassificationForm | None, Body(examples=[{"top_k": 3}])] = None,
 ) -> Response:
     """Classify every tile with the patches received until now: none, some or all of the chosen, or others.
 
@@ -72,7 +76,14 @@ def _read(org_id: uuid.UUID, plan_id: uuid.UUID, row_id: uuid.UUID) -> Classific
         return service.get(session, org_id, plan_id, row_id)
 
 
-@router.get("", summary="List classifications", responses=problem_responses(NotFound))
+@router.get(
+    "",
+    summary="List classifications",
+    responses={
+        200: {"description": "The plan's classifications.", "content": LISTED},
+        **problem_responses(NotFound),
+    },
+)
 def list_classifications(
     session: SessionDep,
     plan_id: uuid.UUID,

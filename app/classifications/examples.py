@@ -14,7 +14,7 @@ _HR: Final = {
 }
 _LR: Final = _HR | {"probability": 0.6, "probabilities": {"golfcourse": 0.6, "forest": 0.4}}
 
-CLASSIFICATION_EXAMPLE: Final[dict[str, Any]] = {
+SUMMARY_EXAMPLE: Final[dict[str, Any]] = {
     "id": CLASSIFICATION_ID,
     "plan_id": PLAN_ID,
     "status": "ready",
@@ -30,6 +30,16 @@ CLASSIFICATION_EXAMPLE: Final[dict[str, Any]] = {
         "self": f"/v1/plans/{PLAN_ID}/classifications/{CLASSIFICATION_ID}",
         "plan": f"/v1/plans/{PLAN_ID}",
     },
+}
+
+QUEUED_EXAMPLE: Final[dict[str, Any]] = SUMMARY_EXAMPLE | {
+    "status": "queued",
+    "started_at": None,
+    "finished_at": None,
+    "tiles": [],
+}
+
+CLASSIFICATION_EXAMPLE: Final[dict[str, Any]] = SUMMARY_EXAMPLE | {
     "tiles": [
         {
             "tile": 0,

@@ -27,7 +27,7 @@ from app.core.uploads import multipart_body, receive
 from app.core.work import WorkStatus, wake_key
 from app.plans import geojson, preview, reading, service
 from app.plans.accept import GEOJSON, JSON, best_of
-from app.plans.examples import PLAN_EXAMPLE
+from app.plans.examples import FORM_EXAMPLES, PAGE_EXAMPLE, PLAN_EXAMPLE, QUEUED_EXAMPLE
 from app.plans.schemas import PlanForm, PlanOut, PlanPage
 from app.plans.tables import Plan
 
@@ -37,16 +37,26 @@ Planner = Annotated[Principal, Depends(require("plan"))]
 
 FORM = multipart_body(
     {
-        "lr": {"type": "string", "format": "binary", "description": "One GeoTIFF, the LR raster."},
+        "lr": {
+            "type": "string",
+            "format": "binary",
+            "description": "One GeoTIFF, the LR raster.",
+            "examples": ["lr.tif"],
+        },
         **{
-            name: {"type": "string", "description": field.description or name}
+            name: {
+                "type": "string",
+                "description": field.description or name,
+                "examples": [FORM_EXAMPLES[name]],
+            }
             for name, field in PlanForm.model_fields.items()
         },
     },
     required=["lr"],
 )
 
-FINISHED: dict[str, Any] = {"application/json": {"example": PLAN_EXAMPLE}}
+FINISHED: dict[str, Any] = {JSON: {"example": PLAN_EXAMPLE}}
+QUEUED: dict[str, Any] = {JSON: {"example": QUEUED_EXAMPLE}}
 
 
 @router.post(
@@ -60,6 +70,7 @@ FINISHED: dict[str, Any] = {"application/json": {"example": PLAN_EXAMPLE}}
         202: {
             "description": "Not finished within the wait; ask at `Location`.",
             "model": PlanOut,
+            "content": QUEUED,
             "headers": {"Location": {"schema": {"type": "string"}}},
         },
         **problem_responses(
@@ -110,13 +121,25 @@ def _read(org_id: uuid.UUID, plan_id: uuid.UUID) -> Plan:
         return service.get_plan(session, org_id, plan_id)
 
 
-@router.get("", summary="List plans", responses=problem_responses(Unprocessable))
+@router.get(
+    "",
+    summary="List plans",
+    responses={
+        200: {"description": "A page of plans.", "content": {JSON: {"example": PAGE_EXAMPLE}}},
+        **problem_responses(Unprocessable),
+    },
+)
 def list_plans(
     session: SessionDep,
     principal: Planner,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    token: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
-    status: Annotated[WorkStatus | None, Query(description="Only plans in this state.")] = None,
+    token: Annotated[
+        str | None,
+        Query(max_length=200, description="`next` of the page before.", examples=[PAGE_EXAMPLE["next"]]),
+    ] = None,
+    status: Annotated[
+        WorkStatus | None, Query(description="Only plans in this state.", examples=["ready"])
+    ] = None,
 ) -> PlanPage:
     """Your organisation's plans without their tiles, newest first."""
     plans, following = reading.list_plans(session, principal.org_id, limit, token, status)
@@ -138,7 +161,7 @@ def list_plans(
 def get_plan(
     plan_id: uuid.UUID,
     principal: Planner,
-    accept: Annotated[str | None, Header(description=f"`{JSON}` or `{GEOJSON}`.")] = None,
+    accept: Annotated[str | None, Header(description=f"`{JSON}` or `{GEOJSON}`.", examples=[GEOJSON])] = None,
 ) -> Response:
     """The plan with all its tiles; with `Accept: application/geo+json` a FeatureCollection of its patches."""
     wanted = best_of(accept, (JSON, GEOJSON))

@@ -57,6 +57,35 @@ SUMMARY_EXAMPLE: Final[dict[str, Any]] = {
     },
 }
 
+QUEUED_EXAMPLE: Final[dict[str, Any]] = SUMMARY_EXAMPLE | {
+    "status": "queued",
+    "started_at": None,
+    "finished_at": None,
+    "raster": SUMMARY_EXAMPLE["raster"] | {"scaling": None},
+    "totals": None,
+    "tiles": [],
+}
+
+PAGE_EXAMPLE: Final[dict[str, Any]] = {
+    "plans": [SUMMARY_EXAMPLE],
+    "next": "WyIyMDI2LTExLTIyVDEyOjAwOjAwKzAwOjAwIiwgIjAxOTljMGRlLTAwMDAtNzAwMC04MDAwLTAwMDAwMDAwMDAwMSJd",
+}
+
+# what a client sends beside the raster
+FORM_EXAMPLES: Final[dict[str, str]] = {
+    "release": "ucmerced-light",
+    "threshold": "0.5",
+    "max_patches": "4",
+    "bands": "3,2,1",
+    "scale": "0.0001",
+    "offset": "-0.1",
+    "tile_size_m": "76.8",
+    "price_per_km2": "12.50",
+    "currency": "EUR",
+    "tags": '{"team": "forest"}',
+    "replace": "true",
+}
+
 PLAN_EXAMPLE: Final[dict[str, Any]] = SUMMARY_EXAMPLE | {
     "tiles": [
         {
