@@ -76,7 +76,9 @@ class Stage:
     hr, lr: `mask_share` of the images have random patches dropped, `mixup` is the Beta parameter (0: none).
     pt, ft1, ft2: `sigma` of the reward, `alpha` of Eq. 11 goes from its first to its last value linearly,
     `samples` actions are drawn per image, `baseline` of the advantage, `reward` of the class (0 or 1, the
-    paper) or of the right class's probability; `policy_lr` is the policy's own rate where it is not `lr`.
+    paper) or of the right class's probability; `reuse` steps are made on a batch's rewards, weighted by the
+    likelihood ratio and clipped (Schulman et al. 2017, Eq. 7), as rewards are dear and steps are not;
+    `policy_lr` is the policy's own rate where it is not `lr`.
     """
 
     epochs: int = 0
@@ -91,6 +93,7 @@ class Stage:
     samples: int = 1
     baseline: Literal["self-critical", "leave-one-out"] = "self-critical"
     reward: Literal["class", "probability"] = "class"
+    reuse: int = 1
     policy_lr: float = 0.0
 
 
@@ -257,7 +260,7 @@ def _check(recipe: Recipe) -> None:
             ),
             (s.sigma >= 0, f"stages.{name}.sigma: 0 or more (decision 0001)"),
             (all(0.5 <= a <= 1 for a in s.alpha), f"stages.{name}.alpha: in [0.5, 1]"),
-            (1 <= s.samples <= 64, f"stages.{name}.samples: 1..64"),
+            (1 <= s.samples <= 64 and 1 <= s.reuse <= 64, f"stages.{name}: samples and reuse in 1..64"),
             (
                 s.baseline != "leave-one-out" or s.samples > 1,
                 f"stages.{name}: leave-one-out needs samples above 1",

@@ -45,8 +45,8 @@ class Release:
         weights = folder / WEIGHTS_FILE
         if _sha256(weights) != card.weights_sha256:
             raise CardError(f"{weights} is not the file whose hash the card names")
-        fusion = Fusion(card.fusion, tuple(card.architecture.get("hr_weight", ())))
-        raw = {k: v for k, v in card.architecture.items() if k != "hr_weight"}
+        raw = dict(card.architecture)
+        fusion = Fusion.from_json(raw.pop("fusion"))
         system = System(Architecture.from_json(raw), fusion)
         system.load_state_dict(
             _shared_back(
@@ -94,9 +94,7 @@ def save(folder: Path, card: Card, system: System) -> Card:
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.half() if v.is_floating_point() else v for k, v in system.state_dict().items()}
     _replace(folder / WEIGHTS_FILE, lambda path: save_file(_shared_once(state), path))
-    architecture: dict[str, Any] = system.architecture.to_json()
-    if system.fusion.hr_weight:
-        architecture["hr_weight"] = list(system.fusion.hr_weight)
+    architecture = {**system.architecture.to_json(), "fusion": system.fusion.to_json()}
     card = replace(
         card,
         weights_sha256=_sha256(folder / WEIGHTS_FILE),
@@ -104,8 +102,9 @@ def save(folder: Path, card: Card, system: System) -> Card:
         fusion=system.fusion.rule,
         streams="hr+lr" if system.lr is not None else "hr",
     )
-    _replace(folder / CARD_FILE, lambda path: path.write_text(card.to_json(), encoding="utf-8"))
-    return card
+    text = card.to_json()
+    _replace(folder / CARD_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    return Card.from_json(text)
 
 
 def tiny_release(

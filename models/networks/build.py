@@ -69,6 +69,9 @@ class _Tiny(nn.Sequential):
         )
 
 
+_REACH = 4.0
+
+
 class SpatialPolicyBody(nn.Module):
     """(B, 320, h, w) features of x_l and the LR stream's log-probabilities (B, N) -> (B, P) logits of s_p.
 
@@ -85,16 +88,15 @@ class SpatialPolicyBody(nn.Module):
         self.whole = nn.Linear(channels, width)
         self.answer = nn.Linear(2 * classes, width)
         self.place = nn.Parameter(torch.zeros(1, width, grid, grid))
-        self.score = nn.Sequential(
-            nn.GELU(), nn.Conv2d(width, width, 1), nn.GELU(), nn.Dropout(0.1), nn.Conv2d(width, 1, 1)
-        )
+        self.score = nn.Sequential(nn.GELU(), nn.Conv2d(width, width, 1), nn.GELU(), nn.Conv2d(width, 1, 1))
 
     def forward(self, features: Tensor, lr_answer: Tensor) -> Tensor:
         pooled = nn.functional.adaptive_avg_pool2d(features, self.grid)
         sure = torch.cat([lr_answer, lr_answer.sort(dim=1, descending=True).values], dim=1).clamp_min(-10)
         whole = self.whole(features.mean(dim=(2, 3))) + self.answer(sure)
         logits: Tensor = self.score(self.local(pooled) + whole[:, :, None, None] + self.place)
-        return logits.flatten(1)
+        # A sigmoid far out has no gradient left, whatever Eq. 11 still explores.
+        return _REACH * (logits.flatten(1) / _REACH).tanh()
 
 
 def classifier(name: str, classes: int, *, patchwise: bool, grid: int, imagenet: bool = False) -> Network:

@@ -8,26 +8,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.patchdrop import bounded, log_likelihood, masked, most_likely
+from models.patchdrop import Fusion, bounded, log_likelihood, masked, most_likely, sharpened
 from models.recipe import Stage
 from models.reward import leave_one_out, reward, self_critical
 from models.stages.inputs import Batch
 from models.stages.members import Indices, Members
 from models.system import System
 
+_CLIP = 0.2
+_WEIGHTS = torch.linspace(0, 1, 41)
+_POWERS = [round(0.4 + 0.05 * k, 2) for k in range(73)]  # 0.4 to 4
+
 
 @dataclass(frozen=True)
-class Step:
-    """What a step did: losses to descend (None: nothing to train), and figures for the log."""
+class Experience:
+    """What was tried on a batch: actions (K, B, P), their advantages and log-likelihoods (K, B)."""
 
-    policy_loss: Tensor
-    classifier_loss: Tensor | None
-    reward: float
-    accuracy: float
-    patches: float
+    actions: Tensor
+    advantage: Tensor
+    log_likelihood: Tensor
+    lr_log: Tensor | None
+    figures: dict[str, float]
 
 
-def step(
+@torch.no_grad()
+def experience(
     system: System,
     members: Members,
     indices: Indices,
@@ -36,41 +41,56 @@ def step(
     name: str,
     alpha: float,
     generator: torch.Generator,
-) -> Step:
-    """One step of stage `name` on a batch. Only ft2 reads the LR stream (section 4.2)."""
-    grid, samples = system.architecture.grid, stage.samples
+) -> Experience:
+    """Draw actions from the bounded policy (Eq. 5, 11) and reward them. Only ft2 reads the LR stream."""
     lr_log = None if batch.lr is None else members.lr_log_probabilities(indices, batch.lr)
     s = policy_probabilities(system, batch, lr_log)
-    behaviour = bounded(
-        s, alpha
-    )  # Eq. 11: what the actions are drawn from, and what the gradient goes through
-    drawn = torch.rand((samples, *s.shape), generator=generator).to(s.device)
-    actions = (drawn < behaviour.detach()).float()
-    greedy = most_likely(s.detach())
+    behaviour = bounded(s, alpha)
+    drawn = torch.rand((stage.samples, *s.shape), generator=generator).to(s.device)
+    actions = (drawn < behaviour).float()
+    greedy = most_likely(s)
     tried = [*actions, greedy] if stage.baseline == "self-critical" else [*actions]
     answer = lr_log.exp() if name == "ft2" and lr_log is not None else None
-    rewards, right = zip(
-        *(_rewards(system, members, indices, batch, a, answer, stage) for a in tried), strict=True
-    )
-    sampled = torch.stack(rewards[:samples])
-    if stage.baseline == "self-critical":
-        advantage = self_critical(sampled, rewards[-1])  # Eq. 10
-    else:
-        advantage = leave_one_out(sampled)
-    policy_loss = -(advantage * log_likelihood(behaviour, actions)).mean()  # Eq. 9
-    classifier_loss = None
-    if name != "pt":
-        members.main.hr.train()
-        classifier_loss = _classifier_loss(
-            system, members, batch, masked(batch.hr, batch.fill, actions[0], grid), actions[0], name, stage
-        )
-    return Step(
-        policy_loss,
-        classifier_loss,
-        float(sampled.mean()),
-        float(torch.stack(right).mean()),
-        float(greedy.sum(dim=1).mean()),
-    )
+    judged = [_rewards(system, members, indices, batch, a, answer, stage) for a in tried]
+    rewards = torch.stack([r for r, _ in judged])
+    sampled = rewards[: stage.samples]
+    critical = stage.baseline == "self-critical"
+    advantage = self_critical(sampled, rewards[-1]) if critical else leave_one_out(sampled)
+    figures = {
+        "reward": float(sampled.mean()),
+        "accuracy": float(torch.stack([right for _, right in judged]).mean()),
+        "patches": float(greedy.sum(dim=1).mean()),
+    }
+    return Experience(actions, advantage, log_likelihood(behaviour, actions), lr_log, figures)
+
+
+def policy_loss(
+    system: System, batch: Batch, tried: Experience, alpha: float, *, again: bool = False
+) -> Tensor:
+    """The negative of Eq. 9's objective; `again`: the clipped surrogate for rewards that were used before."""
+    s = policy_probabilities(system, batch, tried.lr_log)
+    now = log_likelihood(bounded(s, alpha), tried.actions)
+    if not again:
+        return -(tried.advantage * now).mean()
+    ratio = (now - tried.log_likelihood).exp()
+    clipped = ratio.clamp(1 - _CLIP, 1 + _CLIP)
+    return -torch.minimum(ratio * tried.advantage, clipped * tried.advantage).mean()
+
+
+def classifier_loss(
+    system: System, members: Members, batch: Batch, actions: Tensor, name: str, stage: Stage
+) -> Tensor:
+    """Cross-entropy of the HR stream's answer (ft1), or of both streams' (ft2; f_cl^l stays fixed)."""
+    members.main.hr.train()
+    logits = members.main.hr(masked(batch.hr, batch.fill, actions, system.architecture.grid)).float()
+    if name == "ft1" or members.main.lr is None or batch.lr is None:
+        return functional.cross_entropy(logits, batch.labels, label_smoothing=stage.smoothing)
+    members.main.lr.eval()
+    with torch.no_grad():
+        lr = members.main.lr(batch.lr).float().softmax(dim=1)
+    fused = system.fusion.fuse(logits.softmax(dim=1), lr, actions).clamp_min(1e-8).log()
+    target = functional.one_hot(batch.labels, fused.shape[1]) * (1 - stage.smoothing)
+    return -((target + stage.smoothing / fused.shape[1]) * fused).sum(dim=1).mean()
 
 
 def policy_probabilities(system: System, batch: Batch, lr_log: Tensor | None) -> Tensor:
@@ -92,28 +112,11 @@ def _rewards(
 ) -> tuple[Tensor, Tensor]:
     """(B,) rewards of the actions and whether the class was right."""
     hr = members.hr_probabilities(indices, masked(batch.hr, batch.fill, actions, system.architecture.grid))
-    fused = hr if lr_answer is None else system.fusion.fuse(hr, lr_answer, actions)
+    fusion = system.fusion
+    fused = fusion.hr_answer(hr, actions) if lr_answer is None else fusion.fuse(hr, lr_answer, actions)
     right = (fused.argmax(dim=1) == batch.labels).float()
     judged = right if stage.reward == "class" else fused.gather(1, batch.labels[:, None])[:, 0]
     return reward(actions, judged, stage.sigma), right
-
-
-def _classifier_loss(
-    system: System, members: Members, batch: Batch, features: Tensor, actions: Tensor, name: str, stage: Stage
-) -> Tensor:
-    """Cross-entropy of the HR stream's answer (ft1), or of both streams' (ft2; f_cl^l stays fixed)."""
-    logits = members.main.hr(features).float()
-    if name == "ft1" or members.main.lr is None or batch.lr is None:
-        return functional.cross_entropy(logits, batch.labels, label_smoothing=stage.smoothing)
-    members.main.lr.eval()
-    with torch.no_grad():
-        lr = members.main.lr(batch.lr).float().softmax(dim=1)
-    fused = system.fusion.fuse(logits.softmax(dim=1), lr, actions).clamp_min(1e-8).log()
-    target = (
-        functional.one_hot(batch.labels, fused.shape[1]) * (1 - stage.smoothing)
-        + stage.smoothing / fused.shape[1]
-    )
-    return -(target * fused).sum(dim=1).mean()
 
 
 def alpha_at(stage: Stage, epoch: int) -> float:
@@ -122,25 +125,44 @@ def alpha_at(stage: Stage, epoch: int) -> float:
     return first + (last - first) * (epoch / max(1, stage.epochs - 1))
 
 
-def held_out_weights(
-    system: System, members: Members, pairs: Any, rng: np.random.Generator
-) -> tuple[float, ...]:
-    """The fusion `by_s`: for each S the HR weight with the best mean log-probability of the right class.
+def held_out_fusion(system: System, members: Members, pairs: Any, rng: np.random.Generator) -> Fusion:
+    """The fusion `by_s`: sharpness and HR weight for each S, by the log-probability of the right class.
 
     `pairs` yields (indices, batch) of images that their judges have not learned from; S random patches each.
-    Weights are then made monotone in S, as more HR never makes HR worth less.
+    Fitted at some S and interpolated between them; weights monotone, as more HR never makes HR worth less.
     """
-    grid, candidates = system.architecture.grid, torch.linspace(0, 1, 41)
-    scores = torch.zeros(grid**2 + 1, len(candidates))
-    with torch.no_grad():
-        for indices, batch in pairs:
-            lr = members.lr_log_probabilities(indices, batch.lr).exp()
-            for count in range(grid**2 + 1):
-                order = torch.from_numpy(rng.random((len(indices), grid**2)).argsort(axis=1).argsort(axis=1))
-                actions = (order < count).float().to(lr.device)
-                hr = members.hr_probabilities(indices, masked(batch.hr, batch.fill, actions, grid))
-                of_hr, of_lr = (p.gather(1, batch.labels[:, None])[:, 0].cpu() for p in (hr, lr))
-                mixed = candidates[:, None] * of_hr + (1 - candidates[:, None]) * of_lr
-                scores[count] += mixed.clamp_min(1e-6).log().sum(dim=1)
-    best = candidates[scores.argmax(dim=1)]
-    return tuple(round(float(w), 3) for w in best.cummax(dim=0).values)
+    grid = system.architecture.grid
+    patches = grid**2
+    knots = sorted({0, 1, 2, patches // 4, patches * 3 // 8, patches // 2, patches * 3 // 4, patches})
+    lrs, hrs, labels = [], [[] for _ in knots], []
+    for indices, batch in pairs:
+        labels.append(batch.labels.cpu())
+        lrs.append(members.lr_log_probabilities(indices, batch.lr).exp().cpu())
+        order = torch.from_numpy(rng.random((len(indices), patches)).argsort(axis=1).argsort(axis=1))
+        for answers, count in zip(hrs, knots, strict=True):
+            features = masked(batch.hr, batch.fill, (order < count).float().to(batch.hr.device), grid)
+            answers.append(members.hr_probabilities(indices, features).cpu())
+    y, lr = torch.cat(labels), torch.cat(lrs)
+    lr_power = _sharpness(lr, y)
+    lr = sharpened(lr, lr_power)
+    powers, weights = [], []
+    for answers in hrs:
+        hr = torch.cat(answers)
+        powers.append(_sharpness(hr, y))
+        of_hr, of_lr = (p.gather(1, y[:, None])[:, 0] for p in (sharpened(hr, powers[-1]), lr))
+        mixed = _WEIGHTS[:, None] * of_hr + (1 - _WEIGHTS[:, None]) * of_lr
+        weights.append(float(_WEIGHTS[mixed.clamp_min(1e-6).log().mean(dim=1).argmax()]))
+    every = np.arange(patches + 1)
+    hr_weight = np.interp(every, knots, np.maximum.accumulate(weights))
+    hr_sharpness = np.interp(every, knots, powers)
+    return Fusion("by_s", _rounded(hr_weight), _rounded(hr_sharpness), lr_power)
+
+
+def _sharpness(probabilities: Tensor, labels: Tensor) -> float:
+    """The power with the best mean log-probability of the right class (temperature scaling)."""
+    scores = [sharpened(probabilities, power).gather(1, labels[:, None]).log().mean() for power in _POWERS]
+    return _POWERS[int(torch.stack(scores).argmax())]
+
+
+def _rounded(values: np.ndarray[Any, Any]) -> tuple[float, ...]:
+    return tuple(round(float(v), 3) for v in values)

@@ -20,7 +20,7 @@ from models.patchdrop import Fusion
 from models.precision import autocast
 from models.recipe import STAGES, Recipe, Stage
 from models.stages import classify, reinforce
-from models.stages.inputs import Inputs
+from models.stages.inputs import Batch, Inputs
 from models.stages.members import Indices, Judges, Member, Members
 from models.system import System
 
@@ -130,9 +130,8 @@ class Trainer:
             return
         rng = np.random.default_rng([self.seed, 77])
         with autocast(self.inputs.device):
-            weights = reinforce.held_out_weights(self.system, self.members, self._pairs(rng), rng)
-        self.system.fusion = Fusion("by_s", weights)
-        self.report({"phase": "fusion", "hr_weight": weights})
+            self.system.fusion = reinforce.held_out_fusion(self.system, self.members, self._pairs(rng), rng)
+        self.report({"phase": "fusion", **self.system.fusion.to_json()})
 
     def _pairs(self, rng: np.random.Generator) -> Iterator[tuple[Indices, Any]]:
         for indices, views, ds in self.inputs.draw(self.members.main.learns, 64, rng):
@@ -164,7 +163,7 @@ class Trainer:
         member: Member,
         epoch: int,
         indices: Indices,
-        batch: Any,
+        batch: Batch,
         rng: np.random.Generator,
         generator: torch.Generator,
     ) -> dict[str, float]:
@@ -179,26 +178,24 @@ class Trainer:
                 )
             self._descend(loss)
             return {"loss": float(loss.detach()), "accuracy": float(right)}
-        self.system.policy.body.train()
+        return self._reinforce(phase.stage, stage, epoch, indices, batch, generator)
+
+    def _reinforce(
+        self, name: str, stage: Stage, epoch: int, indices: Indices, batch: Batch, generator: torch.Generator
+    ) -> dict[str, float]:
+        system, alpha = self.system, reinforce.alpha_at(stage, epoch)
+        system.policy.body.train()
         with autocast(self.inputs.device):
-            step = reinforce.step(
-                self.system,
-                self.members,
-                indices,
-                batch,
-                stage,
-                phase.stage,
-                reinforce.alpha_at(stage, epoch),
-                generator,
-            )
-        loss = step.policy_loss if step.classifier_loss is None else step.policy_loss + step.classifier_loss
+            tried = reinforce.experience(system, self.members, indices, batch, stage, name, alpha, generator)
+            loss = reinforce.policy_loss(system, batch, tried, alpha)
+            if name != "pt":
+                loss = loss + reinforce.classifier_loss(
+                    system, self.members, batch, tried.actions[0], name, stage
+                )
         self._descend(loss)
-        return {
-            "loss": float(loss.detach()),
-            "reward": step.reward,
-            "accuracy": step.accuracy,
-            "patches": step.patches,
-        }
+        for _ in range(stage.reuse - 1):
+            self._descend(reinforce.policy_loss(system, batch, tried, alpha, again=True))
+        return {"loss": float(loss.detach()), **tried.figures}
 
     def _descend(self, loss: torch.Tensor) -> None:
         assert self.optimiser is not None
@@ -222,7 +219,7 @@ class Trainer:
             "members": self.members.state(),
             "policy": self.system.policy.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "hr_weight": list(self.system.fusion.hr_weight),
+            "fusion": self.system.fusion.to_json(),
         }
         temporary = self.checkpoint.with_name(f".{self.checkpoint.name}.{os.getpid()}")
         try:
@@ -241,8 +238,7 @@ class Trainer:
             )
         self.members.restore(state["members"])
         self.system.policy.load_state_dict(state["policy"])
-        if state["hr_weight"]:
-            self.system.fusion = Fusion("by_s", tuple(state["hr_weight"]))
+        self.system.fusion = Fusion.from_json(state["fusion"])
         self._restored = state
         number, epochs = int(state["phase"]), int(state["epochs"])
         if epochs >= self.recipe.stages[self.phases[number].stage].epochs:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.patchdrop import Fusion, bounded, log_likelihood, masked, most_likely
+from models.patchdrop import Fusion, bounded, log_likelihood, masked, most_likely, sharpened
 from models.reward import leave_one_out, reward, self_critical
 
 probabilities = st.lists(st.floats(0.01, 0.99), min_size=4, max_size=4)
@@ -101,17 +101,35 @@ def test_eq_7_weights(count: int) -> None:
         assert torch.equal(fused, hr)
 
 
-def test_a_fusion_with_weights_of_its_own() -> None:
-    rule = Fusion("by_s", (0.0, 0.4, 1.0))
-    assert torch.allclose(rule.weights(torch.tensor([[1.0, 0.0]])), torch.tensor([[0.4, 0.6]]))
+def test_a_fusion_fitted_by_s() -> None:
+    rule = Fusion("by_s", (0.0, 0.4, 1.0), (1.0, 2.0, 1.0), 0.5)
+    actions = torch.tensor([[1.0, 0.0]])
+    assert torch.allclose(rule.weights(actions), torch.tensor([[0.4, 0.6]]))
+    hr, lr = torch.tensor([[0.75, 0.25]]), torch.tensor([[0.1, 0.9]])
+    assert torch.allclose(
+        rule.fuse(hr, lr, actions), torch.tensor([[0.4 * 0.9 + 0.6 * 0.25, 0.4 * 0.1 + 0.6 * 0.75]])
+    )
+    assert Fusion.from_json(rule.to_json()) == rule
     for wrong in (
         {"rule": "by_s"},
         {"rule": "mean"},
-        {"hr_weight": (0.5,)},
-        {"rule": "by_s", "hr_weight": (1.5,)},
+        {"hr_weight": (0.5,), "hr_sharpness": (1.0,)},
+        {"rule": "by_s", "hr_weight": (0.5,)},
+        {"rule": "by_s", "hr_weight": (1.5,), "hr_sharpness": (1.0,)},
+        {"lr_sharpness": 0.0},
     ):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"\S"):
             Fusion(**wrong)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.floats(1e-6, 1), min_size=2, max_size=6), st.floats(0.2, 5))
+def test_sharpening_keeps_the_order_and_the_sum(values: list[float], power: float) -> None:
+    p = torch.tensor([values], dtype=torch.float64)
+    p = p / p.sum()
+    found = sharpened(p, power)
+    assert float(found.sum()) == pytest.approx(1)
+    assert torch.equal(found.argsort(stable=True), p.argsort(stable=True)) or len(set(values)) < len(values)
+    assert torch.allclose(sharpened(p, 1.0), p)
 
 
 @given(st.integers(0, 2**16 - 1), st.sampled_from([16, 32, 50]))

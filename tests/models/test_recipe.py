@@ -59,7 +59,7 @@ def test_a_digest_changes_with_what_it_stands_for() -> None:
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text("images = [")
-    with pytest.raises(RecipeError, match="r.toml"):
+    with pytest.raises(RecipeError, match=r"r\.toml"):
         load_recipe(tmp_path / "r.toml")
     with pytest.raises(RecipeError, match="no recipe"):
         load_recipe(tmp_path / "absent.toml")
