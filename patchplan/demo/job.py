@@ -3,6 +3,8 @@
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +18,7 @@ from patchplan.demo.geotiff import colour_bands
 from patchplan.demo.scene import Scene, make_lr
 from patchplan.demo.screen import Screen
 
+PATCHES: Final = "patches"
 FILES: Final = ("lr.tif", "plan.geojson", "plan.png", "classification.json", "savings.json")
 TAG: Final = "scene"
 
@@ -30,6 +33,7 @@ class Wishes:
     bands: str | None = None
     threshold: str | None = None
     max_patches: str | None = None
+    keep_patches: bool = False
 
 
 def do_scene(name: str, scene: Scene, client: Client, out: Path, wishes: Wishes, screen: Screen) -> None:
@@ -46,7 +50,8 @@ def do_scene(name: str, scene: Scene, client: Client, out: Path, wishes: Wishes,
         plan = client.plan(out / "lr.tif", _fields(scene, wishes, name))
         (out / "plan.geojson").write_text(client.geojson(plan))
     _warn(plan, screen)
-    received = _buy(scene, info, plan, client, wishes, screen)
+    with _folder(out if wishes.keep_patches else None) as patches:
+        received = _buy(scene, info, plan, client, patches, _bands(scene, wishes), screen)
     with screen.step("POST .../classifications: what is there?"):
         classification = client.classify(plan)
         _write(out / "classification.json", classification)
@@ -102,8 +107,25 @@ def _warn(plan: Json, screen: Screen) -> None:
         screen.say(f"  Warning: {meaning.get(warning, warning.replace('_', ' '))}.")
 
 
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    """Where the patches lie: in ``out`` for good, or nowhere once they are sent."""
+    if out is not None:
+        (out / PATCHES).mkdir(exist_ok=True)
+        yield out / PATCHES
+        return
+    with tempfile.TemporaryDirectory(prefix="patchplan-demo-") as name:
+        yield Path(name)
+
+
 def _buy(
-    scene: Scene, lr: RasterInfo, plan: Json, client: Client, wishes: Wishes, screen: Screen
+    scene: Scene,
+    lr: RasterInfo,
+    plan: Json,
+    client: Client,
+    folder: Path,
+    fields: dict[str, str],
+    screen: Screen,
 ) -> Counter[int]:
     """Cut out and send what the plan chose; returns how many patches of each tile were taken."""
     tiles = {tile.index: tile for tile in cut_tiles(lr, scene.tile_m)}
@@ -113,14 +135,13 @@ def _buy(
     if not wanted:
         screen.say("  The plan chose no patch: LR alone has to do.")
         return taken
-    with tempfile.TemporaryDirectory(prefix="patchplan-demo-") as folder:
-        with screen.step(f"cutting out the {len(wanted)} chosen patches"):
-            cuts = cut_patches(scene.path, scene.info, wanted, Path(folder))
-        with screen.step(f"POST .../acquisitions: {len(cuts)} GeoTIFFs") as far:
-            for acquisitions in client.send(plan, cuts, _bands(scene, wishes)):
-                taken.update(patch["tile"] for one in acquisitions for patch in one["patches"])
-                reasons.update(entry["reason"] for one in acquisitions for entry in one["refused"])
-                far(f"{taken.total()} taken")
+    with screen.step(f"cutting out the {len(wanted)} chosen patches"):
+        cuts = cut_patches(scene.path, scene.info, wanted, folder)
+    with screen.step(f"POST .../acquisitions: {len(cuts)} GeoTIFFs") as far:
+        for acquisitions in client.send(plan, cuts, fields):
+            taken.update(patch["tile"] for one in acquisitions for patch in one["patches"])
+            reasons.update(entry["reason"] for one in acquisitions for entry in one["refused"])
+            far(f"{taken.total()} taken")
     missing = len(wanted) - taken.total()
     if missing:
         why = (

@@ -15,7 +15,7 @@ from patchplan.demo import fetch
 from patchplan.demo.client import Client
 from patchplan.demo.drawn import draw_scene
 from patchplan.demo.errors import DemoError
-from patchplan.demo.job import FILES, Wishes, do_scene
+from patchplan.demo.job import FILES, PATCHES, Wishes, do_scene
 from patchplan.demo.scene import Scene, choose_scene
 from patchplan.demo.screen import Screen
 from patchplan.supervise import environment, forget_settings, serving, stopped_by_signals
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what HR costs; the default, %(default)s, is made up",
     )  # fmt: skip
     parser.add_argument("--currency", default=standard.currency, help="of the price (%(default)s)")
+    parser.add_argument("--keep-patches", action="store_true", help="leave the patches in OUT/patches too")
     parser.add_argument("--drawn", action="store_true", help="the drawn scene alone; nothing is downloaded")
     return parser
 
@@ -89,7 +90,7 @@ def _demo(options: argparse.Namespace, screen: Screen) -> None:
     _clear(out)
     wishes = Wishes(
         options.tiles, options.price_per_km2, options.currency, options.bands, options.threshold,
-        options.max_patches,
+        options.max_patches, options.keep_patches,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix=".demo-", dir=out.parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -165,5 +166,5 @@ def _client(screen: Screen) -> Iterator[Client]:
 def _clear(out: Path) -> None:
     """Remove what an earlier demo left, and nothing else."""
     for folder in (out, out / "drawn"):
-        for name in FILES:
-            (folder / name).unlink(missing_ok=True)
+        for path in [*(folder / name for name in FILES), *(folder / PATCHES).glob("tile*-patch*.tif")]:
+            path.unlink(missing_ok=True)
