@@ -14,8 +14,9 @@ from patchplan.demo.errors import DemoError
 PATIENCE_S: Final = 900
 ANSWER_S: Final = 600
 POLL_S: Final = 0.5
-FILES_A_REQUEST: Final = 64
+FILES_A_REQUEST: Final = 256
 BYTES_A_REQUEST: Final = 256 * 1024 * 1024
+"""One request for one purchase where it fits: 16-bit imagery is stretched over the first request's files."""
 
 Json = dict[str, Any]
 
