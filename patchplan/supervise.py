@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import httpx
@@ -22,6 +21,8 @@ from patchplan.embedded import embedded_postgres, embedded_valkey, locked
 from patchplan.errors import ServingError
 from patchplan.keys import first_key
 from patchplan.migrate import migrate
+from patchplan.stopping import check_stop
+from patchplan.stopping import stopped_by_signals as stopped_by_signals
 
 READY_S: Final = 300
 STEADY_S: Final = 60
@@ -111,6 +112,7 @@ def serving(*, say: Say = print, port: int | None = None) -> Iterator[Service]:
         migrate()
         key_file = first_key(data_dir, say)
         db.dispose_engine()
+        check_stop()
         (data_dir / "logs").mkdir(exist_ok=True)
         say("starting the API and a worker")
         children["worker"] = stack.enter_context(_running(_worker(data_dir)))
@@ -128,33 +130,15 @@ def up(say: Say = print) -> None:
         say(f"PatchPlan answers at {service.url} (reference: {service.url}/docs)")
         say(f"data folder: {get_settings().data_dir}   key: {service.key_file}")
         say("Ctrl-C stops it")
-        while True:
-            time.sleep(0.25)
-            service.revive(say)
+        _keep_alive(service, say)
     say("stopped")
 
 
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Leave the block when told to stop; further signals do not disturb the way out."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    class Stop(BaseException):
-        pass
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise Stop
-
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    except Stop:
-        return
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _keep_alive(service: Service, say: Say) -> None:
+    while True:
+        time.sleep(0.25)
+        check_stop()
+        service.revive(say)
 
 
 @contextmanager
@@ -187,6 +171,7 @@ def wait_until_ready(service: Service, seconds: float = READY_S) -> None:
     deadline = time.monotonic() + seconds
     answer = "no answer"
     while time.monotonic() < deadline:
+        check_stop()
         for name, child in service.children.items():
             if not child.alive():
                 raise ServingError(f"{name} ended while starting.\n{child.log_tail()}")

@@ -75,7 +75,7 @@ class Up:
 
     def wait_ready(self) -> None:
         """Wait until it says that it serves."""
-        wait_for(lambda: "Ctrl-C stops it" in self.said or self.process.poll() is not None, 330)
+        wait_for(lambda: "Ctrl-C stops it" in self.said or self.process.poll() is not None, 330, self)
         assert self.process.poll() is None, self.said
 
     def ready(self) -> bool:
@@ -158,9 +158,9 @@ def running(pids: list[int] | dict[int, str]) -> list[int]:
     return alive
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float, up: "Up | None" = None) -> None:
     """Wait until the condition holds; fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"waited in vain; said so far: {up.said if up else None}"
         time.sleep(0.05)
