@@ -36,7 +36,7 @@ def cut_patches(hr: Path, info: RasterInfo, wanted: list[tuple[Tile, int]], fold
     """One GeoTIFF for each patch of tiles in ``info``'s CRS; those of under ``LEAST_PX`` a side are left out.
 
     Pixels are neither moved nor resampled. A pixel belongs to the patch its centre lies in, so that no ground
-    is bought twice; where patches are only a few pixels wide, all that a patch touches.
+    is bought twice; where patches are only a few pixels wide, or the raster is rotated, all that it touches.
     """
     cuts = []
     with open_tiff(hr) as dataset:
@@ -63,8 +63,7 @@ def _cut(dataset: Any, info: RasterInfo, tile: Tile, patch: int, path: Path) -> 
     valid = read(dataset, info, bands, window)[1]
     if not info.axis_aligned:
         shape = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
-        coarse = min(window.width, window.height) < FINE_PX
-        inside = geometry_mask([shape], valid.shape, placed, all_touched=coarse, invert=True)
+        inside = geometry_mask([shape], valid.shape, placed, all_touched=True, invert=True)
         valid &= inside
         raw = np.where(inside, raw, raw.dtype.type(0))
     write_geotiff(path, raw, valid, placed, info)

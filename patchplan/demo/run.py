@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from patchplan.demo.errors import DemoError
 from patchplan.demo.job import FILES, PATCHES, Wishes, do_scene
 from patchplan.demo.scene import Scene, choose_scene
 from patchplan.demo.screen import Screen
+from patchplan.errors import FrontDoorError
 from patchplan.supervise import environment, forget_settings, serving, stopped_by_signals
 
 KEPT: Final = (
@@ -29,6 +31,7 @@ KEPT: Final = (
 """Variables that hold for the demo too. The others would point it at a service that is in use."""
 
 STOPPED: Final = 130
+LOGS: Final = "service-logs"
 
 
 def main(arguments: list[str]) -> int:
@@ -100,7 +103,7 @@ def _demo(options: argparse.Namespace, screen: Screen) -> None:
             screen.say(f"Release {card.name} {card.version}: {len(card.classes)} classes, {card.streams}")
             # before anything is started: a file that is no good is said at once
             chosen = [(title, _look(hr, card, wishes, screen), to) for title, hr, to in scenes]
-            with _client(screen) as client:
+            with _logs_kept(folder / "service" / "logs", out / LOGS), _client(screen) as client:
                 for title, scene, to in chosen:
                     do_scene(title, scene, client, to, wishes, screen)
     screen.say("\nEverything that was started has been stopped.\n")
@@ -151,6 +154,18 @@ def _alone(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _logs_kept(logs: Path, to: Path) -> Iterator[None]:
+    """Where the demo fails, leave what its service said."""
+    try:
+        yield
+    except FrontDoorError as error:
+        if logs.is_dir():
+            shutil.copytree(logs, to, dirs_exist_ok=True)
+            raise DemoError(f"{error}\nThe service's logs are in {to}.") from error
+        raise
+
+
+@contextmanager
 def _client(screen: Screen) -> Iterator[Client]:
     """A client of a service that runs for the block."""
     screen.say("Starting a service of its own:")
@@ -168,3 +183,4 @@ def _clear(out: Path) -> None:
     for folder in (out, out / "drawn"):
         for path in [*(folder / name for name in FILES), *(folder / PATCHES).glob("tile*-patch*.tif")]:
             path.unlink(missing_ok=True)
+    shutil.rmtree(out / LOGS, ignore_errors=True)

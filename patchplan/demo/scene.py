@@ -1,7 +1,7 @@
 """An HR GeoTIFF as the demo uses it: which part, at which scale, and the LR image made from it."""
 
 from dataclasses import dataclass
-from math import ceil, floor, hypot
+from math import ceil, floor, hypot, isqrt
 from pathlib import Path
 from typing import Final
 
@@ -125,7 +125,9 @@ def _tiled(info: RasterInfo, pixel: Pair, factors: tuple[int, int], tile_m: floa
     if ceil(cols - 1e-6) * ceil(rows - 1e-6) <= most:
         wide, tall = _quarters(cols), _quarters(rows)
     else:
-        wide, tall = _most_tiles(max(1, floor(cols + 1e-6)), max(1, floor(rows + 1e-6)), max(1, most))
+        whole = max(1, floor(cols + 1e-6)), max(1, floor(rows + 1e-6))
+        # a long window that is rotated would lie in a box of mostly empty tiles
+        wide, tall = _most_tiles(*whole, max(1, most), square=not info.axis_aligned)
     lr_size = min(size[0], floor(wide * tile[0] + 1e-3)), min(size[1], floor(tall * tile[1] + 1e-3))
     return _centred(info, factors, lr_size)
 
@@ -140,8 +142,11 @@ def _centred(info: RasterInfo, factors: tuple[int, int], lr_size: tuple[int, int
     return (info.width - width) // 2, (info.height - height) // 2, width, height
 
 
-def _most_tiles(cols: int, rows: int, most: int) -> tuple[int, int]:
+def _most_tiles(cols: int, rows: int, most: int, *, square: bool) -> tuple[int, int]:
     """The largest block of tiles within ``cols`` x ``rows`` and ``most``; of equal ones the most square."""
+    if square:
+        side = min(cols, rows, isqrt(most))
+        return side, side
     blocks = [(wide, min(rows, most // wide)) for wide in range(1, min(cols, most) + 1)]
     return max(blocks, key=lambda block: (block[0] * block[1], -abs(block[0] - block[1])))
 
