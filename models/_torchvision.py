@@ -29,14 +29,15 @@ def _prepare() -> None:
     library = _compiled_library()
     if library is not None:
         try:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         except OSError:
             pass
         else:
             return
-    operators = torch.library.Library("torchvision", "DEF")
-    operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    operators = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for name in ("nms", "qnms"):
+        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        operators.define(schema)  # type: ignore[no-untyped-call]
     _DECLARED.append(operators)
 
 

@@ -60,13 +60,14 @@ class Training:
 
     `crossfit` k > 1: rewards come from k shadow classifiers, each trained without the images it judges. A
     classifier is right about nearly every image it was trained on, patches or not, and such rewards teach the
-    policy to buy nothing.
+    policy to buy nothing. `threshold` is the card's: a patch is chosen where s_p is above it.
     """
 
     optimiser: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
     crossfit: int = 0
     fusion: Literal["eq7", "by_s"] = "eq7"
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Stage:
     `samples` actions are drawn per image, `baseline` of the advantage, `reward` of the class (0 or 1, the
     paper) or of the right class's probability; `reuse` steps are made on a batch's rewards, weighted by the
     likelihood ratio and clipped (Schulman et al. 2017, Eq. 7), as rewards are dear and steps are not;
-    `policy_lr` is the policy's own rate where it is not `lr`.
+    `policy_lr` is the policy's own rate where it is not `lr`. `estimator`: REINFORCE (Eq. 9), or a regression
+    on the best of `samples` prefixes of one fixed order of the patches (decision 0021).
     """
 
     epochs: int = 0
@@ -94,6 +96,7 @@ class Stage:
     baseline: Literal["self-critical", "leave-one-out"] = "self-critical"
     reward: Literal["class", "probability"] = "class"
     reuse: int = 1
+    estimator: Literal["reinforce", "best-prefix"] = "reinforce"
     policy_lr: float = 0.0
 
 
@@ -242,6 +245,7 @@ def _check(recipe: Recipe) -> None:
         (n.hr in CLASSIFIERS, f"networks.hr: one of {', '.join(CLASSIFIERS)}"),
         (n.lr in ("", *CLASSIFIERS), f"networks.lr: empty or one of {', '.join(CLASSIFIERS)}"),
         (t.crossfit == 0 or 2 <= t.crossfit <= 10, "training.crossfit: 0 or 2..10"),
+        (0 <= t.threshold < 1, "training.threshold: in [0, 1)"),
         (t.weight_decay >= 0, "training.weight_decay: 0 or more"),
         (t.fusion == "eq7" or bool(n.lr), "training.fusion by_s needs an LR stream"),
         (
@@ -262,7 +266,7 @@ def _check(recipe: Recipe) -> None:
             (all(0.5 <= a <= 1 for a in s.alpha), f"stages.{name}.alpha: in [0.5, 1]"),
             (1 <= s.samples <= 64 and 1 <= s.reuse <= 64, f"stages.{name}: samples and reuse in 1..64"),
             (
-                s.baseline != "leave-one-out" or s.samples > 1,
+                (s.baseline != "leave-one-out" and s.estimator == "reinforce") or s.samples > 1,
                 f"stages.{name}: leave-one-out needs samples above 1",
             ),
         ]

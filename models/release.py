@@ -15,7 +15,7 @@ from torch import Tensor
 from models.card import CARD_FILE, WEIGHTS_FILE, Card, CardError, ClassName, Range, load_card
 from models.networks.efficientnet_lite import folded
 from models.patchdrop import Fusion
-from models.system import Architecture, System
+from models.system import Architecture, System, packed
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,8 +35,7 @@ class Release:
 
     def __init__(self, card: Card, system: System, device: str = "cpu") -> None:
         self.card, self.device = card, torch.device(device)
-        system = cast("System", folded(system))
-        self.system = system.to(self.device, memory_format=torch.channels_last)
+        self.system = packed(cast("System", folded(system)), self.device)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Release":

@@ -124,3 +124,10 @@ class System(nn.Module):
         return Prediction(
             self.fusion.fuse(hr, lr_answer, actions), hr, lr_answer, self.fusion.weights(actions)
         )
+
+
+def packed(system: System, device: torch.device) -> System:
+    """The system on a device, its convolutions channels last, which CPUs and GPUs run faster."""
+    system = system.to(device)
+    system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return system

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from models.recipe import STAGES, Recipe, RecipeError, load_recipe
 from models.stages.inputs import Indices, Inputs
 from models.stages.members import Judges, Member
 from models.stages.trainer import Trainer
-from models.system import System
+from models.system import System, packed
 
 _SCALE_TOLERANCE = 1.25
 
@@ -140,7 +140,7 @@ def _fold_classifiers(job: Job, split: Split) -> Judges:
     """Each fold's classifier, for whom the fold is unseen: it judges what any policy buys there."""
     members, of = [], np.zeros(len(job.labels), dtype=np.int64)
     for k, (learns, test) in enumerate(split.tests):
-        system = _trained(job, learns, f"fold-{k}", k, stages=("hr", "lr"))
+        system = _trained(job, learns, f"classifier-{k}", k, stages=("hr", "lr"))
         members.append(Member(system.hr.body, None if system.lr is None else system.lr.body, learns))
         of[test] = k
     return Judges(tuple(members), of)
@@ -181,7 +181,7 @@ def _outcomes(
             )
         arrays = {f"{factor}-{key}": value for factor, o in found.items() for key, value in vars(o).items()}
         temporary = kept.with_name(f"{kept.stem}.part.npz")
-        np.savez(temporary, **cast("dict[str, Any]", arrays))
+        np.savez(temporary, **arrays)
         temporary.replace(kept)
     with np.load(kept) as saved:
         return {
@@ -200,15 +200,16 @@ def _trained(
 ) -> System:
     torch.manual_seed(seed)  # weights that no file gives
     device = best_device()
-    system = System(
-        job.recipe.architecture(len(job.source.classes)), imagenet=job.recipe.networks.imagenet
-    ).to(device)
-    system = system.to(memory_format=torch.channels_last)
+    architecture = job.recipe.architecture(len(job.source.classes))
+    system = packed(System(architecture, imagenet=job.recipe.networks.imagenet), device)
     inputs = Inputs(system, job.images, job.labels, job.recipe.images, job.cache)
     if inputs.cache is not None and not inputs.cache.ready:
         with Progress("features of the frozen layers") as progress:
             inputs.cache.fill(progress.show)
     checkpoint = job.work / f"{name}.checkpoint"
+    finished = job.work / f"{name.replace('fold', 'classifier')}.checkpoint"
+    if not checkpoint.exists() and finished.exists():  # a fold's policy goes on from the fold's classifier
+        shutil.copy(finished, checkpoint)
     recipe = (
         job.recipe if job.shadows else replace(job.recipe, training=replace(job.recipe.training, crossfit=0))
     )
@@ -240,6 +241,7 @@ def _blank_card(job: Job, name: str) -> Card:
         streams="hr+lr" if recipe.networks.lr else "hr",
         fusion=recipe.training.fusion,
         fill=images.fill,
+        threshold=recipe.training.threshold,
         classes=tuple(
             ClassName(c, recipe.classes.get(c, c if c in recipe.classes.values() else None))
             for c in job.source.classes

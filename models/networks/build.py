@@ -69,7 +69,7 @@ class _Tiny(nn.Sequential):
         )
 
 
-_REACH = 4.0
+_REACH = 5.0
 
 
 class SpatialPolicyBody(nn.Module):

@@ -22,13 +22,50 @@ _POWERS = [round(0.4 + 0.05 * k, 2) for k in range(73)]  # 0.4 to 4
 
 @dataclass(frozen=True)
 class Experience:
-    """What was tried on a batch: actions (K, B, P), their advantages and log-likelihoods (K, B)."""
+    """What was tried on a batch: actions (K, B, P), their advantages and log-likelihoods (K, B).
+
+    `sampled` (B, P) is one draw from the policy: what the HR classifier is fine-tuned on.
+    """
 
     actions: Tensor
+    sampled: Tensor
     advantage: Tensor
     log_likelihood: Tensor
     lr_log: Tensor | None
     figures: dict[str, float]
+
+
+def centre_first(grid: int) -> Tensor:
+    """(P,) rank of each patch: ring by ring from the centre, neighbours in rank far apart."""
+    middle = (grid - 1) / 2
+    places = [(row - middle, column - middle) for row in range(grid) for column in range(grid)]
+    rings: dict[float, list[int]] = {}
+    for patch, (y, x) in enumerate(places):
+        rings.setdefault(max(abs(y), abs(x)), []).append(patch)
+    order: list[int] = []
+    for ring in (rings[radius] for radius in sorted(rings)):
+        left, start = list(ring), len(order)
+        while left:
+            taken = [places[p] for p in order[start:]] or [(middle, middle)]
+            order.append(max(left, key=lambda p: (min(_apart(places[p], t) for t in taken), -p)))
+            left.remove(order[-1])
+    ranks = torch.empty(len(order), dtype=torch.long)
+    ranks[torch.tensor(order)] = torch.arange(len(order))
+    return ranks
+
+
+def _apart(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2
+
+
+def prefixes(samples: int, count: int, grid: int, generator: torch.Generator) -> Tensor:
+    """(K, B, P) actions: the S first patches by `centre_first`; S = 0 and one S from each of K - 1 bins."""
+    patches = grid**2
+    bins = torch.linspace(0, patches, samples)[:, None]
+    step = patches / (samples - 1)
+    drawn = bins[:-1] + torch.rand((samples - 1, count), generator=generator) * step
+    sizes = torch.cat([torch.zeros(1, count), drawn.floor() + 1])
+    return (centre_first(grid) < sizes[..., None]).float()
 
 
 @torch.no_grad()
@@ -48,20 +85,30 @@ def experience(
     behaviour = bounded(s, alpha)
     drawn = torch.rand((stage.samples, *s.shape), generator=generator).to(s.device)
     actions = (drawn < behaviour).float()
+    sampled = actions[0]
+    if stage.estimator == "best-prefix":
+        actions = prefixes(stage.samples, len(s), system.architecture.grid, generator).to(s.device)
     greedy = most_likely(s)
-    tried = [*actions, greedy] if stage.baseline == "self-critical" else [*actions]
+    critical = stage.baseline == "self-critical"
+    tried = [*actions, greedy] if critical else [*actions]
     answer = lr_log.exp() if name == "ft2" and lr_log is not None else None
     judged = [_rewards(system, members, indices, batch, a, answer, stage) for a in tried]
     rewards = torch.stack([r for r, _ in judged])
-    sampled = rewards[: stage.samples]
-    critical = stage.baseline == "self-critical"
-    advantage = self_critical(sampled, rewards[-1]) if critical else leave_one_out(sampled)
+    gained = rewards[: stage.samples]
+    advantage = self_critical(gained, rewards[-1]) if critical else leave_one_out(gained)
     figures = {
-        "reward": float(sampled.mean()),
+        "reward": float(gained.mean()),
         "accuracy": float(torch.stack([right for _, right in judged]).mean()),
         "patches": float(greedy.sum(dim=1).mean()),
     }
-    return Experience(actions, advantage, log_likelihood(behaviour, actions), lr_log, figures)
+    return Experience(actions, sampled, advantage, log_likelihood(behaviour, actions), lr_log, figures)
+
+
+def imitation_loss(system: System, batch: Batch, tried: Experience) -> Tensor:
+    """Cross-entropy between s_p and the best rewarded of the actions tried on each image."""
+    s = policy_probabilities(system, batch, tried.lr_log)
+    best = tried.advantage.argmax(dim=0)
+    return -log_likelihood(s, tried.actions[best, torch.arange(len(best), device=best.device)]).mean()
 
 
 def policy_loss(
@@ -134,7 +181,9 @@ def held_out_fusion(system: System, members: Members, pairs: Any, rng: np.random
     grid = system.architecture.grid
     patches = grid**2
     knots = sorted({0, 1, 2, patches // 4, patches * 3 // 8, patches // 2, patches * 3 // 4, patches})
-    lrs, hrs, labels = [], [[] for _ in knots], []
+    lrs: list[Tensor] = []
+    labels: list[Tensor] = []
+    hrs: list[list[Tensor]] = [[] for _ in knots]
     for indices, batch in pairs:
         labels.append(batch.labels.cpu())
         lrs.append(members.lr_log_probabilities(indices, batch.lr).exp().cpu())

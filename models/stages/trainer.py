@@ -187,15 +187,22 @@ class Trainer:
         system.policy.body.train()
         with autocast(self.inputs.device):
             tried = reinforce.experience(system, self.members, indices, batch, stage, name, alpha, generator)
-            loss = reinforce.policy_loss(system, batch, tried, alpha)
+            loss = self._policy_loss(stage, batch, tried, alpha)
             if name != "pt":
                 loss = loss + reinforce.classifier_loss(
-                    system, self.members, batch, tried.actions[0], name, stage
+                    system, self.members, batch, tried.sampled, name, stage
                 )
         self._descend(loss)
         for _ in range(stage.reuse - 1):
-            self._descend(reinforce.policy_loss(system, batch, tried, alpha, again=True))
+            self._descend(self._policy_loss(stage, batch, tried, alpha, again=True))
         return {"loss": float(loss.detach()), **tried.figures}
+
+    def _policy_loss(
+        self, stage: Stage, batch: Batch, tried: reinforce.Experience, alpha: float, *, again: bool = False
+    ) -> torch.Tensor:
+        if stage.estimator == "best-prefix":
+            return reinforce.imitation_loss(self.system, batch, tried)
+        return reinforce.policy_loss(self.system, batch, tried, alpha, again=again)
 
     def _descend(self, loss: torch.Tensor) -> None:
         assert self.optimiser is not None

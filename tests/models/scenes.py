@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from models.recipe import Recipe, parse_recipe
@@ -10,7 +11,7 @@ from models.recipe import Recipe, parse_recipe
 CLASSES = ("across", "along", "quarter")
 
 
-def draw(kind: str, rng: np.random.Generator, px: int = 32) -> np.ndarray:
+def draw(kind: str, rng: np.random.Generator, px: int = 32) -> npt.NDArray[np.uint8]:
     """One uint8 (px, px, 3) picture of a class."""
     rows, columns = np.mgrid[0:px, 0:px]
     phase, base = rng.uniform(0, 2 * np.pi), rng.uniform(60, 120, 3)
@@ -19,7 +20,8 @@ def draw(kind: str, rng: np.random.Generator, px: int = 32) -> np.ndarray:
     else:
         signal = 0.5 + 0.5 * np.sin((rows if kind == "across" else columns) * 2 * np.pi / 8 + phase)
     noise = rng.normal(0, 8, (px, px, 3))
-    return np.clip(base + 110 * signal[..., None] + noise, 0, 255).astype(np.uint8)
+    picture: npt.NDArray[np.uint8] = np.clip(base + 110 * signal[..., None] + noise, 0, 255).astype(np.uint8)
+    return picture
 
 
 def write_scenes(folder: Path, per_class: int = 24, seed: int = 0) -> Path:

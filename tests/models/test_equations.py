@@ -119,7 +119,7 @@ def test_a_fusion_fitted_by_s() -> None:
         {"lr_sharpness": 0.0},
     ):
         with pytest.raises(ValueError, match=r"\S"):
-            Fusion(**wrong)  # type: ignore[arg-type]
+            Fusion(**wrong)
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=2, max_size=6), st.floats(0.2, 5))

