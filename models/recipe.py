@@ -137,6 +137,7 @@ class Recipe:
         raw = dataclasses.asdict(self)
         for told in ("name", "description", "licence", "classes"):
             del raw[told]
+        del raw["training"]["threshold"]  # a user may move it without training anew
         raw["stages"] = {k: raw["stages"][k] for k in STAGES[: STAGES.index(upto) + 1]}
         return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 

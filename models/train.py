@@ -165,7 +165,7 @@ def _outcomes(
     job: Job, learns: Indices, test: Indices, name: str, seed: int, judges: Judges | None
 ) -> dict[int, Outcome]:
     """Of one fold: measured once, then read from the work folder."""
-    kept = job.work / f"{name}-{job.recipe.digest()[:16]}.npz"
+    kept = job.work / f"{name}-{job.recipe.digest()[:16]}-{job.recipe.training.threshold}.npz"
     ds = job.recipe.images.ds
     if not kept.exists():
         system = _trained(job, learns, name, seed, judges)
