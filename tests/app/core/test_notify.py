@@ -6,12 +6,13 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import psycopg
 import pytest
 
 from app.core import work
-from app.core.db import database_url, libpq_url, session_scope
+from app.core.db import database_url, get_engine, libpq_url, session_scope
 from app.core.notify import Listener
 from app.core.work import WorkStatus, wake_key
 from patchplan.embedded import Services
@@ -147,18 +148,22 @@ def cut_listeners() -> None:
 
 def test_waiting_holds_no_connection_of_the_pool() -> None:
     ids = add_errands(60)
+    looked: list[uuid.UUID] = []
+
+    def look(errand_id: uuid.UUID) -> str | None:
+        answer = look_for(errand_id)()
+        looked.append(errand_id)
+        return answer
 
     async def body(listener: Listener) -> None:
         waits = [
-            asyncio.create_task(listener.until(wake_key("errands", one), 2, look_for(one))) for one in ids
+            asyncio.create_task(listener.until(wake_key("errands", one), 600, partial(look, one)))
+            for one in ids
         ]
-        await asyncio.sleep(0.7)
-        with psycopg.connect(libpq_url(database_url()), autocommit=True) as connection:
-            busy = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'patchplan'"
-                " AND state <> 'idle' AND datname = current_database()"
-            ).fetchone()
-        assert busy == (0,)
-        assert await asyncio.gather(*waits) == [None] * len(ids)
+        await eventually(lambda: len(looked) == len(ids), 90)
+        await eventually(lambda: get_engine().pool.checkedout() == 0)  # type: ignore[attr-defined]
+        assert not any(wait.done() for wait in waits)
+        for wait in waits:
+            wait.cancel()
 
     run(body)
