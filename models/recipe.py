@@ -79,7 +79,8 @@ class Stage:
     `samples` actions are drawn per image, `baseline` of the advantage, `reward` of the class (0 or 1, the
     paper) or of the right class's probability; `reuse` steps are made on a batch's rewards, weighted by the
     likelihood ratio and clipped (Schulman et al. 2017, Eq. 7), as rewards are dear and steps are not;
-    `policy_lr` is the policy's own rate where it is not `lr`. `estimator`: REINFORCE (Eq. 9), or a regression
+    `policy_lr` is the policy's own rate where it is not `lr`; beside it `lr` = 0 keeps the HR stream as it
+    is. `estimator`: REINFORCE (Eq. 9), or a regression
     on the best of `samples` prefixes of one fixed order of the patches (decision 0021).
     """
 
@@ -258,7 +259,10 @@ def _check(recipe: Recipe) -> None:
         rules += [
             (0 <= s.epochs <= 100_000, f"stages.{name}.epochs: 0..100000"),
             (1 <= s.batch <= 65536, f"stages.{name}.batch: 1..65536"),
-            (0 < s.lr <= 10 and 0 <= s.policy_lr <= 10, f"stages.{name}.lr: above 0, to 10"),
+            (
+                0 <= s.lr <= 10 and 0 <= s.policy_lr <= 10 and s.lr + s.policy_lr > 0,
+                f"stages.{name}.lr: 0..10",
+            ),
             (
                 0 <= s.mask_share <= 1 and 0 <= s.mixup <= 10 and 0 <= s.smoothing < 1,
                 f"stages.{name}: mask_share, smoothing in [0, 1]",

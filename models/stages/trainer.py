@@ -111,7 +111,7 @@ class Trainer:
             groups = [{"params": _trained(body), "lr": stage.lr}]
         else:
             groups = [{"params": _trained(self.system.policy.body), "lr": stage.policy_lr or stage.lr}]
-            if phase.stage != "pt":
+            if phase.stage != "pt" and stage.lr:
                 groups.append({"params": _trained(member.hr), "lr": stage.lr})
         for group in groups:
             group["base"] = group["lr"]
@@ -188,7 +188,7 @@ class Trainer:
         with autocast(self.inputs.device):
             tried = reinforce.experience(system, self.members, indices, batch, stage, name, alpha, generator)
             loss = self._policy_loss(stage, batch, tried, alpha)
-            if name != "pt":
+            if name != "pt" and stage.lr:
                 loss = loss + reinforce.classifier_loss(
                     system, self.members, batch, tried.sampled, name, stage
                 )
