@@ -33,7 +33,10 @@ class Cut:
 
 
 def cut_patches(hr: Path, info: RasterInfo, wanted: list[tuple[Tile, int]], folder: Path) -> list[Cut]:
-    """One GeoTIFF for each patch of tiles in ``info``'s CRS; those of under ``LEAST_PX`` a side are left out.
+    """One GeoTIFF for each patch of tiles in ``info``'s CRS.
+
+    Left out are patches of under ``LEAST_PX`` a side and those without a single valid pixel: nobody delivers
+    them.
 
     Pixels are neither moved nor resampled. A pixel belongs to the patch its centre lies in, so that no ground
     is bought twice; where patches are only a few pixels wide, or the raster is rotated, all that it touches.
@@ -66,6 +69,8 @@ def _cut(dataset: Any, info: RasterInfo, tile: Tile, patch: int, path: Path) -> 
         inside = geometry_mask([shape], valid.shape, placed, all_touched=True, invert=True)
         valid &= inside
         raw = np.where(inside, raw, raw.dtype.type(0))
+    if not valid.any():
+        return False
     write_geotiff(path, raw, valid, placed, info)
     return True
 

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from patchplan.demo.screen import Screen
 PATCHES: Final = "patches"
 FILES: Final = ("lr.tif", "plan.geojson", "plan.png", "classification.json", "savings.json")
 TAG: Final = "scene"
+OUTSIDE: Final = "outside_training_scale"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def do_scene(name: str, scene: Scene, client: Client, out: Path, wishes: Wishes,
     with screen.step("POST /v1/plans: which patches are worth buying?"):
         plan = client.plan(out / "lr.tif", _fields(scene, wishes, name))
         (out / "plan.geojson").write_text(client.geojson(plan))
-    _warn(plan, screen)
+    # the notes have said it already, with numbers
+    _warn(plan, {OUTSIDE} if any("was trained on" in note for note in scene.notes) else (), screen)
     with _folder(out if wishes.keep_patches else None) as patches:
         received = _buy(scene, info, plan, client, patches, _bands(scene, wishes), screen)
     with screen.step("POST .../classifications: what is there?"):
@@ -98,12 +100,14 @@ def _tag(name: str) -> str:
     return "".join(letter for letter in name if letter.isprintable())[:256]
 
 
-def _warn(plan: Json, screen: Screen) -> None:
+def _warn(plan: Json, told: Collection[str], screen: Screen) -> None:
     meaning = {
         "bands_assumed": "the file does not say which bands are red, green and blue; 1, 2, 3 are taken",
-        "outside_training_scale": "outside the scale the release was trained at",
+        OUTSIDE: "outside the scale the release was trained at",
     }
     for warning in plan["warnings"]:
+        if warning in told:
+            continue
         screen.say(f"  Warning: {meaning.get(warning, warning.replace('_', ' '))}.")
 
 
@@ -142,12 +146,11 @@ def _buy(
             taken.update(patch["tile"] for one in acquisitions for patch in one["patches"])
             reasons.update(entry["reason"] for one in acquisitions for entry in one["refused"])
             far(f"{taken.total()} taken")
+    if len(cuts) < len(wanted):
+        reasons["no pixels to deliver"] = len(wanted) - len(cuts)
     missing = len(wanted) - taken.total()
     if missing:
-        why = (
-            ", ".join(reason.replace("_", " ") for reason, _ in reasons.most_common())
-            or "they hold hardly a pixel"
-        )
+        why = ", ".join(reason.replace("_", " ") for reason, _ in reasons.most_common())
         screen.say(f"  {missing} of {len(wanted)} patches were not taken: {why}.")
     return taken
 
@@ -174,10 +177,11 @@ def _summary(savings: Json, name: str, wishes: Wishes) -> str:
     group = groups[0]
     every, bought, saving = group["every"], group["bought"], group["saving"]
     price = f"{wishes.price_per_km2} {wishes.currency} per km²"
+    made_up = " (a made-up price)" if wishes.price_per_km2 == Wishes.price_per_km2 else ""
     return (
         f"Bought {bought['patches']} of {every['patches']} patches; {saving['area_share']:.1%} of the area "
-        f"was not needed.\nAt {price}, a made-up price: {bought['cost']} instead of {every['cost']}, "
-        f"{saving['cost']} not spent (nominal saving: before a vendor's minimum area)."
+        f"was not needed.\nAt {price}{made_up}: {bought['cost']} instead of {every['cost']}, "
+        f"{saving['cost']} not spent.\nThat is the nominal saving: before a vendor's minimum area."
     )
 
 

@@ -108,7 +108,7 @@ def _demo(options: argparse.Namespace, screen: Screen) -> None:
                     do_scene(title, scene, client, to, wishes, screen)
     screen.say("\nEverything that was started has been stopped.\n")
     for title, _, to in scenes:
-        screen.say(f"{title}: {to}/{{{','.join(FILES)}}}")
+        screen.say(f"{title}\n  {to}/: {', '.join(FILES)}")
 
 
 Scenes = list[tuple[str, Path, Path]]

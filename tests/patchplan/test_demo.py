@@ -192,6 +192,19 @@ def test_a_cut_patch_holds_the_source_pixels_at_their_place_and_is_taken(tmp_pat
     assert bought.sum() == pytest.approx(_tile_pixels(tile, at), rel=0.1 if place == "rotated" else 0.02)
 
 
+def test_patches_without_a_valid_pixel_are_not_cut_out(tmp_path: Path) -> None:
+    pixels = noise(320, 320, "uint16")
+    pixels[:, :200, :] = 0
+    hr = write(tmp_path / "hr.tif", pixels, nodata=0)
+    scene = choose_scene(hr, card(), 24)
+    make_lr(scene, tmp_path / "lr.tif")
+    tiles = cut_tiles(inspect(tmp_path / "lr.tif"), scene.tile_m)
+    everything = [(tile, patch) for tile in tiles for patch in range(16)]
+    cuts = cut_patches(hr, scene.info, everything, tmp_path)
+    assert 0 < len(cuts) < len(everything)
+    assert all(inspect(cut.path).valid_fraction > 0 for cut in cuts)
+
+
 def _placed(path: Path, source: NDArray[Any], at: Affine) -> NDArray[np.int_]:
     """Where a patch's valid pixels lie in the source; fails unless they are the source's own."""
     with rasterio.open(path) as patch:
