@@ -172,6 +172,7 @@ def _replace(path: Path, write: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
+        temporary.chmod(0o644)  # safetensors leaves it to the owner alone
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
