@@ -60,14 +60,14 @@ class Training:
 
     `crossfit` k > 1: rewards come from k shadow classifiers, each trained without the images it judges. A
     classifier is right about nearly every image it was trained on, patches or not, and such rewards teach the
-    policy to buy nothing. `threshold` is the card's: a patch is chosen where s_p is above it.
+    policy to buy nothing. `missed_cost`: see Architecture.
     """
 
     optimiser: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
     crossfit: int = 0
     fusion: Literal["eq7", "by_s"] = "eq7"
-    threshold: float = 0.5
+    missed_cost: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ class Recipe:
             i.fill,
             tuple(i.mean),
             tuple(i.std),
+            self.training.missed_cost,
         )
 
     def digest(self, upto: str = STAGES[-1]) -> str:
@@ -138,7 +139,7 @@ class Recipe:
         raw = dataclasses.asdict(self)
         for told in ("name", "description", "licence", "classes"):
             del raw[told]
-        del raw["training"]["threshold"]  # a user may move it without training anew
+        del raw["training"]["missed_cost"]  # it says how the trained policy is read
         raw["stages"] = {k: raw["stages"][k] for k in STAGES[: STAGES.index(upto) + 1]}
         return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 
@@ -247,7 +248,7 @@ def _check(recipe: Recipe) -> None:
         (n.hr in CLASSIFIERS, f"networks.hr: one of {', '.join(CLASSIFIERS)}"),
         (n.lr in ("", *CLASSIFIERS), f"networks.lr: empty or one of {', '.join(CLASSIFIERS)}"),
         (t.crossfit == 0 or 2 <= t.crossfit <= 10, "training.crossfit: 0 or 2..10"),
-        (0 <= t.threshold < 1, "training.threshold: in [0, 1)"),
+        (0 < t.missed_cost <= 1e6, "training.missed_cost: above 0, to 1e6"),
         (t.weight_decay >= 0, "training.weight_decay: 0 or more"),
         (t.fusion == "eq7" or bool(n.lr), "training.fusion by_s needs an LR stream"),
         (

@@ -1,5 +1,6 @@
 """Policy and classifier as one module: what a release holds and what the stages train."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +16,11 @@ from models.patchdrop import Fusion, masked
 
 @dataclass(frozen=True)
 class Architecture:
-    """Names and sizes from which the networks are built anew; `lr` is empty in a one-stream release."""
+    """Names and sizes from which the networks are built anew; `lr` is empty in a one-stream release.
+
+    `missed_cost`: what a patch that was needed and not bought costs, in patches bought for nothing. The odds
+    of a policy that was trained to tell the chance of need are multiplied by it: buying pays above 0.5.
+    """
 
     classes: int
     lr_px: int
@@ -28,6 +33,7 @@ class Architecture:
     fill: str = "zeros"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    missed_cost: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,10 +97,9 @@ class System(nn.Module):
     def probabilities(self, lr: Tensor) -> Tensor:
         """Eq. 6: s_p = f_p(x_l) in [0, 1], (B, P)."""
         x = self.policy.stem(self.normalised(lr))
-        if not self.policy_needs_lr:
-            return cast("Tensor", self.policy.body(x)).float().sigmoid()
-        answer = self.lr_log_probabilities(self.lr_features(lr))
-        return cast("Tensor", self.policy.body(x, answer)).float().sigmoid()
+        answer = (self.lr_log_probabilities(self.lr_features(lr)),) if self.policy_needs_lr else ()
+        logits = cast("Tensor", self.policy.body(x, *answer)).float()
+        return (logits + math.log(self.architecture.missed_cost)).sigmoid()
 
     def lr_features(self, lr: Tensor) -> Tensor:
         assert self.lr is not None

@@ -165,7 +165,7 @@ def _outcomes(
     job: Job, learns: Indices, test: Indices, name: str, seed: int, judges: Judges | None
 ) -> dict[int, Outcome]:
     """Of one fold: measured once, then read from the work folder."""
-    kept = job.work / f"{name}-{job.recipe.digest()[:16]}-{job.recipe.training.threshold}.npz"
+    kept = job.work / f"{name}-{job.recipe.digest()[:16]}-{job.recipe.training.missed_cost}.npz"
     ds = job.recipe.images.ds
     if not kept.exists():
         system = _trained(job, learns, name, seed, judges)
@@ -241,7 +241,6 @@ def _blank_card(job: Job, name: str) -> Card:
         streams="hr+lr" if recipe.networks.lr else "hr",
         fusion=recipe.training.fusion,
         fill=images.fill,
-        threshold=recipe.training.threshold,
         classes=tuple(
             ClassName(c, recipe.classes.get(c, c if c in recipe.classes.values() else None))
             for c in job.source.classes

@@ -152,7 +152,8 @@ class FeatureCache:
             if network is not None:
                 for tensor in network.stem.state_dict().values():
                     digest.update(tensor.cpu().numpy().tobytes())
-        digest.update(repr((system.architecture, self.inputs.spec)).encode())
+        a = system.architecture
+        digest.update(repr((a.grid, a.fill, a.lr_input_px, a.mean, a.std, self.inputs.spec)).encode())
         return digest.hexdigest()
 
     @property

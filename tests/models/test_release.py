@@ -138,3 +138,16 @@ def test_imagenet_weights_land_layer_by_layer() -> None:
     assert torch.equal(own["stem.trunk.0.0.weight"], file["_conv_stem.weight"])
     assert torch.equal(own["body.high.3.0.layers.4.weight"], file["_blocks.15._bn1.weight"])
     assert torch.equal(own["body.head.0.weight"], file["_conv_head.weight"])
+
+
+def test_missed_cost_multiplies_the_odds_of_buying() -> None:
+    architecture = Architecture(3, 16, 32, "tiny", "tiny", "tiny", fill="lr")
+    torch.manual_seed(0)
+    plain = System(architecture)
+    wary = System(dataclasses.replace(architecture, missed_cost=99.0))
+    wary.load_state_dict(plain.state_dict())
+    lr = torch.rand(4, 3, 16, 16) * 255
+    with torch.no_grad():
+        s, w = plain.probabilities(lr), wary.probabilities(lr)
+    assert torch.allclose(w / (1 - w), 99 * s / (1 - s), rtol=1e-3)
+    assert torch.equal(w > 0.5, s > 0.01)
