@@ -14,6 +14,7 @@ from app.plans.schemas import PlanForm
 from app.rasters import Refusal
 from patchplan.cli import app as cli
 from tests.conftest import checkout
+from tests.figures import table
 
 ROOT = checkout()
 # set for a command, not read by the service
@@ -77,3 +78,7 @@ def test_every_field_refusal_and_raster_problem_is_described() -> None:
 
 def test_the_readme_shows_real_answers() -> None:
     assert "@@" not in text("README.md")
+
+
+def test_the_readme_shows_the_figures_of_the_card() -> None:
+    assert table() in text("README.md")
