@@ -15,9 +15,8 @@ def table() -> str:
     ]
     for ds, figures in by_ds.items():
         shares = [_cell(figures[key], 100) for key in ("hr", "lr", "fused", "fused_minus_hr")]
-        rows.append(
-            f"| {ds} | {' | '.join(shares)} | {_cell(figures['s_mean'], 1)} | {_cell(figures['s0_share'], 100)} |"
-        )
+        bought = [_cell(figures["s_mean"], 1), _cell(figures["s0_share"], 100)]
+        rows.append(f"| {ds} | {' | '.join([*shares, *bought])} |")
     return "\n".join(rows)
 
 
