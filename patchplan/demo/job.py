@@ -35,6 +35,7 @@ class Wishes:
     threshold: str | None = None
     max_patches: str | None = None
     keep_patches: bool = False
+    lr_gsd_m: float | None = None
 
 
 def do_scene(name: str, scene: Scene, client: Client, out: Path, wishes: Wishes, screen: Screen) -> None:

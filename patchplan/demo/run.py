@@ -62,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
         help="use the middle of the image, N tiles at most (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--lr-gsd", type=_metres, metavar="M",
+        help="make LR of about so many metres a pixel; default: what the release was trained with",
+    )  # fmt: skip
+    parser.add_argument(
         "--bands", metavar="R,G,B", help="band numbers, e.g. 3,2,1; default: what the file says"
     )
     parser.add_argument(
@@ -85,6 +89,13 @@ def _count(text: str) -> int:
     return number
 
 
+def _metres(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError("must be metres, above 0")
+    return number
+
+
 def _demo(options: argparse.Namespace, screen: Screen) -> None:
     out: Path = options.out
     if options.hr is not None and not options.hr.is_file():
@@ -93,7 +104,7 @@ def _demo(options: argparse.Namespace, screen: Screen) -> None:
     _clear(out)
     wishes = Wishes(
         options.tiles, options.price_per_km2, options.currency, options.bands, options.threshold,
-        options.max_patches, options.keep_patches,
+        options.max_patches, options.keep_patches, options.lr_gsd,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix=".demo-", dir=out.parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -134,7 +145,7 @@ def _scenes(options: argparse.Namespace, folder: Path, out: Path, screen: Screen
 
 def _look(hr: Path, card: Card, wishes: Wishes, screen: Screen) -> Scene:
     with screen.step(f"reading {hr.name}"):
-        return choose_scene(hr, card, wishes.tiles)
+        return choose_scene(hr, card, wishes.tiles, wishes.lr_gsd_m)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """An HR GeoTIFF as the demo uses it: which part, at which scale, and the LR image made from it."""
 
 from dataclasses import dataclass
-from math import ceil, floor, hypot, isqrt
+from math import ceil, floor, hypot, isqrt, log
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,10 @@ MOST_VALUES: Final = 300_000_000
 
 LEAST_LR_PX: Final = 8
 SQUARE_ENOUGH: Final = 1.5
+NEAR: Final = 1.45
+A_HAIR: Final = 1 + 1e-7
+"""A tile that ends where a pixel does ends after it, so that no rounding makes a patch of what is left."""
+
 SNAP: Final = 0.05
 """By this share a tile may grow or shrink so that each patch is a whole number of LR pixels wide."""
 
@@ -57,10 +61,11 @@ class Scene:
         return Grid(placed, width // across, height // down, self.info.crs_wkt)
 
 
-def choose_scene(path: Path, card: Card, most_tiles: int) -> Scene:
+def choose_scene(path: Path, card: Card, most_tiles: int, lr_gsd_m: float | None = None) -> Scene:
     """The middle of an HR GeoTIFF, about ``most_tiles`` tiles of the release's own size at most.
 
-    Raises DemoError for a file that is no usable GeoTIFF.
+    LR pixels are about ``lr_gsd_m`` metres wide, by default what the release was trained with most. Raises
+    DemoError for a file that is no usable GeoTIFF.
     """
     if not path.is_file():
         raise DemoError(f"There is no file {path}.")
@@ -74,7 +79,7 @@ def choose_scene(path: Path, card: Card, most_tiles: int) -> Scene:
     sides = info.width * pixel[0], info.height * pixel[1]
     # a patch is one pixel wide at least
     tile_m = min(max(card.tile_m.nominal, 4.01 * max(pixel)), *sides)
-    factors = _factors(pixel, tile_m, card.lr_gsd_m.nominal)
+    factors = _factors(pixel, tile_m, lr_gsd_m or card.lr_gsd_m.nominal)
     lr_px = _lr_pixels_a_patch(tile_m, factors, pixel)
     one = tile_m == min(sides) and max(sides) <= SQUARE_ENOUGH * tile_m
     if one:
@@ -85,7 +90,7 @@ def choose_scene(path: Path, card: Card, most_tiles: int) -> Scene:
         window = _tiled(info, pixel, factors, tile_m, most_tiles)
         centre = info.at(window[0] + window[2] / 2, window[1] + window[3] / 2)
         # measured where the service measures it, so that the edges of tiles fall on those of pixels
-        side = 4 * lr_px * factors[1] * _pixel_m(info, centre)[1] if lr_px else tile_m
+        side = 4 * lr_px * factors[1] * _pixel_m(info, centre)[1] * A_HAIR if lr_px else tile_m
     return Scene(path, info, window, factors, None if one else side, _notes(info, pixel, card, side, window))
 
 
@@ -97,11 +102,27 @@ def _pixel_m(info: RasterInfo, place: Pair) -> Pair:
 
 
 def _factors(pixel: Pair, tile_m: float, lr_gsd_m: float) -> tuple[int, int]:
-    """HR pixels an LR pixel, so that it has about ``lr_gsd_m`` both ways and a tile some LR pixels."""
-    across, down = (
-        max(1, min(round(lr_gsd_m / metres), int(tile_m / metres / LEAST_LR_PX))) for metres in pixel
+    """HR pixels an LR pixel, so that it has about ``lr_gsd_m`` both ways and a tile some LR pixels.
+
+    Of those near ``lr_gsd_m``, the one that fits into a patch a whole number of times as nearly as can be.
+    """
+    most = [max(1, int(tile_m / metres / LEAST_LR_PX)) for metres in pixel]
+    near = round(lr_gsd_m / NEAR / pixel[1]), round(lr_gsd_m * NEAR / pixel[1])
+    down = min(
+        range(max(1, min(near[0], most[1])), max(1, min(near[1], most[1])) + 1),
+        key=lambda factor: (
+            _misfit(tile_m, factor * pixel[1]),
+            abs(log(factor * pixel[1] / lr_gsd_m)),
+            factor,
+        ),
     )
+    across = max(1, min(round(down * pixel[1] / pixel[0]), most[0]))
     return across, down
+
+
+def _misfit(tile_m: float, lr_m: float) -> float:
+    """By how many per cent a tile has to change to be whole LR pixels a patch, in full per cents."""
+    return round(100 * abs(4 * max(1, round(tile_m / lr_m / 4)) * lr_m / tile_m - 1))
 
 
 def _lr_pixels_a_patch(tile_m: float, factors: tuple[int, int], pixel: Pair) -> int:
