@@ -181,7 +181,7 @@ def _summary(savings: Json, name: str, wishes: Wishes) -> str:
     made_up = " (a made-up price)" if wishes.price_per_km2 == Wishes.price_per_km2 else ""
     return (
         f"Bought {bought['patches']} of {every['patches']} patches; {saving['area_share']:.1%} of the area "
-        f"was not needed.\nAt {price}{made_up}: {bought['cost']} instead of {every['cost']}, "
+        f"was not bought.\nAt {price}{made_up}: {bought['cost']} instead of {every['cost']}, "
         f"{saving['cost']} not spent.\nThat is the nominal saving: before a vendor's minimum area."
     )
 
