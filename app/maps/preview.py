@@ -139,11 +139,11 @@ def _mark(
             draw.text(
                 ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2),
                 f"{probabilities[t][p]:.2f}",
-                fill=AMBER if chosen[t][p] else WHITE,
+                fill=WHITE,
                 font=_font(points),
                 anchor="mm",
                 stroke_width=max(1, points // 9),
-                stroke_fill=(*INK, 210),
+                stroke_fill=(*INK, 230),
             )
 
 
