@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         train(args)
-    except (RecipeError, DataError, OSError, ValueError) as error:
+    except (RecipeError, DataError, ModuleNotFoundError, OSError, ValueError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
     return 0
