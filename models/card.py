@@ -41,6 +41,30 @@ class Range:
 
 
 @dataclass(frozen=True)
+class GainModel:
+    """The chance of a right answer for a tile and any set of its patches, in closed form.
+
+    Of each tile the release tells the chance without HR (`lr`), with all P patches (`hr`), and what share of
+    the way between them each patch is worth (P weights with the sum 1). `curve` is how far one has come with
+    k/(len - 1) of the weight: from 0 to 1, never falling, linear between its points.
+    """
+
+    curve: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        pairs = zip(self.curve, self.curve[1:], strict=False)
+        if len(self.curve) < 2 or self.curve[0] != 0 or self.curve[-1] != 1 or any(a > b for a, b in pairs):
+            raise CardError("a gain curve goes from 0 to 1 and never falls")
+
+    def expected(self, lr: float, hr: float, share: float) -> float:
+        """The chance of a right answer when patches of `share` (0..1) of the tile's weight are bought."""
+        place = min(max(share, 0.0), 1.0) * (len(self.curve) - 1)
+        left = min(int(place), len(self.curve) - 2)
+        reached = self.curve[left] + (self.curve[left + 1] - self.curve[left]) * (place - left)
+        return lr + (hr - lr) * reached
+
+
+@dataclass(frozen=True)
 class Card:
     """All that is said of a release; `figures`, `training`, `architecture` are plain JSON objects.
 
@@ -64,6 +88,7 @@ class Card:
     bands: tuple[str, ...] = ("red", "green", "blue")
     grid: int = 4
     threshold: float = 0.5
+    gain: GainModel | None = None
     description: str = ""
     licence: str = ""
     training: dict[str, Any] = field(default_factory=dict)
@@ -99,6 +124,8 @@ class Card:
             raw = cast("dict[str, Any]", json.loads(text))
             raw["classes"] = tuple(ClassName(**c) for c in raw["classes"])
             raw["bands"] = tuple(raw["bands"])
+            if raw.get("gain") is not None:
+                raw["gain"] = GainModel(tuple(raw["gain"]["curve"]))
             raw["tile_m"], raw["lr_gsd_m"] = Range(**raw["tile_m"]), Range(**raw["lr_gsd_m"])
             return cls(**raw)
         except CardError:

@@ -107,6 +107,9 @@ class TileRow(Base):
     chosen: Mapped[list[bool]] = mapped_column(ARRAY(Boolean))
     areas_km2: Mapped[list[Decimal]] = mapped_column(ARRAY(Numeric))
     prices: Mapped[list[Decimal] | None] = mapped_column(ARRAY(Numeric))
+    # {"lr": chance, "hr": chance, "weights": [one a patch]} for the gain model of the release's card; null
+    # where the release has none
+    gain: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class IdempotencyKey(Base):
