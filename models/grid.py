@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-GRID = 4
-"""Patches along a side; P = GRID ** 2 = 16 in every experiment of the paper."""
+from models.architecture import GRID as GRID
 
 
 def edges(px: int, grid: int = GRID) -> list[int]:

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.data.degrade import FACTORS
-from models.networks.build import CLASSIFIERS, POLICIES
-from models.system import Architecture
+from models.architecture import CLASSIFIERS, FACTORS, POLICIES, Architecture
 
 STAGES = ("hr", "lr", "pt", "ft1", "ft2")
 Augment = Literal["none", "flip", "crop-flip", "dihedral"]

@@ -1,46 +1,16 @@
 """Policy and classifier as one module: what a release holds and what the stages train."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from models.architecture import Architecture as Architecture
 from models.data.degrade import to_px
-from models.grid import GRID
 from models.networks import build
 from models.networks.build import Network
 from models.patchdrop import Fusion, masked
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Names and sizes from which the networks are built anew; `lr` is empty in a one-stream release.
-
-    `missed_cost`: what a patch that was needed and not bought costs, in patches bought for nothing. The odds
-    of a policy that was trained to tell the chance of need are multiplied by it: buying pays above 0.5.
-    """
-
-    classes: int
-    lr_px: int
-    hr_px: int
-    policy: str
-    hr: str
-    lr: str = ""
-    lr_input_px: int = 0
-    grid: int = GRID
-    fill: str = "zeros"
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    missed_cost: float = 1.0
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> "Architecture":
-        return cls(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
 
 
 class Prediction(NamedTuple):

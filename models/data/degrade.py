@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-FACTORS = (1, 2, 4, 8, 16, 32)
-"""Downsampling ratios `ds` in use: the paper's 4, and figure 5's range around it; 1 leaves HR as it is."""
+from models.architecture import FACTORS as FACTORS
 
 
 def area_average(hr: Tensor, ds: int) -> Tensor:

@@ -8,14 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from models import grid as grids
+from models.architecture import CLASSIFIERS as CLASSIFIERS
+from models.architecture import LITE, RESNETS, TINY
+from models.architecture import POLICIES as POLICIES
 from models.networks import efficientnet_lite as lite
-from models.networks.resnet import RESNETS, resnet
-
-LITE = "efficientnet-lite0"
-TINY = "tiny"
-CLASSIFIERS = (LITE, TINY, *RESNETS)
-POLICIES = (LITE, TINY, *RESNETS)
-
+from models.networks.resnet import resnet
 
 _CHUNK = 64
 

@@ -72,6 +72,3 @@ def resnet(name: str, outputs: int) -> nn.Module:
         return CifarResNet(_CIFAR[name], outputs)
     network: nn.Module = _IMAGENET[name](num_classes=outputs)
     return network
-
-
-RESNETS = (*_CIFAR, *_IMAGENET)

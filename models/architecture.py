@@ -1,0 +1,45 @@
+"""Names and sizes of networks and images, free of torch, so that the service can check a recipe by itself."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+GRID = 4
+"""Patches along a side; P = GRID ** 2 = 16 in every experiment of the paper."""
+
+FACTORS = (1, 2, 4, 8, 16, 32)
+"""Downsampling ratios `ds` in use: the paper's 4, and figure 5's range around it; 1 leaves HR as it is."""
+
+LITE = "efficientnet-lite0"
+TINY = "tiny"
+RESNETS = ("resnet8", "resnet20", "resnet32", "resnet10", "resnet18", "resnet34", "resnet50")
+CLASSIFIERS = (LITE, TINY, *RESNETS)
+POLICIES = (LITE, TINY, *RESNETS)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Names and sizes from which the networks are built anew; `lr` is empty in a one-stream release.
+
+    `missed_cost`: what a patch that was needed and not bought costs, in patches bought for nothing. The odds
+    of a policy that was trained to tell the chance of need are multiplied by it: buying pays above 0.5.
+    """
+
+    classes: int
+    lr_px: int
+    hr_px: int
+    policy: str
+    hr: str
+    lr: str = ""
+    lr_input_px: int = 0
+    grid: int = GRID
+    fill: str = "zeros"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    missed_cost: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "Architecture":
+        return cls(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
