@@ -3,4 +3,6 @@
 import app.acquisitions.tables
 import app.classifications.tables
 import app.core.auth
+import app.datasets.tables
+import app.labels.tables
 import app.plans.tables  # noqa: F401

@@ -1,0 +1,1 @@
+"""Datasets: labelled pictures, read once into a snapshot that never changes."""

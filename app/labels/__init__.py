@@ -1,0 +1,1 @@
+"""Labels: what a tile turned out to be, said by whom and when."""

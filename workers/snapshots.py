@@ -1,0 +1,67 @@
+"""Snapshots of datasets on this machine: fetched once, known by their content.
+
+A snapshot is a tar of one canonical form, and ``content_sha256`` is the SHA-256
+of its bytes, so what was fetched can be proved to be what was read.
+"""
+
+import hashlib
+import uuid
+from pathlib import Path
+from typing import Final
+
+from app.core.db import session_scope
+from app.core.errors import Conflict, NotFound, ServiceUnavailable
+from app.core.store import get_store
+from app.core.work import WorkStatus
+from app.datasets.tables import Dataset
+
+PIECE: Final = 4 * 1024 * 1024
+
+
+def fetch(dataset: Dataset | uuid.UUID, folder: Path) -> Path:
+    """The snapshot of a ready dataset as a tar in ``folder``, fetched unless it is there already.
+
+    ``models.data.sources.open_source`` and ``models.train --data`` read it, splits and all. The file lies in
+    a folder named by its content and is called after the dataset. Raises NotFound, Conflict for one that
+    is not ready, ServiceUnavailable where the store has lost or damaged it.
+    """
+    row = canonical(dataset if isinstance(dataset, uuid.UUID) else dataset.id)
+    assert row.content_sha256 is not None
+    assert row.snapshot_key is not None
+    place = folder / row.content_sha256
+    path = place / f"{row.name}.tar"
+    if path.exists() and path.stat().st_size == row.snapshot_bytes:
+        return path
+    place.mkdir(parents=True, exist_ok=True)
+    part = place / f".{uuid.uuid4().hex}.part"
+    try:
+        get_store().get_to_file(row.snapshot_key, part)
+        if _sha256(part) != row.content_sha256:
+            raise ServiceUnavailable(f"The snapshot of dataset {row.id} is damaged in the object store.")
+        part.replace(path)
+    except KeyError:
+        raise ServiceUnavailable(f"The snapshot of dataset {row.id} is not in the object store.") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def canonical(dataset_id: uuid.UUID) -> Dataset:
+    """The ready row that holds this dataset's content: itself, or the one it is the same as."""
+    with session_scope() as session:
+        row = session.get(Dataset, dataset_id)
+        if row is not None and row.same_as is not None:
+            row = session.get(Dataset, row.same_as)
+    if row is None:
+        raise NotFound(f"There is no dataset {dataset_id}.")
+    if row.status != WorkStatus.READY:
+        raise Conflict(f"The dataset is {row.status}, not ready.", dataset_status=row.status)
+    return row
+
+
+def _sha256(path: Path) -> str:
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            whole.update(piece)
+    return whole.hexdigest()
