@@ -167,6 +167,30 @@ class WorkAbandoned(ProblemError):
     status, slug, title = 500, "work-abandoned", "Work given up"
 
 
+class OrderMoveRefused(Conflict):
+    """The order's state does not allow this move; ``moves`` lists those that are possible."""
+
+    slug, title = "order-move-refused", "Move not possible"
+
+
+class NothingToOrder(Unprocessable):
+    """The plans or the budget leave no patch that is worth ordering by the product's rules."""
+
+    slug, title = "nothing-to-order", "Nothing to order"
+
+
+class NoExchangeRate(Unprocessable):
+    """An amount is in another currency, and no rate for it was given that is old enough."""
+
+    slug, title = "no-exchange-rate", "Exchange rate missing"
+
+
+class WebhookUrlRefused(Unprocessable):
+    """The webhook's address is none that this service may send to."""
+
+    slug, title = "webhook-url-refused", "Webhook address refused"
+
+
 # --- rasters -------------------------------------------------------------------------------------------
 
 
@@ -246,3 +270,42 @@ class BadValues(RasterRefused):
     """The scale, offset or band numbers of the request or the raster cannot be used."""
 
     slug, title = "bad-values", "Values refused"
+
+
+# --- money ---------------------------------------------------------------------------------------------
+
+
+class PriceListRefused(Unprocessable):
+    """The price list cannot be used: a price is missing or negative, a currency unknown. See ``errors``."""
+
+    slug, title = "price-list-refused", "Price list refused"
+
+
+class UnmeetableRules(PriceListRefused):
+    """No polygon can meet the product's geometry rules."""
+
+    slug, title = "unmeetable-rules", "Rules no polygon can meet"
+
+
+class UnknownProduct(Unprocessable):
+    """There is no such product in your organisation's price lists or in the shipped examples."""
+
+    slug, title = "unknown-product", "Unknown product"
+
+
+class PriceListExpired(Unprocessable):
+    """The product's prices do not hold on this day: the list has expired or is not valid yet."""
+
+    slug, title = "price-list-expired", "Price list not valid today"
+
+
+class BudgetTooSmall(Unprocessable):
+    """The budget is under what the smallest order of the product costs; ``smallest_order`` says how much."""
+
+    slug, title = "budget-too-small", "Budget under the smallest order"
+
+
+class AreaRefused(Unprocessable):
+    """An area is no GeoJSON polygon that can be used: it crosses itself, or the antimeridian uncut."""
+
+    slug, title = "area-refused", "Area refused"

@@ -40,6 +40,8 @@ class Plan(WorkRow, Base):
     org_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organisations.id"))
 
     release: Mapped[str] = mapped_column(String(200))
+    # null: one of the releases installed as folders
+    release_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("releases.id"))
     release_version: Mapped[str] = mapped_column(String(200))
     weights_sha256: Mapped[str] = mapped_column(String(64))
     streams: Mapped[str] = mapped_column(String(16))
@@ -53,6 +55,10 @@ class Plan(WorkRow, Base):
     price_per_km2: Mapped[Decimal | None] = mapped_column(Numeric)
     currency: Mapped[str | None] = mapped_column(String(3))
     tags: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
+    # the product as it was when the plan was priced (Product.to_json), and what was asked beside it: budget,
+    # areas that must or must not be bought
+    product: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    options: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
     lr_sha256: Mapped[str] = mapped_column(String(64))
     lr_bytes: Mapped[int] = mapped_column(BigInteger)

@@ -1,0 +1,1 @@
+"""Budgets: the most expected accuracy for a sum of money, over many plans."""

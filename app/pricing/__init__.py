@@ -1,0 +1,1 @@
+"""Price lists: what a vendor sells, in which polygons, for how much."""
