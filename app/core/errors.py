@@ -309,3 +309,36 @@ class AreaRefused(Unprocessable):
     """An area is no GeoJSON polygon that can be used: it crosses itself, or the antimeridian uncut."""
 
     slug, title = "area-refused", "Area refused"
+
+
+# --- training ------------------------------------------------------------------------------------------
+
+
+class RecipeRefused(Unprocessable):
+    """The recipe has an unknown field or one out of range, or the run's stages do not go with it."""
+
+    slug, title = "recipe-refused", "Recipe refused"
+
+
+class TrainingDataRefused(Unprocessable):
+    """The dataset cannot be trained on by this recipe, or its classes are not those of the parent."""
+
+    slug, title = "training-data-refused", "Dataset cannot be trained on"
+
+
+class RunMoveRefused(Conflict):
+    """The training run's state does not allow this move; ``moves`` lists those that are possible."""
+
+    slug, title = "run-move-refused", "Move not possible"
+
+
+class DiskFull(ProblemError):
+    """There was no room left where the trainer writes. The last checkpoint is kept: make room and resume."""
+
+    status, slug, title = 507, "disk-full", "Disk full"
+
+
+class TrainingFailed(ProblemError):
+    """The trainer broke off for a reason that trying again does not cure."""
+
+    status, slug, title = 500, "training-failed", "Training failed"

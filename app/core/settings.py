@@ -1,9 +1,10 @@
 """All settings of the service, read once from ``PATCHPLAN_*`` variables."""
 
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -20,6 +21,10 @@ class Settings(BaseSettings):
     store_url: str | None = Field(None, description="s3://, gs://, az:// or file://; default data_dir/store.")
     releases_dir: Path = Field(CHECKOUT / "releases", description="One folder per release.")
     default_release: str | None = Field(None, description="Release used when a plan names none.")
+    releases_in_memory: int = Field(4, ge=1, description="Releases a worker holds loaded at once.")
+    release_cache_bytes: int = Field(
+        4 * 1024**3, ge=0, description="Bytes of releases kept on a worker's disk."
+    )
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -39,10 +44,32 @@ class Settings(BaseSettings):
     sweep_s: float = Field(3, gt=0, description="How often a worker looks for forgotten work.")
     max_attempts: int = Field(5, ge=1, description="Starts before a piece of work is given up.")
 
+    webhook_networks: str | None = Field(
+        None, description="Networks webhooks may reach beside public ones: 10.1.0.0/16,127.0.0.1."
+    )
+    webhook_timeout_s: float = Field(10, gt=0, description="How long one delivery may take.")
+    webhook_attempts: int = Field(8, ge=1, description="Tries of one delivery before it is given up.")
+    webhook_backoff_s: float = Field(
+        5, gt=0, description="Wait after the first try; each wait is 4 times longer."
+    )
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks(cls, text: str | None) -> str | None:
+        for part in (text or "").split(","):
+            if part.strip():
+                ip_network(part.strip(), strict=False)
+        return text
+
     @property
     def spool_dir(self) -> Path:
         """Where uploads lie while they are being checked."""
         return self.data_dir / "spool"
+
+    @property
+    def release_cache_dir(self) -> Path:
+        """Where releases out of the object store lie, checked, for the workers of this machine."""
+        return self.data_dir / "cache" / "releases"
 
 
 @lru_cache

@@ -1,0 +1,1 @@
+"""The ledger: every purchase, once and for good."""

@@ -1,0 +1,1 @@
+"""Orders: what is asked of a vendor, in polygons, and what became of it."""
