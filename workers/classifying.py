@@ -66,7 +66,7 @@ class ClassifyJob(Job[TileInput, TileResult]):
         row = self.row
         self._scratch = scratch / f"classify-{row.id}-{row.fence}"
         self._scratch.mkdir()
-        self.release = self._releases.get(row.release, row.weights_sha256)
+        self.release = self._releases.get(row.release, row.weights_sha256, row.release_id)
         with session_scope() as session:
             self._plan = session.scalars(select(Plan).where(Plan.id == row.plan_id)).one()
             self._rows = session.scalars(

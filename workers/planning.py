@@ -45,7 +45,7 @@ class PlanJob(Job[Pixels, Floats]):
     def open(self, scratch: Path) -> None:
         """Fetch the raster and fix how its values become 0..255."""
         plan = self.row
-        self.release = self._releases.get(plan.release, plan.weights_sha256)
+        self.release = self._releases.get(plan.release, plan.weights_sha256, plan.release_id)
         self._path = scratch / f"plan-{plan.id}-{plan.fence}.tif"
         get_store().get_to_file(plan.lr_key, self._path)
         self._info = raster_info(plan)

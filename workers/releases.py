@@ -1,54 +1,95 @@
-"""Releases loaded in this process: each once, dropped when its folder holds another one."""
+"""Releases loaded in this process: each once, the one used longest ago makes room."""
 
 import threading
+import uuid
+from pathlib import Path
 from typing import Final
 
 import structlog
 import torch
 
 from app.core.errors import Conflict, NotFound, ServiceUnavailable
+from app.core.settings import get_settings
 from app.releases.service import get_card, release_folder
 from models.card import CardError
 from models.release import Release
+from workers.cache import ReleaseCache
 
 log = structlog.get_logger(__name__)
 
-# A laptop holds few networks; the one used longest ago makes room.
-LOADED_AT_ONCE: Final = 4
+Key = tuple[str, str]
 
 
 class Releases:
-    """Loads by name and checks that the weights are those the row was made for."""
+    """Loads by id or name, and checks that the weights are those the row was made for.
+
+    Several desks may ask at once: each release is loaded by one of them, and no other waits for it.
+    """
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str, str], Release] = {}
+        self._loaded: dict[Key, Release] = {}
+        self._loading: dict[Key, threading.Lock] = {}
         self._lock = threading.Lock()
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._cache = ReleaseCache()
+        self.device: Final = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def get(self, name: str, weights_sha256: str) -> Release:
-        """The release ``name`` with just these weights.
+    def get(self, name: str, weights_sha256: str, release_id: uuid.UUID | None = None) -> Release:
+        """The organisation's release ``release_id``, else the installed one called ``name``.
 
-        Raises ServiceUnavailable when this worker has no such release, Conflict when it was replaced since.
+        Raises ServiceUnavailable when this worker cannot get it, Conflict when it was replaced since.
         """
+        key = (str(release_id or name), weights_sha256)
         with self._lock:
-            known = self._loaded.pop((name, weights_sha256), None)
-            release = known if known is not None else self._load(name, weights_sha256)
-            self._loaded[name, weights_sha256] = release
-            while len(self._loaded) > LOADED_AT_ONCE:
-                self._loaded.pop(next(iter(self._loaded)))
+            known = self._used(key)
+            if known is not None:
+                return known
+            alone = self._loading.setdefault(key, threading.Lock())
+        with alone:
+            with self._lock:
+                known = self._used(key)
+            if known is not None:
+                return known
+            release = self._load(name, weights_sha256, release_id)
+            with self._lock:
+                self._keep(key, release)
             return release
 
-    def _load(self, name: str, weights_sha256: str) -> Release:
+    def loaded(self) -> int:
+        """How many are in memory."""
+        with self._lock:
+            return len(self._loaded)
+
+    def _used(self, key: Key) -> Release | None:
+        found = self._loaded.pop(key, None)
+        if found is not None:
+            self._loaded[key] = found
+        return found
+
+    def _keep(self, key: Key, release: Release) -> None:
+        self._loaded[key] = release
+        self._loading.pop(key, None)
+        while len(self._loaded) > get_settings().releases_in_memory:
+            self._loaded.pop(next(iter(self._loaded)))
+
+    def _load(self, name: str, weights_sha256: str, release_id: uuid.UUID | None) -> Release:
+        log.info("release_loads", release=str(release_id or name), device=self.device)
+        if release_id is not None:
+            return self._cache.load(release_id, self.device)
+        return self._load_folder(self._installed(name, weights_sha256))
+
+    def _installed(self, name: str, weights_sha256: str) -> Path:
         try:
             card = get_card(name)
         except NotFound:
             raise ServiceUnavailable(f"The release {name} is not installed where the worker runs.") from None
         if card.weights_sha256 != weights_sha256:
             raise Conflict(f"The release {name} was replaced after this was asked for; ask again.")
-        log.info("release_loads", release=name, device=self.device)
+        return release_folder(name)
+
+    def _load_folder(self, folder: Path) -> Release:
         try:
-            return Release.load(release_folder(name), device=self.device)
+            return Release.load(folder, device=self.device)
         except CardError as error:
             raise ServiceUnavailable(
-                f"The release {name} is damaged where the worker runs: {error}"
+                f"The release {folder.name} is damaged where the worker runs: {error}"
             ) from error

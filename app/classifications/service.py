@@ -24,8 +24,8 @@ from app.core.work import WorkStatus, uuid7
 from app.plans.schemas import ProblemOut, ReleaseRef
 from app.plans.service import FINISHED, get_ready_plan
 from app.plans.tables import Plan
+from app.releases.finding import choose, made_with
 from app.releases.schemas import ClassOut
-from app.releases.service import choose_card
 from models.card import Card
 
 TILES_A_PAGE: Final = 200
@@ -39,15 +39,17 @@ def create(org_id: uuid.UUID, plan_id: uuid.UUID, form: ClassificationForm) -> u
     with session_scope() as session:
         # the lock orders this after every acquisition that was answered
         plan = get_ready_plan(session, org_id, plan_id, lock=True)
-        card = choose_card(form.release or plan.release)
-        if form.release not in (None, plan.release):
-            _must_fit(card, choose_card(plan.release))
+        planned = made_with(session, plan.release, plan.release_id)
+        release = planned if form.release is None else choose(session, org_id, form.release)
+        card = release.card
+        _must_fit(card, planned.card)
         row = Classification(
             id=uuid7(),
             plan_id=plan.id,
             revision=plan.revision,
             top_k=min(form.top_k, len(card.classes)),
             release=card.name,
+            release_id=release.id,
             release_version=card.version,
             weights_sha256=card.weights_sha256,
             streams=card.streams,
@@ -108,6 +110,7 @@ def summarise(row: Classification) -> ClassificationSummary:
         finished_at=row.finished_at,
         release=ReleaseRef.model_validate(
             {
+                "id": row.release_id,
                 "name": row.release,
                 "version": row.release_version,
                 "streams": row.streams,

@@ -19,6 +19,8 @@ class Classification(WorkRow, Base):
     revision: Mapped[int]
     top_k: Mapped[int]
     release: Mapped[str] = mapped_column(String(200))
+    # null: one of the releases installed as folders
+    release_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("releases.id"))
     release_version: Mapped[str] = mapped_column(String(200))
     weights_sha256: Mapped[str] = mapped_column(String(64))
     streams: Mapped[str] = mapped_column(String(16))

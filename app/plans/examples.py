@@ -5,6 +5,7 @@ from typing import Any, Final
 PLAN_ID: Final = "0199c0de-0000-7000-8000-000000000001"
 
 RELEASE_EXAMPLE: Final[dict[str, Any]] = {
+    "id": None,
     "name": "ucmerced-light",
     "version": "1",
     "streams": "hr+lr",

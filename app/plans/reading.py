@@ -35,6 +35,7 @@ def summarise(plan: Plan) -> PlanSummary:
         finished_at=plan.finished_at,
         release=ReleaseRef.model_validate(
             {
+                "id": plan.release_id,
                 "name": plan.release,
                 "version": plan.release_version,
                 "streams": plan.streams,

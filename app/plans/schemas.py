@@ -103,7 +103,11 @@ class RasterForm(BaseModel):
 class PlanForm(RasterForm):
     """The fields of ``POST /v1/plans`` beside the file ``lr``, all optional."""
 
-    release: str | None = Field(None, max_length=100, description="A release's name; default: the service's.")
+    release: str | None = Field(
+        None,
+        max_length=100,
+        description="A release's id, alias or name; default: `champion`, else the service's.",
+    )
     threshold: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         None, description="A patch is chosen where its probability is above this; default: the release's."
     )
@@ -179,8 +183,9 @@ class RasterOut(BaseModel):
 
 
 class ReleaseRef(BaseModel):
-    """The release that made an answer."""
+    """The release that made an answer; ``id`` is null for one installed with the service."""
 
+    id: uuid.UUID | None = None
     name: str
     version: str
     streams: Literal["hr", "hr+lr"]

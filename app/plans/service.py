@@ -25,7 +25,7 @@ from app.plans import idempotency
 from app.plans.schemas import PlanForm
 from app.plans.tables import Plan, TileRow
 from app.rasters import Limits, RasterInfo, Tile, choose_bands, cut_tiles, inspect, tile_sides_m
-from app.releases.service import choose_card
+from app.releases.finding import Found, choose
 from models.card import Card
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -45,7 +45,7 @@ class Accepted:
 class Checked:
     """An LR raster that a plan can be made of."""
 
-    card: Card
+    release: Found
     info: RasterInfo
     bands: tuple[int, ...]
     tile_count: int
@@ -88,16 +88,18 @@ def accept(principal: Principal, upload: Upload, key: str | None) -> Accepted:
         raise
 
 
-def check(path: Path, form: PlanForm) -> Checked:
+def check(org_id: uuid.UUID, path: Path, form: PlanForm) -> Checked:
     """Whether the raster and the form's values go together; raises the raster's ProblemErrors."""
-    card = choose_card(form.release)
+    with session_scope() as session:
+        release = choose(session, org_id, form.release)
+    card = release.card
     info = inspect(path, limits())
     bands, warnings = choose_bands(info, card.bands, form.bands)
     tiles = cut_tiles(info, form.tile_size_m)
     found = [*info.warnings, *warnings]
     if outside_training_scale(card, info, tiles):
         found.append("outside_training_scale")
-    return Checked(card, info, tuple(bands), len(tiles), tuple(dict.fromkeys(found)))
+    return Checked(release, info, tuple(bands), len(tiles), tuple(dict.fromkeys(found)))
 
 
 def outside_training_scale(card: Card, info: RasterInfo, tiles: Sequence[Tile]) -> bool:
@@ -110,7 +112,7 @@ def outside_training_scale(card: Card, info: RasterInfo, tiles: Sequence[Tile]) 
 def _make(
     principal: Principal, form: PlanForm, file: ReceivedFile, reservation: idempotency.Reservation | None
 ) -> uuid.UUID:
-    checked = check(file.path, form)
+    checked = check(principal.org_id, file.path, form)
     plan = _row(principal, form, file, checked)
     get_store().put(plan.lr_key, file.path)
     try:
@@ -127,11 +129,12 @@ def _make(
 
 
 def _row(principal: Principal, form: PlanForm, file: ReceivedFile, checked: Checked) -> Plan:
-    card = checked.card
+    card = checked.release.card
     return Plan(
         id=uuid7(),
         org_id=principal.org_id,
         release=card.name,
+        release_id=checked.release.id,
         release_version=card.version,
         weights_sha256=card.weights_sha256,
         streams=card.streams,

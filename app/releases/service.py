@@ -14,9 +14,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _cards: dict[Path, tuple[int, Card]] = {}
 
 
+def is_name(name: str) -> bool:
+    """Whether a release can be called so."""
+    return bool(_NAME.fullmatch(name)) and ".." not in name
+
+
 def release_folder(name: str) -> Path:
     """The folder of a release; raises NotFound for a name no release can have (paths, controls)."""
-    if not _NAME.fullmatch(name) or ".." in name:
+    if not is_name(name):
         raise NotFound(f"There is no release called {name[:100]!r}.")
     return get_settings().releases_dir / name
 

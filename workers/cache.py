@@ -1,0 +1,95 @@
+"""Releases of the object store on this machine: fetched once, verified, bounded, shared by its processes."""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import structlog
+from sqlalchemy import select
+
+from app.core.db import session_scope
+from app.core.errors import ServiceUnavailable
+from app.core.settings import get_settings
+from app.core.store import get_store
+from app.releases.tables import ReleaseRow
+from models.card import CARD_FILE, WEIGHTS_FILE, CardError
+from models.release import Release
+
+log = structlog.get_logger(__name__)
+
+
+class ReleaseCache:
+    """One folder a release, named by the hash of its card, which names the hash of its weights.
+
+    A folder appears whole; what is in it is checked at every load, and fetched anew where it is damaged.
+    """
+
+    def load(self, release_id: uuid.UUID, device: str) -> Release:
+        """The organisation's release; raises ServiceUnavailable where the store lost or damaged it."""
+        with session_scope() as session:
+            row = session.scalar(select(ReleaseRow).where(ReleaseRow.id == release_id))
+        if row is None:
+            raise ServiceUnavailable(f"The release {release_id} is gone.")
+        folder = get_settings().release_cache_dir / row.card_sha256
+        for attempt in range(2):
+            if not folder.is_dir():
+                self._fetch(row, folder)
+            try:
+                release = Release.load(folder, device=device)
+            except (CardError, OSError, ValueError, KeyError, RuntimeError) as error:
+                # OSError: another process made room just now; the others: a disk that does not keep its word
+                log.warning("cached_release_unusable", release=str(release_id), error=str(error))
+                shutil.rmtree(folder, ignore_errors=True)
+                if attempt:
+                    detail = f"The release {release_id} is damaged in the object store: {error}"
+                    raise ServiceUnavailable(detail) from error
+            else:
+                _touch(folder)
+                self._make_room(folder)
+                return release
+        raise AssertionError("two attempts end in a return or a raise")
+
+    def _fetch(self, row: ReleaseRow, folder: Path) -> None:
+        part = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+        part.mkdir(parents=True)
+        try:
+            get_store().get_to_file(f"{row.folder_key}/{WEIGHTS_FILE}", part / WEIGHTS_FILE)
+            # the database's card, not the store's: it is the one that plans were checked against
+            (part / CARD_FILE).write_text(row.card, encoding="utf-8")
+            if not folder.is_dir():
+                part.rename(folder)
+        except KeyError:
+            raise ServiceUnavailable(
+                f"The weights of release {row.id} are not in the object store."
+            ) from None
+        except OSError:
+            # another process was faster and its folder stands there by now
+            if not folder.is_dir():
+                raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _make_room(self, keep: Path) -> None:
+        """Remove the folders used longest ago until the rest fits; never the one just used."""
+        known = [path for path in keep.parent.iterdir() if not path.name.startswith(".") and path.is_dir()]
+        sizes = {path: sum(file.stat().st_size for file in path.glob("*")) for path in known}
+        over = sum(sizes.values()) - get_settings().release_cache_bytes
+        for path in sorted(known, key=_used_at):
+            if over <= 0:
+                return
+            if path != keep:
+                shutil.rmtree(path, ignore_errors=True)
+                over -= sizes[path]
+
+
+def _used_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _touch(folder: Path) -> None:
+    if folder.is_dir():
+        os.utime(folder)
