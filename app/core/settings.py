@@ -1,9 +1,10 @@
 """All settings of the service, read once from ``PATCHPLAN_*`` variables."""
 
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -42,6 +43,23 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(5, gt=0)
     sweep_s: float = Field(3, gt=0, description="How often a worker looks for forgotten work.")
     max_attempts: int = Field(5, ge=1, description="Starts before a piece of work is given up.")
+
+    webhook_networks: str | None = Field(
+        None, description="Networks webhooks may reach beside public ones: 10.1.0.0/16,127.0.0.1."
+    )
+    webhook_timeout_s: float = Field(10, gt=0, description="How long one delivery may take.")
+    webhook_attempts: int = Field(8, ge=1, description="Tries of one delivery before it is given up.")
+    webhook_backoff_s: float = Field(
+        5, gt=0, description="Wait after the first try; each wait is 4 times longer."
+    )
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks(cls, text: str | None) -> str | None:
+        for part in (text or "").split(","):
+            if part.strip():
+                ip_network(part.strip(), strict=False)
+        return text
 
     @property
     def spool_dir(self) -> Path:
