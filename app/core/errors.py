@@ -342,3 +342,96 @@ class TrainingFailed(ProblemError):
     """The trainer broke off for a reason that trying again does not cure."""
 
     status, slug, title = 500, "training-failed", "Training failed"
+
+
+# --- datasets ------------------------------------------------------------------------------------------
+
+
+class DatasetRefused(Unprocessable):
+    """These pictures cannot be used as a dataset. The subclasses say why, one reason each."""
+
+    slug, title = "dataset-refused", "Dataset refused"
+
+
+class SourceNotAllowed(DatasetRefused):
+    """The address is not below a folder or URL that this server's operator has opened for datasets."""
+
+    slug, title = "source-not-allowed", "Source not allowed"
+
+
+class SourceUnreadable(DatasetRefused):
+    """There is nothing to read at the address, or the server may not read it."""
+
+    slug, title = "source-unreadable", "Source cannot be read"
+
+
+class ArchiveRefused(DatasetRefused):
+    """The upload is no tar, tar.gz or zip, or it is cut short, damaged or encrypted."""
+
+    slug, title = "archive-refused", "Archive refused"
+
+
+class UnsafeNames(DatasetRefused):
+    """A file is named by an absolute path, climbs out with ``..``, is a link or device, or is there twice."""
+
+    slug, title = "unsafe-names", "Unsafe file names"
+
+
+class DatasetTooLarge(DatasetRefused):
+    """There are more files or bytes, packed or unpacked, than this server reads as one dataset."""
+
+    slug, title = "dataset-too-large", "Dataset too large"
+
+
+class ArchiveBomb(DatasetRefused):
+    """The archive would unpack to far more than its bytes can honestly hold."""
+
+    slug, title = "archive-bomb", "Archive unpacks to too much"
+
+
+class UnknownLayout(DatasetRefused):
+    """The files are neither class folders, nor an fMoW tree, nor listed with labels by a CSV or GeoJSON."""
+
+    slug, title = "unknown-layout", "Layout not recognised"
+
+
+class UnknownLabels(DatasetRefused):
+    """There are classes that are not among those asked for, or that cannot be the name of a class."""
+
+    slug, title = "unknown-labels", "Unknown labels"
+
+
+class MissingPictures(DatasetRefused):
+    """The list names pictures that are not there."""
+
+    slug, title = "missing-pictures", "Pictures missing"
+
+
+class UnreadablePictures(DatasetRefused):
+    """More pictures than ``max_unreadable`` cannot be decoded; ``unreadable`` says which, and why."""
+
+    slug, title = "unreadable-pictures", "Too many unreadable pictures"
+
+
+class OneClass(DatasetRefused):
+    """All pictures are of one class; a classifier needs two."""
+
+    slug, title = "one-class", "Only one class"
+
+
+class EmptyClasses(DatasetRefused):
+    """There are classes without a picture, or without one to learn from."""
+
+    slug, title = "empty-classes", "Classes without pictures"
+
+
+class MixedBands(DatasetRefused):
+    """The pictures differ in their number of bands; ``mixed_bands`` allows it."""
+
+    slug, title = "mixed-bands", "Mixed numbers of bands"
+
+
+class LeakingSplits(DatasetRefused):
+    """The same picture is in more than one split, so that held-out figures would be too good."""
+
+    slug, title = "leaking-splits", "Splits leak"

@@ -13,7 +13,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 class Settings(BaseSettings):
     """One field per variable: ``database_url`` is ``PATCHPLAN_DATABASE_URL`` and so on."""
 
-    model_config = SettingsConfigDict(env_prefix="PATCHPLAN_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="PATCHPLAN_", extra="ignore", env_ignore_empty=True)
 
     database_url: str | None = Field(None, description="PostgreSQL, e.g. postgresql://user:pw@host/name.")
     broker_url: str | None = Field(None, description="Redis or Valkey, e.g. redis://host:6379/0.")
@@ -60,6 +60,20 @@ class Settings(BaseSettings):
             if part.strip():
                 ip_network(part.strip(), strict=False)
         return text
+
+    max_dataset_bytes: int = Field(
+        20 * 1024**3, gt=0, description="Bytes of one dataset, packed or unpacked."
+    )
+    max_dataset_files: int = Field(500_000, gt=0, description="Files of one dataset.")
+    dataset_memory_bytes: int = Field(
+        3 * 1024**3, gt=0, description="Memory of the process that reads a dataset."
+    )
+    dataset_folders: str | None = Field(
+        None, description="Folders datasets may be read from, separated by commas."
+    )
+    dataset_urls: str | None = Field(
+        None, description="URL prefixes datasets may be read from: s3://bucket/images/,gs://other/."
+    )
 
     @property
     def spool_dir(self) -> Path:
