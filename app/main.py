@@ -21,6 +21,7 @@ from app.core.openapi import complete_openapi
 from app.core.problems import add_problem_handlers
 from app.core.settings import get_settings
 from app.plans import endpoints as plans
+from app.rasters.sandbox import sandbox
 from app.releases import endpoints as releases
 from app.reports import endpoints as reports
 
@@ -39,6 +40,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Listen for finished work while the application runs."""
     configure_logging()
     _sweep_spool(get_settings().spool_dir)
+    sandbox.start()
     listener = Listener(libpq_url(database_url()))
     await listener.start()
     app.state.listener = listener

@@ -6,10 +6,10 @@ PLAN_ID: Final = "0199c0de-0000-7000-8000-000000000001"
 
 RELEASE_EXAMPLE: Final[dict[str, Any]] = {
     "id": None,
-    "name": "ucmerced-light",
+    "name": "ucmerced",
     "version": "1",
     "streams": "hr+lr",
-    "fusion": "eq7",
+    "fusion": "by_s",
     "weights_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
 
@@ -74,7 +74,7 @@ PAGE_EXAMPLE: Final[dict[str, Any]] = {
 
 # what a client sends beside the raster
 FORM_EXAMPLES: Final[dict[str, str]] = {
-    "release": "ucmerced-light",
+    "release": "ucmerced",
     "threshold": "0.5",
     "max_patches": "4",
     "bands": "3,2,1",

@@ -71,6 +71,11 @@ class Sandbox:
             if self._socket is None or self._owner != os.getpid():
                 self._start()
 
+    @property
+    def started(self) -> bool:
+        """Whether the child runs (it may still be importing)."""
+        return self._process is not None and self._owner == os.getpid() and self._process.poll() is None
+
     def close(self) -> None:
         """Ends the child; the next call starts another."""
         with self._lock:

@@ -22,7 +22,7 @@ def list_releases() -> ReleaseList:
 
 
 @router.get("/{name}", summary="One release", responses=problem_responses(NotFound))
-def get_release(name: Annotated[str, Path(max_length=100, examples=["ucmerced-light"])]) -> ReleaseOut:
+def get_release(name: Annotated[str, Path(max_length=100, examples=["ucmerced"])]) -> ReleaseOut:
     """The card of one release. 404 when there is none of that name."""
     card = service.get_card(name)
     return ReleaseOut.of(card, default=card.name == _default_name())

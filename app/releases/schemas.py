@@ -7,24 +7,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.card import Card
 
 RELEASE_EXAMPLE: dict[str, Any] = {
-    "name": "ucmerced-light",
+    "name": "ucmerced",
     "version": "1",
     "default": True,
     "streams": "hr+lr",
-    "fusion": "eq7",
+    "fusion": "by_s",
     "fill": "lr",
     "grid": 4,
     "patches": 16,
     "classes": [{"name": "golfcourse", "fmow": "golf_course"}],
     "bands": ["red", "green", "blue"],
-    "lr_px": 56,
-    "hr_px": 224,
-    "tile_m": {"nominal": 76.8, "min": 60.0, "max": 96.0},
-    "lr_gsd_m": {"nominal": 2.4, "min": 1.2, "max": 9.6},
+    "lr_px": 128,
+    "hr_px": 256,
+    "tile_m": {"nominal": 76.8, "min": 61.44, "max": 96.0},
+    "lr_gsd_m": {"nominal": 3.394113, "min": 1.2, "max": 9.6},
     "hr_gsd_m": 0.3,
     "threshold": 0.5,
     "weights_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "figures": {"ds4": {"fused": {"value": 0.97, "ci95": [0.96, 0.98]}}},
+    "figures": {"by_ds": {"4": {"fused": {"value": 0.97, "ci95": [0.96, 0.98]}}}},
 }
 
 

@@ -78,7 +78,8 @@ class _Sum:
     def add(self, patches: int, area: Decimal, cost: Decimal | None) -> None:
         self.patches += patches
         self.area = money.EXACT.add(self.area, area)
-        self.cost = money.EXACT.add(self.cost, cost or Decimal(0))
+        # 0.00 is false too, but has the digits of its currency
+        self.cost = money.EXACT.add(self.cost, Decimal(0) if cost is None else cost)
 
 
 class _Group:

@@ -7,12 +7,23 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.core.health import Checks, the_checks
+from app.main import create_app
+from app.rasters.sandbox import sandbox
+from patchplan.embedded import Services
 from patchplan.supervise import environment
 from tests.conftest import free_port
 
 
 def test_alive_needs_no_key(anonymous: TestClient) -> None:
     assert anonymous.get("/healthz").json() == {"status": "ok"}
+
+
+def test_the_first_upload_finds_its_checker_started(database: Services) -> None:
+    sandbox.close()
+    with TestClient(create_app()):
+        assert sandbox.started
+    sandbox.close()
+    assert not sandbox.started
 
 
 def test_without_a_worker_it_is_not_ready(anonymous: TestClient) -> None:

@@ -1,11 +1,15 @@
 """The OpenAPI document: valid, with examples everywhere, and it says the truth about keys and problems."""
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.conftest import checkout
 
 OPEN = ("/healthz", "/readyz", "/metrics", "/problems/{slug}")
 
@@ -95,3 +99,13 @@ def test_the_reference_needs_no_other_host(anonymous: TestClient) -> None:
     assert "<script" not in page
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_examples_are_of_the_shipped_release(document: dict[str, Any]) -> None:
+    example = document["components"]["schemas"]["ReleaseOut"]["example"]
+    card = json.loads((checkout() / "releases" / example["name"] / "card.json").read_text())
+    assert {name: card[name] for name in ("hr_px", "lr_px", "fusion", "fill")} == {
+        name: example[name] for name in ("hr_px", "lr_px", "fusion", "fill")
+    }
+    assert example["figures"].keys() <= card["figures"].keys()
+    assert set(re.findall(r'"(ucmerced[^"./]*)"', json.dumps(document))) == {example["name"]}

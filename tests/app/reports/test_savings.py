@@ -134,6 +134,12 @@ def test_a_plan_alone_costs_in_the_report_what_it_costs_itself(live: Live) -> No
     assert group["plans_with_purchases"] == 1
 
 
+def test_nothing_bought_costs_nothing_in_the_digits_of_its_currency(live: Live) -> None:
+    made_plan(live.client, lr_geotiff(), price_per_km2="1234.565", currency="EUR")
+    [group] = report(live)["groups"]
+    assert group["bought"]["cost"] == "0.00"
+
+
 def test_replacing_a_patch_does_not_buy_it_twice(live: Live) -> None:
     plan = made_plan(live.client, lr_geotiff())
     post_hr(live.client, plan["id"], patch_geotiff(3, seed=1))
