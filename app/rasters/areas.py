@@ -8,7 +8,7 @@ import shapely
 
 from app.rasters.ground import ring_areas_m2
 from app.rasters.info import Bounds
-from app.rasters.tiles import GRID, Tile, clip_patch, patch_bounds
+from app.rasters.tiles import GRID, SLIVER, Tile, clip_patch, patch_bounds
 
 BATCH = 500
 
@@ -56,7 +56,8 @@ def box_ring(box: Bounds) -> Ring:
 
 def _cut(box: Bounds, raster: shapely.Polygon) -> Ring | None:
     part = shapely.box(*box).intersection(raster)
-    if part.geom_type != "Polygon" or part.is_empty or part.area == 0:
+    whole = (box[2] - box[0]) * (box[3] - box[1])
+    if part.geom_type != "Polygon" or part.area < SLIVER * whole:
         return None
     return tuple((x, y) for x, y in shapely.geometry.polygon.orient(part).exterior.coords[:-1])
 

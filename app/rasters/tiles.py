@@ -20,6 +20,9 @@ GRID = 4
 MAX_TILES = 10_000
 MAX_TILE_M = 20_000_000.0
 
+SLIVER = 1e-6
+"""What is left of a patch by less than this share of its side is rounding: nobody can deliver it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -177,10 +180,11 @@ def _quarter(low: float, high: float, k: int, grid: int) -> tuple[float, float]:
 
 
 def clip_patch(tile: Tile, patch_id: int, grid: int = GRID) -> Bounds | None:
-    """The patch's box within the raster's bounds, None where nothing is left of it."""
+    """The patch's box within the raster's bounds, None where nothing but a ``SLIVER`` is left of it."""
     p, c = patch_bounds(tile, patch_id, grid), tile.clipped
     box = (max(p[0], c[0]), max(p[1], c[1]), min(p[2], c[2]), min(p[3], c[3]))
-    return box if box[0] < box[2] and box[1] < box[3] else None
+    wide, tall = (box[2] - box[0]) / (p[2] - p[0]), (box[3] - box[1]) / (p[3] - p[1])
+    return box if min(wide, tall) >= SLIVER else None
 
 
 def tile_grid(tile: Tile, px: int) -> Affine:

@@ -1,6 +1,7 @@
 """Areas against another method, which shares no code with ours: geodesic polygons of many steps (Karney)."""
 
 import time
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 
@@ -10,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Geod
 
-from app.rasters import RasterInfo, Tile, cut_tiles, patch_areas_km2, patch_bounds, plan_areas_km2
+from app.rasters import (
+    RasterInfo,
+    Tile,
+    cut_tiles,
+    patch_areas_km2,
+    patch_bounds,
+    patch_footprints,
+    plan_areas_km2,
+)
 from app.rasters.ground import lonlat
 from tests.app.rasters.places import PLACES, raster, rasters
 
@@ -107,3 +116,33 @@ def test_ten_thousand_tiles_take_seconds() -> None:
     started = time.process_time()
     assert sum(1 for _ in plan_areas_km2(tiles, info.crs_wkt)) == 10_000
     assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize("where", PLACES[:3], ids=lambda w: f"{w.crs}@{w.lon},{w.lat}")
+def test_what_rounding_leaves_of_a_patch_is_nothing(where: object) -> None:
+    info = raster(where, 90, 70)  # type: ignore[arg-type]
+    (tile,) = cut_tiles(info)
+    xmin, ymin, _, ymax = tile.bounds
+    first, second = (patch_bounds(tile, patch) for patch in ((0, 1) if tile.east_right else (3, 2)))
+    side = second[2] - second[0]
+    for left, there in ((1e-12, False), (9e-7, False), (1e-5, True), (0.5, True)):
+        cut = replace(tile, clipped=(xmin, ymin, first[2] + left * side, ymax))
+        counted = sum(area > 0 for area in patch_areas_km2(cut, info.crs_wkt))
+        assert counted == sum(shape is not None for shape in patch_footprints(cut, info.crs_wkt))
+        assert counted == (8 if there else 4)
+
+
+def test_a_corner_of_a_rotated_raster_that_grazes_a_patch_is_nothing() -> None:
+    info = raster(PLACES[0], 90, 70)
+    (tile,) = cut_tiles(info)
+    x0, y0, x1, y1 = patch_bounds(tile, 5)
+    middle = (y0 + y1) / 2
+    for reach, there in ((1e-4, False), (1e-2, True)):
+        tip = x0 + reach * (x1 - x0)
+        outline = (
+            (tip, middle),
+            (tip - (x1 - x0), middle + (x1 - x0)),
+            (tip - (x1 - x0), middle - (x1 - x0)),
+        )
+        area = patch_areas_km2(replace(tile, outline=outline), info.crs_wkt)[5]
+        assert (area > 0) == there
