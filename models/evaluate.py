@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models import statistics
+from models import curves, statistics
+from models.calibration import calibration
 from models.card import CardError
 from models.data.decode import load_square
 from models.data.degrade import FACTORS, low_resolution
@@ -33,19 +34,42 @@ _COLUMNS = ("HR-CNN %", "LR-CNN %", "fused %", "fused - HR, points", "S mean", "
 
 @dataclass(frozen=True)
 class Outcome:
-    """Per image (n,): was each answer right, and S; `unsure` marks one-stream tiles at S = 0."""
+    """Per image (n,): was each answer right, and S.
+
+    `label` is the image's true class; `confidence` the probability of the fused answer, NaN where there is
+    none (a one-stream release that bought nothing); `curve` (n, K) whether the fused answer is right with the
+    k likeliest patches instead of the chosen ones, K = 0 where that was not measured; `patches` is P.
+    """
 
     hr: npt.NDArray[np.bool_]
     lr: npt.NDArray[np.bool_]
     fused: npt.NDArray[np.bool_]
     s: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float32]
+    curve: npt.NDArray[np.bool_]
+    patches: int = 16
 
     @staticmethod
     def joined(parts: Sequence["Outcome"]) -> "Outcome":
-        return Outcome(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Outcome)))
+        arrays = (np.concatenate([getattr(p, name) for p in parts]) for name in Outcome.arrays())
+        return Outcome(*arrays, patches=parts[0].patches)
 
-    def figures(self) -> dict[str, Any]:
-        """Accuracies and S with intervals; `fused_minus_hr` is paired, image by image."""
+    @staticmethod
+    def arrays() -> tuple[str, ...]:
+        """The names of the fields that have one row an image, in their order."""
+        return tuple(f.name for f in fields(Outcome) if f.name != "patches")
+
+    def calibration(self) -> dict[str, Any]:
+        """How far the fused answer's probabilities can be believed."""
+        return calibration(self.confidence, self.fused)
+
+    def figures(self, classes: Sequence[str] = ()) -> dict[str, Any]:
+        """Accuracies and S with intervals; `fused_minus_hr` is paired, image by image.
+
+        With the names of the classes that `label` numbers also each class's, and the curve where it was
+        measured.
+        """
         return {
             "hr": statistics.share(self.hr),
             "lr": statistics.share(self.lr),
@@ -55,7 +79,48 @@ class Outcome:
             "s_sd": round(float(self.s.std()), 4),
             "s0_share": statistics.share(self.s == 0),
             "n": len(self.s),
+            "calibration": self.calibration(),
+            **({"per_class": self._per_class(classes)} if classes else {}),
+            **({"curve": curves.curve(curves.points(self.patches), self.curve)} if self.curve.size else {}),
         }
+
+    def _per_class(self, classes: Sequence[str]) -> dict[str, Any]:
+        return {
+            name: {
+                "n": int(here.sum()),
+                "accuracy": statistics.share(self.fused[here]),
+                "s_mean": round(float(self.s[here].mean()), 4),
+            }
+            for number, name in enumerate(classes)
+            if (here := self.label == number).any()
+        }
+
+
+class _Asked:
+    """A batch of tiles that are asked for their class with one choice of patches after another."""
+
+    def __init__(self, release: Release, features: Tensor, lr: Tensor, labels: Tensor) -> None:
+        system = self.system = release.system
+        self.features, self.labels, self.grid = features, labels, release.card.grid
+        fill = system.filled(lr)
+        self.fill = None if fill is None else system.hr.stem(fill)
+        self.lr = None if system.lr is None else system.lr_log_probabilities(system.lr_features(lr)).exp()
+
+    def answer(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether the fused answer is right (B,), and its probability (B,), with the patches in `actions`."""
+        seen = masked(self.features, self.fill, actions, self.grid)
+        confidence, said = self.system.fused(seen, self.lr, actions).fused.float().max(dim=1)
+        right = said == self.labels
+        if self.lr is None:
+            bought = actions.sum(dim=1) > 0
+            return right & bought, confidence.masked_fill(~bought, torch.nan)
+        return right, confidence
+
+    def alone(self) -> Tensor:
+        """Whether the LR stream alone is right (B,)."""
+        if self.lr is None:
+            return torch.zeros_like(self.labels, dtype=torch.bool)
+        return self.lr.argmax(dim=1) == self.labels
 
 
 @torch.inference_mode()
@@ -67,14 +132,18 @@ def outcomes(
     threshold: float | None = None,
     precision: str = "fp32",
     progress: Progress | None = None,
+    *,
+    curve: bool = False,
 ) -> dict[int, Outcome]:
     """What the release answers for uint8 images (n, 3, hr_px, hr_px), at each ds, in batches.
 
     A one-stream release is wrong where it buys nothing, as it gives no class there; its LR row is that of
-    buying nothing, so 0.
+    buying nothing, so 0. With `curve` it is also asked with its k likeliest patches, for each k of
+    `curves.points`: a few times the work.
     """
     system, card = release.system, release.card
     limit = card.threshold if threshold is None else threshold
+    at = curves.points(card.patches) if curve else ()
     parts: dict[int, list[Outcome]] = {factor: [] for factor in ds}
     for start in range(0, len(images), _BATCH):
         hr = (
@@ -89,18 +158,14 @@ def outcomes(
             full = system.hr.body(features).float().argmax(dim=1) == y
             for factor in ds:
                 lr = low_resolution(hr, factor, card.lr_px)
-                actions = most_likely(system.probabilities(lr), limit)
-                fill = system.filled(lr)
-                seen = masked(features, None if fill is None else system.hr.stem(fill), actions, card.grid)
-                answer = (
-                    None if system.lr is None else system.lr_log_probabilities(system.lr_features(lr)).exp()
-                )
-                fused = system.fused(seen, answer, actions).fused.argmax(dim=1) == y
-                if answer is None:
-                    fused &= actions.sum(dim=1) > 0
-                alone = torch.zeros_like(full) if answer is None else answer.argmax(dim=1) == y
-                arrays = (a.cpu().numpy() for a in (full, alone, fused, actions.sum(dim=1).long()))
-                parts[factor].append(Outcome(*arrays))
+                s = system.probabilities(lr)
+                asked = _Asked(release, features, lr, y)
+                actions = most_likely(s, limit)
+                right, confidence = asked.answer(actions)
+                rows = [asked.answer(curves.likeliest(s, k))[0] for k in at]
+                line = torch.stack(rows, dim=1) if rows else torch.zeros((len(y), 0), dtype=torch.bool)
+                arrays = (full, asked.alone(), right, actions.sum(dim=1).long(), y, confidence, line)
+                parts[factor].append(Outcome(*(a.cpu().numpy() for a in arrays), patches=card.patches))
         if progress is not None:
             progress.show(min(start + _BATCH, len(images)), len(images))
     return {factor: Outcome.joined(part) for factor, part in parts.items()}
@@ -153,7 +218,8 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     chosen = (args.ds,) if args.ds else trained
     with Progress("evaluating") as progress:
         found = outcomes(release, images, labels, chosen, args.threshold, args.precision, progress)
-    by_ds = {str(factor): outcome.figures() for factor, outcome in found.items()}
+    classes = [entry.name for entry in release.card.classes]
+    by_ds = {str(factor): outcome.figures(classes) for factor, outcome in found.items()}
     head = by_ds[str(chosen[0])]
     return {
         "release": release.card.name,

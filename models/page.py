@@ -100,7 +100,7 @@ def _figure(figure: dict[str, Any], scale: float) -> str:
 
 
 def _training(card: Card) -> Iterator[str]:
-    told = {key: value for key, value in card.training.items() if not isinstance(value, dict | list)}
+    told = {k: v for k, v in card.training.items() if v is not None and not isinstance(v, dict | list)}
     if not told:
         return
     yield "## How it was made"

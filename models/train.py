@@ -23,12 +23,15 @@ from torch import Tensor
 from models import release as releases
 from models.card import Card, ClassName, Range
 from models.data.decode import prepare
+from models.data.heldout import held_out
 from models.data.source import DataError, Source
 from models.data.sources import open_source
-from models.data.splits import halves, keep_together, kfold, published
+from models.data.splits import keep_together, kfold
 from models.evaluate import Outcome, outcomes
+from models.page import PAGE_FILE, model_page
 from models.precision import best_device, has_fast_bf16
 from models.progress import Progress
+from models.provenance import commit
 from models.recipe import STAGES, Recipe, RecipeError, load_recipe
 from models.stages.inputs import Indices, Inputs
 from models.stages.members import Judges, Member
@@ -112,6 +115,7 @@ def train(args: argparse.Namespace) -> Card:
     figures = _figures(job, split, judges)
     system = _trained(job, split.learns, "release", args.seed, judges)
     card = releases.save(args.out, _card(job, split, figures, args), system)
+    (args.out / PAGE_FILE).write_text(model_page(card), encoding="utf-8")
     if args.work is None:
         shutil.rmtree(work)
     print(f"wrote {args.out}")
@@ -129,11 +133,8 @@ def _split(job: Job, folds: int) -> Split:
             pairs,
             f"{folds} stratified folds, seed {job.seed}, fold i trained with seed i; the release on all",
         )
-    if (known := published(job.source)) is not None:
-        learns, test, name = known
-        return Split(learns, ((learns, test),), f"the published split: {name} held out")
-    learns, test = halves(labels, job.groups, job.seed, 0.2)
-    return Split(learns, ((learns, test),), f"a stratified fifth held out, seed {job.seed}")
+    learns, test, said = held_out(job.source, job.seed, job.groups)
+    return Split(learns, ((learns, test),), said)
 
 
 def _fold_classifiers(job: Job, split: Split) -> Judges:
@@ -157,7 +158,7 @@ def _figures(job: Job, split: Split, judges: Judges | None) -> dict[str, Any]:
     joined = {factor: Outcome.joined(parts) for factor, parts in found.items()}
     return {
         "precision": "fp32",
-        "by_ds": {str(factor): outcome.figures() for factor, outcome in joined.items()},
+        "by_ds": {str(factor): outcome.figures(job.source.classes) for factor, outcome in joined.items()},
     }
 
 
@@ -165,7 +166,7 @@ def _outcomes(
     job: Job, learns: Indices, test: Indices, name: str, seed: int, judges: Judges | None
 ) -> dict[int, Outcome]:
     """Of one fold: measured once, then read from the work folder."""
-    kept = job.work / f"{name}-{job.recipe.digest()[:16]}-{job.recipe.training.missed_cost}.npz"
+    kept = job.work / f"{name}-outcome-{job.recipe.digest()[:16]}-{job.recipe.training.missed_cost}.npz"
     ds = job.recipe.images.ds
     if not kept.exists():
         system = _trained(job, learns, name, seed, judges)
@@ -178,14 +179,19 @@ def _outcomes(
                 job.labels[test],
                 ds,
                 progress=progress,
+                curve=True,
             )
-        arrays = {f"{factor}-{key}": value for factor, o in found.items() for key, value in vars(o).items()}
+        arrays = {
+            f"{factor}-{key}": getattr(o, key) for factor, o in found.items() for key in Outcome.arrays()
+        }
         temporary = kept.with_name(f"{kept.stem}.part.npz")
         np.savez(temporary, **arrays)
         temporary.replace(kept)
     with np.load(kept) as saved:
         return {
-            factor: Outcome(*(saved[f"{factor}-{key}"] for key in ("hr", "lr", "fused", "s")))
+            factor: Outcome(
+                *(saved[f"{factor}-{key}"] for key in Outcome.arrays()), patches=job.recipe.images.grid**2
+            )
             for factor in ds
         }
 
@@ -271,6 +277,8 @@ def _card(job: Job, split: Split, figures: dict[str, Any], args: argparse.Namesp
         "recipe_sha256": recipe.digest(),
         "stages": {k: s.epochs for k, s in recipe.stages.items() if s.epochs},
         "seed": args.seed,
+        "commit": commit(),
+        "held_out": "folds" if args.folds else "one split",
         "ds": list(recipe.images.ds),
         "fit": recipe.images.fit,
         "precision": "bf16" if has_fast_bf16(device) else "fp32",

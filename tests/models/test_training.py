@@ -132,7 +132,7 @@ def test_the_command_trains_a_release_that_the_other_measures(
     )
     out = tmp_path / "quick"
     assert train.main(["--recipe", str(recipe), "--data", str(scenes), "--out", str(out), "--seed", "1"]) == 0
-    assert sorted(p.name for p in out.iterdir()) == ["card.json", "weights.safetensors"]
+    assert sorted(p.name for p in out.iterdir()) == ["MODEL.md", "card.json", "weights.safetensors"]
     assert not (tmp_path / "quick.work").exists()
     card = load_card(out)
     assert [c.name for c in card.classes] == list(CLASSES)

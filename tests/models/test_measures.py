@@ -1,0 +1,173 @@
+"""Figures of a card and of a comparison: curves, calibration, paired tests, the held-out images."""
+
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import curves, evaluate
+from models.calibration import calibration
+from models.card import Card
+from models.comparison import compare, verdict
+from models.data.decode import load_square
+from models.data.degrade import low_resolution
+from models.data.heldout import held_out
+from models.data.sources import open_source
+from models.evaluate import Outcome
+from models.page import model_page
+from models.paired import bootstrap, holm, mcnemar
+from models.provenance import commit
+from models.release import Release, tiny_release
+from tests.models.scenes import CLASSES, write_scenes
+
+
+def outcome(fused: list[bool], s: list[int], label: list[int] | None = None) -> Outcome:
+    n = len(fused)
+    right = np.array(fused)
+    return Outcome(
+        right, right, right, np.array(s), np.array(label or [0] * n), np.full(n, 0.5, np.float32),
+        np.zeros((n, 0), bool),
+    )  # fmt: skip
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_exact_binomial(b: int, c: int) -> None:
+    n = b + c
+    exact = min(1.0, 2 * sum(comb(n, k) for k in range(min(b, c) + 1)) / 2**n)
+    assert mcnemar(b, c) == pytest.approx(exact, rel=1e-9)
+    assert mcnemar(b, c) == mcnemar(c, b)
+
+
+def test_mcnemar_of_many_images_neither_overflows_nor_vanishes() -> None:
+    assert mcnemar(100_000, 100_000) == 1.0
+    assert 0 < mcnemar(5200, 4800) < 1e-4
+
+
+def test_the_bootstrap_finds_a_shift_and_no_shift() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, 400)
+    shifted = bootstrap(noise + 0.5)
+    assert shifted["p"] < 0.001
+    assert shifted["ci95"][0] < shifted["value"] < shifted["ci95"][1]
+    assert bootstrap(noise - noise.mean())["p"] > 0.5
+    assert bootstrap(np.zeros(5)) == {"value": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
+
+
+def test_under_no_difference_few_are_called_different() -> None:
+    rng = np.random.default_rng(1)
+    found = [bootstrap(rng.normal(0, 1, 60), seed=k)["p"] < 0.05 for k in range(60)]
+    assert sum(found) <= 9
+
+
+def test_holm_looks_at_all_together() -> None:
+    assert holm({"a": 0.02, "b": 0.04}) == {"a", "b"}
+    assert holm({"a": 0.03, "b": 0.04}) == set()
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.6}) == {"a"}
+
+
+def test_calibration_counts_as_guo_et_al_do() -> None:
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55, np.nan], np.float32)
+    right = np.array([True, True, True, False, True, False, True])
+    found = calibration(confidence, right, bins=10)
+    assert found["n"] == 6
+    assert found["ece"] == pytest.approx(4 / 6 * 0.2 + 2 / 6 * 0.05, abs=1e-5)
+    assert [(b["n"], b["accuracy"]) for b in found["bins"]] == [(2, 0.5), (4, 0.75)]
+    assert calibration(np.array([np.nan]), np.array([False]))["ece"] is None
+    edges = calibration(np.array([0.0, 1.0]), np.array([False, True]))
+    assert edges["ece"] == 0
+
+
+def test_likeliest_takes_k_and_the_first_of_equals() -> None:
+    s = torch.tensor([[0.1, 0.9, 0.9, 0.2]])
+    assert curves.likeliest(s, 1).tolist() == [[0, 1, 0, 0]]
+    assert curves.likeliest(s, 3).tolist() == [[0, 1, 1, 1]]
+    assert curves.likeliest(s, 0).sum() == 0
+    assert curves.points(16) == (0, 1, 2, 4, 8, 16)
+    assert curves.points(4) == (0, 1, 2, 4)
+
+
+@pytest.mark.parametrize("streams", ["hr", "hr+lr"])
+def test_the_curve_ends_in_what_none_and_all_patches_give(tmp_path: Path, streams: str) -> None:
+    tiny_release(tmp_path / "r", list(CLASSES), streams=streams)
+    release = Release.load(tmp_path / "r")
+    source = open_source(write_scenes(tmp_path / "scenes", per_class=6))
+    images, labels = load_square(source, px=32), torch.from_numpy(source.labels)
+    found = evaluate.outcomes(release, images, labels, [2], curve=True)[2]
+    lr = low_resolution(images.float(), 2, 16).numpy()
+    for column, bought in ((0, False), (-1, True)):
+        answer = release.classify(lr, images.numpy(), np.full((18, 16), bought))
+        right = np.nan_to_num(answer.fused).argmax(axis=1) == source.labels
+        assert np.array_equal(found.curve[:, column], right & np.isfinite(answer.fused[:, 0]))
+    figures = found.figures(source.classes)
+    assert [point["s"] for point in figures["curve"]] == [0, 1, 2, 4, 8, 16]
+    assert sum(f["n"] for f in figures["per_class"].values()) == figures["n"] == 18
+    mean = sum(f["accuracy"]["value"] * f["n"] for f in figures["per_class"].values()) / 18
+    assert mean == pytest.approx(figures["fused"]["value"], abs=1e-4)
+    assert "curve" not in evaluate.outcomes(release, images, labels, [2])[2].figures()
+
+
+def test_a_comparison_says_who_was_right_where() -> None:
+    first = outcome([True] * 30 + [False] * 10, [2] * 40, [0] * 20 + [1] * 20)
+    second = outcome([True] * 40, [4] * 40, [0] * 20 + [1] * 20)
+    found = compare(first, second, ["field", "forest"])
+    assert found["accuracy"]["value"] == -0.25
+    assert (found["accuracy"]["only_release"], found["accuracy"]["only_other"]) == (0, 10)
+    assert found["accuracy"]["p"] == pytest.approx(2 / 2**10, abs=1e-6)
+    assert found["share"]["value"] == -0.125
+    assert [c["release"]["accuracy"] for c in found["per_class"]] == [1.0, 0.5]
+    assert verdict({"4": found}) == {"level": 0.05, "less_accurate": [4], "more_expensive": []}
+    back = compare(second, first, ["field", "forest"])
+    assert verdict({"4": back})["more_expensive"] == [4]
+    with pytest.raises(ValueError, match="not asked the same"):
+        compare(first, outcome([True], [1]), ["field"])
+
+
+def test_the_same_release_is_never_worse_than_itself() -> None:
+    one = outcome([True, False, True], [1, 2, 3])
+    found = verdict({"4": compare(one, one, ["field"])})
+    assert found["less_accurate"] == found["more_expensive"] == []
+
+
+def test_held_out_images_are_the_same_every_time(tmp_path: Path) -> None:
+    scenes = open_source(write_scenes(tmp_path / "scenes", per_class=10))
+    learns, test, said = held_out(scenes, 3)
+    assert len(test) == 6
+    assert set(learns) | set(test) == set(range(30))
+    assert np.array_equal(held_out(scenes, 3)[1], test)
+    assert not np.array_equal(held_out(scenes, 4)[1], test)
+    assert said == "a stratified fifth held out, seed 3"
+    for part, count in (("train", 8), ("test", 2)):
+        write_scenes(tmp_path / "split" / part, per_class=count, seed=count)
+    _, test, said = held_out(open_source(tmp_path / "split"))
+    assert (len(test), said) == (6, "the published split: test held out")
+
+
+def test_a_model_page_of_any_card(tmp_path: Path) -> None:
+    card = tiny_release(tmp_path / "r", ["field", "for|est"])
+    page = model_page(card)
+    assert page.startswith("# r 0\n")
+    assert "## Figures" not in page
+    root = Path(__file__).resolve().parents[2]
+    shipped = Card.from_json((root / "releases" / "ucmerced" / "card.json").read_text())
+    page = model_page(shipped)
+    assert "| 4 | 1680 | 98.33 (97.60 to 98.84) |" in page
+    assert "data_sha256" in page
+    assert "`patchplan train --recipe ucmerced" in page
+
+
+def test_the_commit_is_read_from_the_checkout(tmp_path: Path) -> None:
+    assert commit(tmp_path) is None
+    git = tmp_path / ".git"
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    assert commit(tmp_path) is None
+    (git / "packed-refs").write_text("# pack-refs\nabc refs/heads/main\n")
+    assert commit(tmp_path) == "abc"
+    (git / "refs" / "heads" / "main").write_text("def\n")
+    assert commit(tmp_path) == "def"
+    (git / "HEAD").write_text("123\n")
+    assert commit(tmp_path) == "123"
