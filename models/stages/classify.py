@@ -7,10 +7,11 @@ from torch.nn import functional
 
 from models.patchdrop import masked
 from models.recipe import Stage
+from models.stages.draws import Rng
 from models.stages.inputs import Batch
 
 
-def random_actions(count: int, patches: int, share: float, rng: np.random.Generator) -> Tensor:
+def random_actions(count: int, patches: int, share: float, rng: Rng) -> Tensor:
     """(B, P) masks: `share` of them keep a uniform number 0..P of random patches, the others keep all."""
     order = rng.random((count, patches)).argsort(axis=1).argsort(axis=1)
     kept = np.where(rng.random(count) < share, rng.integers(0, patches + 1, count), patches)
@@ -24,7 +25,7 @@ def classification_loss(
     stage: Stage,
     classes: int,
     grid: int,
-    rng: np.random.Generator,
+    rng: Rng,
 ) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy of a batch and the share of it that was right, with the stage's masks and mixup."""
     if stream == "hr":

@@ -21,6 +21,7 @@ from models.data.degrade import low_resolution
 from models.networks.efficientnet_lite import folded
 from models.precision import has_fast_bf16
 from models.recipe import Images
+from models.stages.draws import Rng
 from models.system import System
 
 Indices = np.ndarray[Any, Any]
@@ -79,9 +80,7 @@ class Inputs:
     def device(self) -> torch.device:
         return self.system.mean.device
 
-    def batch(
-        self, indices: Indices, views: Indices, ds: Indices, rng: np.random.Generator | None = None
-    ) -> Batch:
+    def batch(self, indices: Indices, views: Indices, ds: Indices, rng: Rng | None = None) -> Batch:
         """Features of `indices` (B,), each in its own view and at its own ds."""
         labels = self.labels[torch.from_numpy(indices)].to(self.device, non_blocking=True)
         if self.cache is not None:
@@ -214,7 +213,7 @@ class FeatureCache:
         return Batch(hr, get("fill", places), get("lr", places), policy, labels)
 
 
-def _shifted(x: Tensor, rng: np.random.Generator) -> Tensor:
+def _shifted(x: Tensor, rng: Rng) -> Tensor:
     """Random crops of the zero-padded images, as is customary on CIFAR (He et al. 2016, section 4.2)."""
     side = x.shape[-1]
     pad = max(1, side // _CROP_PADDING)

@@ -11,6 +11,7 @@ from torch.nn import functional
 from models.patchdrop import Fusion, bounded, log_likelihood, masked, most_likely, sharpened
 from models.recipe import Stage
 from models.reward import leave_one_out, reward, self_critical
+from models.stages.draws import Draws, rand
 from models.stages.inputs import Batch
 from models.stages.members import Indices, Members
 from models.system import System
@@ -58,12 +59,12 @@ def _apart(a: tuple[float, float], b: tuple[float, float]) -> float:
     return (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2
 
 
-def prefixes(samples: int, count: int, grid: int, generator: torch.Generator) -> Tensor:
+def prefixes(samples: int, count: int, grid: int, generator: torch.Generator | Draws) -> Tensor:
     """(K, B, P) actions: the S first patches by `centre_first`; S = 0 and one S from each of K - 1 bins."""
     patches = grid**2
     bins = torch.linspace(0, patches, samples)[:, None]
     step = patches / (samples - 1)
-    drawn = bins[:-1] + torch.rand((samples - 1, count), generator=generator) * step
+    drawn = bins[:-1] + rand((samples - 1, count), generator) * step
     sizes = torch.cat([torch.zeros(1, count), drawn.floor() + 1])
     return (centre_first(grid) < sizes[..., None]).float()
 
@@ -77,13 +78,13 @@ def experience(
     stage: Stage,
     name: str,
     alpha: float,
-    generator: torch.Generator,
+    generator: torch.Generator | Draws,
 ) -> Experience:
     """Draw actions from the bounded policy (Eq. 5, 11) and reward them. Only ft2 reads the LR stream."""
     lr_log = None if batch.lr is None else members.lr_log_probabilities(indices, batch.lr)
     s = policy_probabilities(system, batch, lr_log)
     behaviour = bounded(s, alpha)
-    drawn = torch.rand((stage.samples, *s.shape), generator=generator).to(s.device)
+    drawn = rand((stage.samples, *s.shape), generator).to(s.device)
     actions = (drawn < behaviour).float()
     sampled = actions[0]
     if stage.estimator == "best-prefix":

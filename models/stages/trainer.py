@@ -1,6 +1,7 @@
 """One trainer for all stages: seeded, and resumable from any checkpoint to the same result.
 
-All randomness of an epoch comes from (seed, phase, epoch), so a checkpoint needs no random state.
+All randomness comes from (seed, phase, epoch, sample): a checkpoint needs no random state, and neither the
+number of processes nor a split of the batch changes what is drawn.
 """
 
 import hashlib
@@ -9,19 +10,23 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from models.distributed import Group, synchronise
 from models.patchdrop import Fusion
 from models.precision import autocast
 from models.recipe import STAGES, Recipe, Stage
 from models.stages import classify, reinforce
+from models.stages.draws import Draws, own_dropouts
 from models.stages.inputs import Batch, Inputs
 from models.stages.members import Indices, Judges, Member, Members
+from models.stages.memory import Memory, symmetric_parts
 from models.system import System
 
 _POLICY_STAGES = ("pt", "ft1", "ft2")
@@ -40,6 +45,31 @@ class Phase:
         return self.stage if self.member == 0 else f"{self.stage} (shadow {self.member})"
 
 
+@dataclass(frozen=True)
+class Step:
+    """One batch of an epoch: which images, in which views and at which ds (B,)."""
+
+    number: int
+    epoch: int
+    step: int
+    indices: Indices
+    views: Indices
+    ds: Indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class Watch:
+    """Who looks on: told of every step and every checkpoint. Does nothing itself."""
+
+    def step(self, phase: Phase, number: int, epoch: int, step: int, steps: int) -> None: ...
+
+    def saved(self, phase: Phase, epochs: int) -> None: ...
+
+    def notice(self, text: str) -> None: ...
+
+
 def phases(recipe: Recipe, members: int) -> list[Phase]:
     """All that is trained, in order; stages of 0 epochs are left out."""
     todo = [stage for stage in STAGES if recipe.stages[stage].epochs]
@@ -51,7 +81,8 @@ class Trainer:
 
     `judges` reward the policy; without them the recipe's `crossfit` shadows do, or the classifier itself.
     `groups` (n,) keeps near-identical images with one judge; `checkpoint` is a file, or None; `report` is
-    told of every epoch. Raises FileNotFoundError for a checkpoint folder that does not exist.
+    told of every epoch. The processes of `group` share each batch. Raises FileNotFoundError for a checkpoint
+    folder that does not exist, OutOfMemory.
     """
 
     def __init__(
@@ -65,13 +96,26 @@ class Trainer:
         checkpoint: Path | None = None,
         report: Report = lambda _: None,
         judges: Judges | None = None,
+        *,
+        watch: Watch | None = None,
+        group: Group | None = None,
     ) -> None:
         self.recipe, self.system, self.inputs, self.seed = recipe, system, inputs, seed
         self.checkpoint, self.report = checkpoint, report
+        self.watch, self.group = watch or Watch(), group or Group()
         self.members = Members(system, train, inputs.labels, groups, recipe.training.crossfit, seed, judges)
         self.phases = phases(recipe, len(self.members.trained))
+        kept = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.parts")
+        self.memory = Memory(self.watch.notice, kept, together=not self.group.alone)
         self.optimiser: torch.optim.Optimizer | None = None
         self._restored: dict[str, Any] | None = None
+        bodies = [
+            system.policy.body,
+            *(b for m in self.members.trained for b in (m.hr, m.lr) if b is not None),
+        ]
+        self._dropouts = [dropout for body in bodies for dropout in own_dropouts(body)]
+        for body in bodies:
+            synchronise(body, self.group)
 
     def run(self, stages: Collection[str] = STAGES) -> None:
         """Every phase of `stages` from where the checkpoint stands to the end."""
@@ -140,9 +184,12 @@ class Trainer:
     def _epoch(self, number: int, phase: Phase, epoch: int) -> dict[str, float]:
         stage, member = self.recipe.stages[phase.stage], self.members.trained[phase.member]
         rng = np.random.default_rng([self.seed, number, epoch])
-        torch.manual_seed(int(rng.integers(2**62)))  # dropout
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         todo = list(self.inputs.draw(member.learns, stage.batch, rng))
+        if min(len(indices) for indices, _, _ in todo) < 2 * self.group.size:
+            raise ValueError(
+                f"stage {phase.stage}: {len(member.learns)} images in batches of {stage.batch} "
+                f"are too few for {self.group.size} processes"
+            )
         sums: dict[str, float] = {}
         for k, (indices, views, ds) in enumerate(todo):
             assert self.optimiser is not None
@@ -150,64 +197,99 @@ class Trainer:
                 group["lr"] = classify.learning_rate(
                     group["base"], stage.schedule, epoch * len(todo) + k, stage.epochs * len(todo)
                 )
-            batch = self.inputs.batch(indices, views, ds, rng)
-            figures = self._step(phase, stage, member, epoch, indices, batch, rng, generator)
+            step = Step(number, epoch, k, indices, views, ds)
+            work = partial(self._step, phase, stage, member, step)
+            figures = self.memory.within(phase.stage, len(step) // self.group.size, work)
             for key, value in figures.items():
-                sums[key] = sums.get(key, 0.0) + value * len(indices)
-        return {key: value / sum(len(i) for i, _, _ in todo) for key, value in sums.items()}
+                sums[key] = sums.get(key, 0.0) + value
+            self.watch.step(phase, number, epoch, k + 1, len(todo))
+        total = sum(len(i) for i, _, _ in todo)
+        return {key: value / total for key, value in self.group.sums(sums).items()}
 
-    def _step(
-        self,
-        phase: Phase,
-        stage: Stage,
-        member: Member,
-        epoch: int,
-        indices: Indices,
-        batch: Batch,
-        rng: np.random.Generator,
-        generator: torch.Generator,
-    ) -> dict[str, float]:
-        architecture = self.system.architecture
+    def _parts(self, step: Step, parts: int) -> Iterator[tuple[Indices, Batch, Draws]]:
+        """This process's rows of a batch, in `parts`: their indices, features and numbers."""
+        shared = symmetric_parts(len(step), self.group.size)[self.group.rank]
+        for rows in symmetric_parts(len(shared), parts):
+            mine = shared[rows]
+            indices = step.indices[mine]
+            draws = Draws(self.seed, step.number, step.epoch, step.step, indices)
+            yield indices, self.inputs.batch(indices, step.views[mine], step.ds[mine], draws), draws
+
+    def _step(self, phase: Phase, stage: Stage, member: Member, step: Step, parts: int) -> dict[str, float]:
+        """One batch in so many parts; sums over this process's images."""
         if phase.stage in ("hr", "lr"):
-            body = member.hr if phase.stage == "hr" else member.lr
-            assert body is not None
-            body.train()
+            return self._classify(phase, stage, member, step, parts)
+        return self._reinforce(phase.stage, stage, step, parts)
+
+    def _classify(
+        self, phase: Phase, stage: Stage, member: Member, step: Step, parts: int
+    ) -> dict[str, float]:
+        body = member.hr if phase.stage == "hr" else member.lr
+        assert body is not None
+        body.train()
+        architecture, sums = self.system.architecture, {"loss": 0.0, "accuracy": 0.0}
+        self._clear()
+        for indices, batch, draws in self._parts(step, parts):
+            self._draw_from(draws)
             with autocast(self.inputs.device):
                 loss, right = classify.classification_loss(
-                    body, phase.stage, batch, stage, architecture.classes, architecture.grid, rng
+                    body, phase.stage, batch, stage, architecture.classes, architecture.grid, draws
                 )
-            self._descend(loss)
-            return {"loss": float(loss.detach()), "accuracy": float(right)}
-        return self._reinforce(phase.stage, stage, epoch, indices, batch, generator)
+            self._backward(loss, len(indices) / len(step))
+            sums["loss"] += float(loss.detach()) * len(indices)
+            sums["accuracy"] += float(right) * len(indices)
+        self._descend()
+        return sums
 
-    def _reinforce(
-        self, name: str, stage: Stage, epoch: int, indices: Indices, batch: Batch, generator: torch.Generator
-    ) -> dict[str, float]:
-        system, alpha = self.system, reinforce.alpha_at(stage, epoch)
+    def _reinforce(self, name: str, stage: Stage, step: Step, parts: int) -> dict[str, float]:
+        system, alpha = self.system, reinforce.alpha_at(stage, step.epoch)
         system.policy.body.train()
-        with autocast(self.inputs.device):
-            tried = reinforce.experience(system, self.members, indices, batch, stage, name, alpha, generator)
-            loss = self._policy_loss(stage, batch, tried, alpha)
-            if name != "pt" and stage.lr:
-                loss = loss + reinforce.classifier_loss(
-                    system, self.members, batch, tried.sampled, name, stage
-                )
-        self._descend(loss)
+        sums: dict[str, float] = {}
+        tried: list[tuple[Draws, int, Batch, reinforce.Experience]] = []
+        self._clear()
+        for indices, batch, draws in self._parts(step, parts):
+            self._draw_from(draws)
+            with autocast(self.inputs.device):
+                found = reinforce.experience(system, self.members, indices, batch, stage, name, alpha, draws)
+                loss = self._policy_loss(stage, batch, found, alpha)
+                if name != "pt" and stage.lr:
+                    loss = loss + reinforce.classifier_loss(
+                        system, self.members, batch, found.sampled, name, stage
+                    )
+            self._backward(loss, len(indices) / len(step))
+            tried.append((draws, len(indices), batch, found))
+            for key, value in {"loss": float(loss.detach()), **found.figures}.items():
+                sums[key] = sums.get(key, 0.0) + value * len(indices)
+        self._descend()
         for _ in range(stage.reuse - 1):
-            self._descend(self._policy_loss(stage, batch, tried, alpha, again=True))
-        return {"loss": float(loss.detach()), **tried.figures}
+            self._clear()
+            for draws, count, batch, found in tried:
+                self._draw_from(draws)
+                self._backward(self._policy_loss(stage, batch, found, alpha, again=True), count / len(step))
+            self._descend()
+        return sums
 
     def _policy_loss(
         self, stage: Stage, batch: Batch, tried: reinforce.Experience, alpha: float, *, again: bool = False
-    ) -> torch.Tensor:
+    ) -> Tensor:
         if stage.estimator == "best-prefix":
             return reinforce.imitation_loss(self.system, batch, tried)
         return reinforce.policy_loss(self.system, batch, tried, alpha, again=again)
 
-    def _descend(self, loss: torch.Tensor) -> None:
+    def _draw_from(self, draws: Draws) -> None:
+        for dropout in self._dropouts:
+            dropout.draws = draws
+
+    def _clear(self) -> None:
         assert self.optimiser is not None
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+
+    def _backward(self, loss: Tensor, share: float) -> None:
+        (loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+
+    def _descend(self) -> None:
+        assert self.optimiser is not None
+        self.group.sum_gradients(p for group in self.optimiser.param_groups for p in group["params"])
         self.optimiser.step()
 
     def _identity(self, number: int) -> str:
@@ -216,7 +298,7 @@ class Trainer:
         return json.dumps([self.recipe.digest(self.phases[number].stage), self.seed, learns])
 
     def _save(self, number: int, epochs: int) -> None:
-        if self.checkpoint is None:
+        if self.checkpoint is None or not self.group.leads:
             return
         assert self.optimiser is not None
         state = {
@@ -227,13 +309,18 @@ class Trainer:
             "policy": self.system.policy.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "fusion": self.system.fusion.to_json(),
+            "parts": self.memory.parts,
         }
         temporary = self.checkpoint.with_name(f".{self.checkpoint.name}.{os.getpid()}")
         try:
-            torch.save(state, temporary)
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(self.checkpoint)
         finally:
             temporary.unlink(missing_ok=True)
+        self.watch.saved(self.phases[number], epochs)
 
     def _resume(self) -> tuple[int, int]:
         if self.checkpoint is None or not self.checkpoint.exists():
@@ -246,6 +333,7 @@ class Trainer:
         self.members.restore(state["members"])
         self.system.policy.load_state_dict(state["policy"])
         self.system.fusion = Fusion.from_json(state["fusion"])
+        self.memory.restore(state.get("parts", {}))
         self._restored = state
         number, epochs = int(state["phase"]), int(state["epochs"])
         if epochs >= self.recipe.stages[self.phases[number].stage].epochs:
