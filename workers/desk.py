@@ -38,12 +38,29 @@ PASSING: Final = (OSError, StoreError, OperationalError, InterfaceError)
 JOBS_AT_ONCE: Final = 32
 
 
-class Job(ABC, Generic[Item, Result]):
-    """One row being worked on: a stream of items for the network, and what becomes of its answers."""
+class Piece(ABC):
+    """One row being worked on, and what becomes of it."""
 
     model: ClassVar[type[WorkRow]]
-    batch: ClassVar[int]
     row: WorkRow
+
+    @abstractmethod
+    def values(self) -> dict[str, Any]:
+        """The row's own columns once the work is done."""
+
+    @abstractmethod
+    def write(self, session: Session) -> None:
+        """Write the answer's other rows, in the transaction that sets the row ready."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files, however far the work came."""
+
+
+class Job(Piece, Generic[Item, Result]):
+    """A piece of work for a network: a stream of items, and what becomes of its answers."""
+
+    batch: ClassVar[int]
     release: Release
 
     @abstractmethod
@@ -62,18 +79,6 @@ class Job(ABC, Generic[Item, Result]):
     @abstractmethod
     def take(self, results: Sequence[Result]) -> None:
         """Keep the next results, in the order of ``items``. Raises ProblemError for answers that are none."""
-
-    @abstractmethod
-    def values(self) -> dict[str, Any]:
-        """The row's own columns once all items are answered."""
-
-    @abstractmethod
-    def write(self, session: Session) -> None:
-        """Write the answer's other rows, in the transaction that sets the row ready."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of files, however far the job came."""
 
 
 class _Open:
@@ -230,7 +235,7 @@ class Desk(threading.Thread):
             entry.job.close()
         return True
 
-    def _write(self, job: Job[Any, Any]) -> None:
+    def _write(self, job: Piece) -> None:
         row = job.row
         values = job.values()
         with session_scope() as session:
@@ -244,7 +249,7 @@ class Desk(threading.Thread):
         table.remove(entry)
         self._trouble(entry.job, error)
 
-    def _trouble(self, job: Job[Any, Any], error: Exception) -> None:
+    def _trouble(self, job: Piece, error: Exception) -> None:
         row = job.row
         job.close()
         self._leases.let_go(row)

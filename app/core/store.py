@@ -1,6 +1,7 @@
 """Pixels and files: a local folder by default, S3, GCS or Azure by URL."""
 
 import os
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -65,6 +66,14 @@ class Store:
         """All keys below ``prefix`` (whole path segments), sorted."""
         listing = obstore.list(self._backend, prefix or None)
         return sorted(item["path"] for batch in listing for item in batch)
+
+    def ages(self, prefix: str) -> dict[str, float]:
+        """All keys below ``prefix``, and how many seconds ago each was written."""
+        now = datetime.now(UTC)
+        listing = obstore.list(self._backend, prefix)
+        return {
+            item["path"]: (now - item["last_modified"]).total_seconds() for batch in listing for item in batch
+        }
 
 
 @lru_cache

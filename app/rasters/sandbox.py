@@ -105,7 +105,7 @@ class Sandbox:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=_CHECKOUT,
-                env=_environment(),
+                env=bare_environment(),
             )
         self._socket, self._owner = ours, os.getpid()
 
@@ -118,7 +118,7 @@ class Sandbox:
         self._socket = self._process = None
 
 
-def _environment() -> dict[str, str]:
+def bare_environment() -> dict[str, str]:
     """What Python, GDAL and PROJ need to start; the database's and the store's secrets stay out."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED)}
     return passed | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PROJ_NETWORK": "OFF"}

@@ -43,6 +43,14 @@ _BROKEN = (
 )  # fmt: skip
 """What Pillow's decoders raise on broken files."""
 
+_KINDS = {
+    "I;16": "uint16",
+    "I;16L": "uint16",
+    "I;16B": "uint16",
+    "I;16N": "uint16",
+    "I": "int32",
+    "F": "float32",
+}
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
@@ -72,6 +80,24 @@ def size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     try:
         with _open(data, max_pixels) as image:
             return image.size
+    except _BROKEN as error:
+        raise UnreadableImageError(str(error) or type(error).__name__) from error
+
+
+def bands(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, str]:
+    """Number of bands as stored, and their type (`uint8`, `uint16`, ...). Raises UnreadableImageError.
+
+    A palette counts as its three colours, alpha as a band.
+    """
+    try:
+        if data[:4] in _TIFF:
+            tags = tiff.directory(data)
+            if tiff.is_beyond_pillow(tags):
+                return tiff.stored(tags)
+        with _open(data, max_pixels) as image:
+            deep = isinstance(image, PngImageFile) and _is_deep(image)
+            kind = "uint16" if deep else _KINDS.get(image.mode, "uint8")
+            return 3 if image.mode == "P" else len(image.getbands()), kind
     except _BROKEN as error:
         raise UnreadableImageError(str(error) or type(error).__name__) from error
 

@@ -65,6 +65,12 @@ def is_beyond_pillow(tags: ImageFileDirectory_v2) -> bool:
     return bare or (samples > 3 and int(tags.get(_PLANAR, 1)) == 2)
 
 
+def stored(tags: ImageFileDirectory_v2) -> tuple[int, str]:
+    """Number of bands of the first page, and their type."""
+    kind = {"u": "uint", "i": "int", "f": "float"}[_KINDS[int(tags.get(_FORMAT, (1,))[0])]]
+    return int(tags.get(_SAMPLES, 1)), f"{kind}{max(tags.get(_BITS, (1,)))}"
+
+
 def read(data: bytes, tags: ImageFileDirectory_v2, max_pixels: int) -> Values:
     """The first page as (H, W, samples) in its own dtype and the machine's byte order.
 

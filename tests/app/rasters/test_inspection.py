@@ -18,7 +18,7 @@ from rasterio.enums import ColorInterp
 from app.core import errors
 from app.core.errors import ProblemError
 from app.rasters import Limits, inspect
-from app.rasters.sandbox import Sandbox, _environment, sandbox
+from app.rasters.sandbox import Sandbox, bare_environment, sandbox
 from tests.app.rasters.making import NORTH_UP, UTM, noise, write_tiff
 
 MOON = (
@@ -278,7 +278,7 @@ def test_one_more_upload_costs_a_fork_and_not_a_start(tmp_path: Path) -> None:
 def test_the_child_is_told_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATCHPLAN_DATABASE_URL", "postgresql://user:secret@host/db")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    assert "secret" not in str(_environment())
+    assert "secret" not in str(bare_environment())
 
 
 def test_nothing_is_left_open_or_running(tmp_path: Path) -> None:
