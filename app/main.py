@@ -20,10 +20,12 @@ from app.core.observe import ObserveMiddleware
 from app.core.openapi import complete_openapi
 from app.core.problems import add_problem_handlers
 from app.core.settings import get_settings
+from app.ledger import endpoints as ledger
 from app.plans import endpoints as plans
 from app.rasters.sandbox import sandbox
 from app.releases import endpoints as releases
 from app.reports import endpoints as reports
+from app.webhooks import endpoints as webhooks
 
 DESCRIPTION: Final = (
     "Which high-resolution patches are worth paying for, and what is there once they are bought. "
@@ -66,7 +68,17 @@ def create_app() -> FastAPI:
     )
     add_problem_handlers(app)
     app.add_middleware(ObserveMiddleware)
-    for room in (plans, acquisitions, classifications, reports, releases, health, reference):
+    for room in (
+        plans,
+        acquisitions,
+        classifications,
+        ledger,
+        reports,
+        releases,
+        webhooks,
+        health,
+        reference,
+    ):
         app.include_router(room.router)
     app.openapi = lambda: complete_openapi(app)  # type: ignore[method-assign]
     return app

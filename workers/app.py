@@ -23,6 +23,7 @@ from app.core.settings import get_settings
 from app.plans.tables import Plan
 from app.releases.service import choose_card
 from workers.classifying import ClassifyJob
+from workers.delivering import DeliveryDesk
 from workers.desk import Desk
 from workers.leases import Leases, owner_name
 from workers.planning import PlanJob
@@ -41,9 +42,10 @@ class Office:
         self.scratch = settings.data_dir / "scratch" / owner_name().replace(":", "-")
         self.leases = Leases()
         self.releases = Releases()
-        self.desks = {
+        self.desks: dict[str, Desk | DeliveryDesk] = {
             desk.kind: desk
             for desk in (
+                DeliveryDesk(),
                 Desk(lambda row: PlanJob(row, self.releases), Plan, self.leases, self.scratch),
                 Desk(lambda row: ClassifyJob(row, self.releases), Classification, self.leases, self.scratch),
             )

@@ -21,9 +21,10 @@ from app.core.errors import BadBands, PatchConflict, PatchesRefused, ProblemErro
 from app.core.store import get_store
 from app.core.uploads import ReceivedFile, Upload
 from app.core.work import uuid7
+from app.ledger import service as ledger
 from app.plans.service import get_ready_plan, limits, raster_info, read_form, tile_of
 from app.plans.tables import Plan, TileRow
-from app.rasters import RasterInfo, Scaling, Tile, choose_bands, inspect, read_hr_patches
+from app.rasters import RasterInfo, Scaling, Tile, choose_bands, inspect, range_warnings, read_hr_patches
 
 TWICE: Final = "already_in_this_request"
 TRIES: Final = 3
@@ -169,6 +170,9 @@ def _read(plan: Plan, tiles: list[Tile], files: list[_File], form: AcquisitionFo
     taken: set[Place] = set()
     for file in files:
         file.scaling = by_path.get(file.received.path)
+        if file.scaling is not None:
+            notes = range_warnings(file.received.path, file.info, file.bands, file.scaling, limits())
+            file.warnings = tuple(dict.fromkeys([*file.warnings, *notes]))
         file.taken, file.refused = [], []
         _read_file(plan, tiles, file, form, taken)
     return stretches
@@ -228,6 +232,7 @@ def _keep(
     plan.hr_scalings = {**plan.hr_scalings, **stretches}
     _supersede(session, plan, conflicts)
     _insert(session, plan, new)
+    ledger.acquired(session, plan, [file.id for file in new])
 
 
 def _current(session: Session, plan_id: uuid.UUID, tiles: set[int]) -> set[Place]:

@@ -59,6 +59,8 @@ class Order(Base):
     charged_km2: Mapped[Decimal] = mapped_column(Numeric)
     net: Mapped[Decimal] = mapped_column(Numeric)
     fee: Mapped[Decimal] = mapped_column(Numeric)
+    unused_minimum: Mapped[Decimal] = mapped_column(Numeric)
+    rounding: Mapped[Decimal] = mapped_column(Numeric)
     vat: Mapped[Decimal] = mapped_column(Numeric)
     total: Mapped[Decimal] = mapped_column(Numeric)
     nominal: Mapped[Decimal] = mapped_column(Numeric)

@@ -95,6 +95,8 @@ def upgrade() -> None:
         sa.Column("charged_km2", sa.Numeric(), nullable=False),
         sa.Column("net", sa.Numeric(), nullable=False),
         sa.Column("fee", sa.Numeric(), nullable=False),
+        sa.Column("unused_minimum", sa.Numeric(), nullable=False),
+        sa.Column("rounding", sa.Numeric(), nullable=False),
         sa.Column("vat", sa.Numeric(), nullable=False),
         sa.Column("total", sa.Numeric(), nullable=False),
         sa.Column("nominal", sa.Numeric(), nullable=False),

@@ -1,0 +1,259 @@
+"""From plans or a budget to a draft: the cheapest legal polygons, their price, and that of full HR."""
+
+import dataclasses
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import shapely
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.budgets.tables import Budget, BudgetTile
+from app.core import money
+from app.core.errors import Conflict, NotFound, NothingToOrder, Unprocessable
+from app.core.work import WorkStatus, uuid7
+from app.ledger.places import Place, middles
+from app.ledger.shares import shares
+from app.orderable import Cell, Orderable, cells_of_plan, orderable
+from app.orders.schemas import OrderForm
+from app.orders.tables import Order, OrderLine, OrderPlan, OrderTile
+from app.plans.service import get_ready_plan, raster_info
+from app.plans.tables import Plan, TileRow
+from app.pricing.products import Product
+from app.pricing.quote import quote
+from app.pricing.service import find_product
+
+SOLVE_S: Final = 20.0
+DIGITS: Final = 9
+"""Digits of a degree: a tenth of a millimetre."""
+
+Tile = tuple[uuid.UUID, int]
+
+
+@dataclass
+class Wanted:
+    """What an order is to be made of, read from the database in one go."""
+
+    product: Product
+    budget_id: uuid.UUID | None
+    plan_ids: list[uuid.UUID]
+    chosen: list[Cell] = field(default_factory=list)
+    others: list[Cell] = field(default_factory=list)
+    places: dict[Tile, Place] = field(default_factory=dict)
+
+
+@dataclass
+class Draft:
+    """An order's rows, ready to be written together."""
+
+    order: Order
+    plans: list[OrderPlan]
+    lines: list[OrderLine]
+    tiles: list[OrderTile]
+
+
+def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
+    """The product and the patches that a request names.
+
+    Raises NotFound, Conflict for what is not ready, Unprocessable, and what ``find_product`` raises.
+    """
+    budget, bought = None, None
+    if form.budget is not None:
+        budget, bought = _budget(session, org_id, form.budget)
+        plan_ids = list(dict.fromkeys(plan_id for plan_id, _ in bought))
+        if not plan_ids:
+            raise NothingToOrder("The budget buys no patch.")
+    else:
+        plan_ids = list(form.plans or [])
+    plans = [get_ready_plan(session, org_id, plan_id) for plan_id in plan_ids]
+    wanted = Wanted(_product(session, org_id, form, plans, budget), form.budget, plan_ids)
+    for plan in plans:
+        _add_plan(session, wanted, plan, bought)
+    return wanted
+
+
+def _budget(
+    session: Session, org_id: uuid.UUID, budget_id: uuid.UUID
+) -> tuple[Budget, dict[Tile, frozenset[int]]]:
+    budget = session.scalar(select(Budget).where(Budget.id == budget_id, Budget.org_id == org_id))
+    if budget is None:
+        raise NotFound(f"There is no budget {budget_id}.")
+    if budget.status != WorkStatus.READY:
+        raise Conflict(f"The budget is {budget.status}, not ready.", budget_status=budget.status)
+    rows = session.execute(
+        select(BudgetTile.plan_id, BudgetTile.tile, BudgetTile.bought)
+        .where(BudgetTile.budget_id == budget_id)
+        .order_by(BudgetTile.position)
+    )
+    return budget, {(plan_id, tile): frozenset(patches) for plan_id, tile, patches in rows if patches}
+
+
+def _product(
+    session: Session, org_id: uuid.UUID, form: OrderForm, plans: Sequence[Plan], budget: Budget | None
+) -> Product:
+    today = datetime.now(UTC).date()
+    if form.product is not None:
+        return find_product(session, org_id, form.product, today)
+    if budget is not None:
+        kept = Product.from_json(budget.product)
+        # prices that held when the budget was made may have run out since
+        return kept if kept.price_list is None else find_product(session, org_id, kept.ref, today)
+    prices = {(plan.price_per_km2, plan.currency) for plan in plans}
+    [(price, currency), *more] = prices
+    if more or price is None or currency is None:
+        detail = "Name a product: the plans have no price per km², or not all the same one."
+        raise Unprocessable(detail, errors=[{"loc": ["body", "product"], "detail": detail}])
+    return Product.ad_hoc(price, currency)
+
+
+def _add_plan(
+    session: Session, wanted: Wanted, plan: Plan, bought: dict[Tile, frozenset[int]] | None
+) -> None:
+    rows = session.scalars(select(TileRow).where(TileRow.plan_id == plan.id).order_by(TileRow.tile)).all()
+    for row, place in zip(rows, middles(rows, raster_info(plan)), strict=True):
+        wanted.places[plan.id, row.tile] = place
+    chosen = {
+        row.tile: (
+            bought.get((plan.id, row.tile), frozenset())
+            if bought is not None
+            else frozenset(patch for patch, is_chosen in enumerate(row.chosen) if is_chosen)
+        )
+        for row in rows
+    }
+    for cell in cells_of_plan(session, plan, "all"):
+        (wanted.chosen if cell.patch in chosen[cell.tile] else wanted.others).append(cell)
+
+
+def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
+    """The order. Takes seconds for thousands of tiles, and no session. Raises NothingToOrder."""
+    if not wanted.chosen:
+        raise NothingToOrder("The plans chose no patch: there is nothing to order.")
+    product = wanted.product
+    found = orderable(wanted.chosen, product, candidates=wanted.others, time_limit_s=SOLVE_S)
+    if not found.polygons:
+        raise NothingToOrder("No patch is worth what the smallest legal polygon costs.")
+    every = [dataclasses.replace(cell, worth=None) for cell in (*wanted.chosen, *wanted.others)]
+    full = orderable(every, product, time_limit_s=SOLVE_S)
+    alone = dataclasses.replace(
+        product, min_order_km2=Decimal(0), min_polygon_km2=Decimal(0), fixed_fee=Decimal(0)
+    )
+    order = _order(org_id, wanted, found, full)
+    order.nominal = quote(alone, [_area(wanted.chosen)]).total
+    order.full_nominal = quote(alone, [_area(every)]).total
+    return Draft(
+        order,
+        [OrderPlan(order_id=order.id, plan_id=plan_id) for plan_id in wanted.plan_ids],
+        _lines(order, found),
+        _tiles(order, wanted, found, every),
+    )
+
+
+def _order(org_id: uuid.UUID, wanted: Wanted, found: Orderable, full: Orderable) -> Order:
+    product, price = wanted.product, found.quote
+    return Order(
+        id=uuid7(),
+        org_id=org_id,
+        budget_id=wanted.budget_id,
+        product=product.ref,
+        vendor=product.vendor,
+        terms=product.to_json(),
+        currency=product.currency,
+        area_km2=_sum(polygon.area_km2 for polygon in found.polygons),
+        charged_km2=price.charged_km2,
+        net=price.net,
+        fee=price.fee,
+        unused_minimum=price.unused_minimum,
+        rounding=price.rounding,
+        vat=price.vat,
+        total=price.total,
+        full_area_km2=_sum(polygon.area_km2 for polygon in full.polygons),
+        full_total=full.quote.total,
+        bound=None if found.bound is None else Decimal(str(found.bound)),
+        optimal=found.optimal,
+        dropped=_by_tile((cell.plan_id, cell.tile, cell.patch) for cell in found.dropped),
+    )
+
+
+def _lines(order: Order, found: Orderable) -> list[OrderLine]:
+    pairs = zip(found.polygons, found.quote.lines, strict=True)
+    return [
+        OrderLine(
+            order_id=order.id,
+            line=number,
+            geometry=geojson(polygon.geometry),
+            area_km2=polygon.area_km2,
+            charged_km2=priced.charged_km2,
+            amount=priced.amount,
+            patch_count=len(polygon.covered),
+        )
+        for number, (polygon, priced) in enumerate(pairs, start=1)
+    ]
+
+
+def _tiles(order: Order, wanted: Wanted, found: Orderable, every: Sequence[Cell]) -> list[OrderTile]:
+    """One row a tile of the plans, sharing out what full HR costs, and what patches alone would."""
+    covered = {(one[0], one[1], one[2]) for polygon in found.polygons for one in polygon.covered}
+    chosen = {(cell.plan_id, cell.tile, cell.patch) for cell in wanted.chosen}
+    rows: dict[Tile, OrderTile] = {}
+    alone: dict[Tile, Decimal] = defaultdict(Decimal)
+    for cell in sorted(every, key=lambda cell: (cell.plan_id, cell.tile, cell.patch)):
+        tile, bit = (cell.plan_id, cell.tile), 1 << cell.patch
+        row = rows.get(tile)
+        if row is None:
+            lon, lat = wanted.places[tile]
+            row = rows[tile] = OrderTile(
+                order_id=order.id, plan_id=tile[0], tile=tile[1], patches=0, chosen=0,
+                area_km2=Decimal(0), full_area_km2=Decimal(0), lon=lon, lat=lat,
+            )  # fmt: skip
+        row.full_area_km2 = money.EXACT.add(row.full_area_km2, cell.area_km2)
+        if (*tile, cell.patch) in covered:
+            row.patches |= bit
+            row.area_km2 = money.EXACT.add(row.area_km2, cell.area_km2)
+        if (*tile, cell.patch) in chosen:
+            row.chosen |= bit
+            alone[tile] = money.EXACT.add(alone[tile], cell.area_km2)
+    areas = [row.full_area_km2 for row in rows.values()]
+    full = shares(order.full_total, areas)
+    full_nominal = shares(order.full_nominal, areas)
+    nominal = shares(order.nominal, [alone[tile] for tile in rows])
+    for row, *amounts in zip(rows.values(), full, full_nominal, nominal, strict=True):
+        row.full_total, row.full_nominal, row.nominal = amounts
+    return list(rows.values())
+
+
+def geojson(geometry: shapely.Geometry) -> dict[str, Any]:
+    """A polygon as GeoJSON has it (RFC 7946): counter-clockwise, nine digits of a degree."""
+    found = shapely.geometry.mapping(shapely.orient_polygons(geometry))
+    return {"type": found["type"], "coordinates": _rounded(found["coordinates"])}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, int | float):
+        return round(float(value), DIGITS)
+    return [_rounded(part) for part in value]
+
+
+def _by_tile(patches: Iterable[tuple[uuid.UUID, int, int]]) -> list[dict[str, Any]]:
+    found: dict[Tile, list[int]] = defaultdict(list)
+    for plan_id, tile, patch in sorted(patches):
+        found[plan_id, tile].append(patch)
+    return [
+        {"plan_id": str(plan_id), "tile": tile, "patches": patches}
+        for (plan_id, tile), patches in found.items()
+    ]
+
+
+def _area(cells: Iterable[Cell]) -> Decimal:
+    return _sum(cell.area_km2 for cell in cells)
+
+
+def _sum(values: Iterable[Decimal]) -> Decimal:
+    total = Decimal(0)
+    for value in values:
+        total = money.EXACT.add(total, value)
+    return total

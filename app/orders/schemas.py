@@ -1,0 +1,215 @@
+"""What clients send of an order and what they get."""
+
+import uuid
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from app.core import money
+from app.orders import examples
+from app.orders.states import OrderState
+from app.plans.schemas import AreaKm2, Money
+
+MOST_PLANS = 200
+
+
+def _read_amount(value: object) -> object:
+    return money.parse_price(value) if isinstance(value, str) else value
+
+
+def _plain(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("printable characters only")
+    return text
+
+
+Amount = Annotated[Decimal, BeforeValidator(_read_amount), Field(ge=0)]
+Line = Annotated[str, Field(max_length=500), AfterValidator(_plain)]
+
+
+class OrderForm(BaseModel):
+    """What to order: the chosen patches of plans, or what a budget buys; and as which product."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.FORM]})
+
+    plans: list[uuid.UUID] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_PLANS,
+        description="Ready plans; their chosen patches are ordered.",
+    )
+    budget: uuid.UUID | None = Field(None, description="A ready budget; what it buys is ordered.")
+    product: str | None = Field(
+        None,
+        max_length=200,
+        description="`price-list/key`, with `@version` or the newest. Default: the budget's product, or "
+        "the plans' own price per km², which is a product without any minimum.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "OrderForm":
+        if (self.plans is None) == (self.budget is None):
+            raise ValueError("an order is made of plans or of a budget, one of them")
+        if self.plans is not None and len(set(self.plans)) != len(self.plans):
+            raise ValueError("plans has a plan twice")
+        return self
+
+
+class QuoteForm(BaseModel):
+    """The vendor's offer for an order."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.QUOTE_FORM]})
+
+    total: Amount = Field(
+        description="What is to be paid, VAT included; decimal string, minor units at most."
+    )
+    currency: Annotated[str, AfterValidator(money.parse_currency)] = Field(description="The order's.")
+    reference: Line | None = Field(None, description="The vendor's number of the offer.")
+    valid_until: date | None = Field(None, description="The last day on which it holds.")
+    note: Line | None = None
+
+    @model_validator(mode="after")
+    def _minor_units(self) -> "QuoteForm":
+        if self.total != money.total_of(self.total, self.currency):
+            raise ValueError(f"total is finer than the minor unit of {self.currency}")
+        return self
+
+
+class MoveForm(BaseModel):
+    """Where an order goes next. `quoted` comes by itself with a quote."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.MOVE_FORM]})
+
+    to: Literal["placed", "received", "cancelled"]
+    reason: Line | None = Field(
+        None, description="Kept with the move, and with what it enters in the ledger."
+    )
+
+
+class Estimate(BaseModel):
+    """What the order costs by the product's rules: lines + unused_minimum + fee + rounding = net."""
+
+    patches: int = Field(description="Patches that the polygons cover.")
+    area_km2: AreaKm2 = Field(description="Area of the polygons.")
+    charged_km2: AreaKm2 = Field(description="Area that is paid for.")
+    fee: Money
+    unused_minimum: Money = Field(description="What is paid up to the product's minimum order.")
+    rounding: Money = Field(description="What the rounded lines and the rounded net differ by.")
+    net: Money
+    vat: Money
+    total: Money
+
+
+class FullHr(BaseModel):
+    """Every patch of the plans as one order of the same product, by the same rules."""
+
+    area_km2: AreaKm2
+    total: Money
+    nominal: Money = Field(description="The same area without any minimum or fee.")
+
+
+class OrderSaving(BaseModel):
+    """What is not spent, of full HR."""
+
+    nominal: Money = Field(description="If patches could be bought alone, without minimum or fee.")
+    nominal_share: float | None
+    real: Money = Field(description="By the vendor's rules, after the quote if there is one.")
+    real_share: float | None
+
+
+class QuoteOut(BaseModel):
+    """The vendor's offer beside the estimate."""
+
+    total: Money
+    difference: Money = Field(description="quote - estimate: above 0, the vendor wants more.")
+    difference_share: float | None
+    reference: str | None
+    valid_until: date | None
+    note: str | None
+    quoted_at: datetime
+
+
+class LineOut(BaseModel):
+    """One polygon of the order."""
+
+    line: int = Field(ge=1)
+    area_km2: AreaKm2
+    charged_km2: AreaKm2
+    amount: Money = Field(description="Rounded half to even to the minor unit, without VAT.")
+    patches: int
+    geometry: dict[str, Any] = Field(description="GeoJSON, longitude and latitude.")
+
+
+class TilePatchesOut(BaseModel):
+    """Patches that the order buys of one tile, whether chosen or merely covered."""
+
+    plan_id: uuid.UUID
+    tile: int
+    patches: list[int]
+
+
+class MoveOut(BaseModel):
+    """One move of an order."""
+
+    here: OrderState | None = Field(description="The state before; null for the draft itself.")
+    to: OrderState
+    at: datetime
+    reason: str | None
+
+
+class OrderSummary(BaseModel):
+    """An order without its polygons, as lists hold it."""
+
+    id: uuid.UUID
+    state: OrderState
+    created_at: datetime
+    placed_at: datetime | None
+    product: str = Field(description="The product and the version of its price list.")
+    vendor: str
+    currency: str
+    plans: list[uuid.UUID]
+    budget: uuid.UUID | None
+    estimate: Estimate
+    full_hr: FullHr
+    saving: OrderSaving
+    quote: QuoteOut | None
+    price: Money = Field(description="What placing enters in the ledger: the quote, else the estimate.")
+    optimal: bool = Field(description="Whether no cheaper set of polygons is possible.")
+    bound: Money | None = Field(description="No set of polygons costs less than this (net).")
+    links: dict[str, str]
+
+
+class OrderOut(OrderSummary):
+    """An order with all its polygons, patches and moves."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.ORDER})
+
+    lines: list[LineOut]
+    tiles: list[TilePatchesOut]
+    dropped: list[TilePatchesOut] = Field(description="Chosen, but not worth what a polygon would cost.")
+    moves: list[MoveOut]
+
+
+class OrderPage(BaseModel):
+    """Orders, newest first, and the token of the next page (null on the last)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"orders": [examples.SUMMARY], "next": None}},
+    )
+
+    orders: list[OrderSummary]
+    next: str | None
+
+
+class VendorRequests(BaseModel):
+    """Bodies that another system takes as they are. Nothing here was sent to anybody."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.REQUESTS})
+
+    order_id: uuid.UUID
+    format: Literal["stapi", "planet", "up42"]
+    method: Literal["POST"] = "POST"
+    path: str = Field(description="Where such a body is posted at the other side.")
+    requests: list[dict[str, Any]]
