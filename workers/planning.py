@@ -14,7 +14,7 @@ from app.core.store import get_store
 from app.plans.answer import TileAnswer, answer_tile, totals
 from app.plans.service import raster_info
 from app.plans.tables import Plan, TileRow
-from app.rasters import Tile, cut_tiles, plan_areas_km2, value_scaling
+from app.rasters import Tile, cut_tiles, plan_areas_km2, range_warnings, value_scaling
 from models.release import Release
 from workers.desk import Job
 from workers.lr import lr_batches
@@ -52,6 +52,7 @@ class PlanJob(Job[Pixels, Floats]):
         self._scaling = value_scaling(
             self._path, self._info, tuple(plan.bands), plan.value_scale, plan.value_offset
         )
+        self._notes = range_warnings(self._path, self._info, plan.bands, self._scaling)
         self._tiles = cut_tiles(self._info, plan.tile_size_m)
 
     def items(self) -> Iterator[Pixels]:
@@ -91,7 +92,7 @@ class PlanJob(Job[Pixels, Floats]):
                 self._probabilities, areas, self._fractions, strict=True
             )
         ]
-        warnings = list(plan.warnings)
+        warnings = [*plan.warnings, *self._notes]
         if min(self._fractions) == 0:
             warnings.append(BLIND_TILES)
         return {

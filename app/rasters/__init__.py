@@ -11,7 +11,7 @@ from app.rasters.hr import PatchPixels, Refusal, patch_window, read_hr_patches
 from app.rasters.info import Limits, RasterInfo
 from app.rasters.inspection import inspect
 from app.rasters.lr import read_lr_tiles
-from app.rasters.scaling import Scaling, value_scaling
+from app.rasters.scaling import Scaling, range_warnings, value_scaling
 from app.rasters.tiles import Tile, cut_tiles, patch_bounds, tile_grid, tile_sides_m
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "patch_window",
     "plan_areas_km2",
     "plan_footprints",
+    "range_warnings",
     "read_hr_patches",
     "read_lr_tiles",
     "tile_grid",

@@ -13,12 +13,17 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import BadValues
+from app.core.errors import BadValues, NoValidPixels
 from app.rasters.info import Limits, RasterInfo
 from app.rasters.sandbox import sandbox
 
 WHITE = 255.0
 STRETCH = (0.02, 0.98)
+
+SATURATED = "values_saturate"
+FLAT = "values_hardly_differ"
+LEAST_LEVELS = 2.0
+"""Of 255: a raster whose middle 96 % lie closer together shows nothing, mostly for a scale applied twice."""
 
 Kind = Literal["request", "gdal", "as_is", "stretch"]
 
@@ -80,6 +85,40 @@ def value_scaling(
     )
     lines = [_line(*of_band) for of_band in low_high]
     return Scaling("stretch", tuple(gain for gain, _ in lines), tuple(bias for _, bias in lines))
+
+
+def range_warnings(
+    path: Path, info: RasterInfo, bands: Sequence[int], scaling: Scaling, limits: Limits | None = None
+) -> tuple[str, ...]:
+    """What is odd about where a scale and offset take the valid pixels' values.
+
+    ``values_saturate``: in some band more than 2 % end up below black or above white and are cut off.
+    ``values_hardly_differ``: no band uses more than ``LEAST_LEVELS`` of the 255. uint8 as it is and a stretch
+    fit by themselves. Raises TruncatedRaster.
+    """
+    if scaling.kind not in ("request", "gdal"):
+        return ()
+    try:
+        ends = sandbox.call(
+            "percentiles",
+            path,
+            limits or Limits(),
+            info=info.to_json(),
+            bands=list(bands),
+            quantiles=list(STRETCH),
+        )
+    except NoValidPixels:
+        return ()
+    shown = [
+        sorted(value * gain + bias for value in of_band)
+        for of_band, gain, bias in zip(ends, scaling.gain, scaling.bias, strict=True)
+    ]
+    notes = []
+    if any(low < -0.5 or high > WHITE + 0.5 for low, high in shown):
+        notes.append(SATURATED)
+    if all(high - low < LEAST_LEVELS for low, high in shown):
+        notes.append(FLAT)
+    return tuple(notes)
 
 
 def _reflectance(kind: Kind, scales: Sequence[float], offsets: Sequence[float]) -> Scaling:

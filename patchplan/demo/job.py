@@ -104,6 +104,9 @@ def _tag(name: str) -> str:
 def _warn(plan: Json, told: Collection[str], screen: Screen) -> None:
     meaning = {
         "bands_assumed": "the file does not say which bands are red, green and blue; 1, 2, 3 are taken",
+        "alpha_is_data": "the band that the file calls alpha holds a picture and is not taken for a mask",
+        "values_saturate": "more than 2 % of the values are cut off at black or white: is the scale right?",
+        "values_hardly_differ": "all values are nearly the same grey: is the scale right?",
         OUTSIDE: "outside the scale the release was trained at",
     }
     for warning in plan["warnings"]:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.client import GEOJSON, kept, made_plan, post_plan
+from tests.client import GEOJSON, kept, made_plan, post_hr, post_plan
 from tests.conftest import Live
-from tests.imagery import NORTH, WEST, geotiff, lr_geotiff, scene
+from tests.imagery import NORTH, WEST, geotiff, hr_geotiff, lr_geotiff, scene
 
 
 def test_a_finished_plan(live: Live) -> None:
@@ -140,6 +140,14 @@ def test_warnings(live: Live) -> None:
     assert made_plan(live.client, unnamed, bands="3,2,1")["warnings"] == []
     far = made_plan(live.client, lr_geotiff(pixel_m=80.0, tiles_x=16, tiles_y=16))
     assert far["warnings"] == ["outside_training_scale"]
+
+
+def test_values_that_saturate_are_told_of_lr_and_of_hr(live: Live) -> None:
+    plan = made_plan(live.client, lr_geotiff(), scale="0.05")
+    assert "values_saturate" in plan["warnings"]
+    [acquisition] = post_hr(live.client, plan["id"], hr_geotiff(), scale="0.05").json()["acquisitions"]
+    assert "values_saturate" in acquisition["warnings"]
+    assert "values_saturate" not in made_plan(live.client, lr_geotiff(), scale="0.0039")["warnings"]
 
 
 def test_a_tile_of_nodata_is_not_bought(live: Live) -> None:

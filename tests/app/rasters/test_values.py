@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import BadBands, BadValues, NoValidPixels
-from app.rasters import RasterInfo, Scaling, choose_bands, value_scaling
+from app.rasters import RasterInfo, Scaling, choose_bands, range_warnings, value_scaling
 from app.rasters.percentiles import percentiles
 from tests.app.rasters.making import info_of, noise, write_tiff
 from tests.app.rasters.places import PLACES, raster
@@ -128,3 +128,28 @@ def test_percentiles_are_exact(
     sorted_values = np.sort(values.reshape(3, -1).astype(np.float32), axis=1)
     ranks = [int(q * 142 + 0.5) for q in (0.0, 0.02, 0.5, 0.98, 1.0)]
     np.testing.assert_array_equal(found, sorted_values[:, ranks])
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "dtype", "warnings"),
+    [
+        (1e-4, None, "uint16", ()),
+        (1e-4, -0.1, "uint16", ()),
+        (None, None, "uint16", ()),
+        (None, None, "uint8", ()),
+        (1.0, None, "uint16", ("values_saturate",)),
+        (1e-4, -0.5, "uint16", ("values_saturate",)),
+        (-1e-4, 1.0, "uint16", ()),
+        (1e-8, None, "uint16", ("values_hardly_differ",)),
+        (1.0, None, "uint8", ("values_saturate",)),
+    ],
+)
+def test_a_scale_that_leads_out_of_black_and_white_is_told(
+    tmp_path: Path, scale: float | None, offset: float | None, dtype: str, warnings: tuple[str, ...]
+) -> None:
+    pixels = np.linspace(1100, 9000, 3 * 32 * 32).reshape(3, 32, 32)
+    stored = (pixels / 40 if dtype == "uint8" else pixels).astype(dtype)
+    path = write_tiff(tmp_path / "a.tif", stored)
+    info = info_of(path)
+    scaling = value_scaling(path, info, (1, 2, 3), scale, offset)
+    assert range_warnings(path, info, (1, 2, 3), scaling) == warnings
