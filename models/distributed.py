@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from models.parent import LAUNCHER
+
 
 class Group:
     """The processes of one training; alone, everything costs nothing."""
@@ -141,6 +143,7 @@ def launch(processes: int, module: str, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
+    os.environ[LAUNCHER] = str(os.getpid())
     own = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", "0", "-m", module]
     try:
         torchrun([*own, *arguments])

@@ -40,18 +40,7 @@ class Release:
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Release":
         """The release in `folder`. Raises CardError where weights and card do not belong together."""
-        card = load_card(folder)
-        weights = folder / WEIGHTS_FILE
-        if _sha256(weights) != card.weights_sha256:
-            raise CardError(f"{weights} is not the file whose hash the card names")
-        raw = dict(card.architecture)
-        fusion = Fusion.from_json(raw.pop("fusion"))
-        system = System(Architecture.from_json(raw), fusion)
-        system.load_state_dict(
-            _shared_back(
-                {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
-            )
-        )
+        card, system = read(folder)
         return cls(card, system, device)
 
     @torch.inference_mode()
@@ -83,6 +72,22 @@ class Release:
             raise ValueError(f"expected (B, 3, {side}, {side}), not {images.shape}")
         x = torch.from_numpy(np.ascontiguousarray(images)).float()
         return x.to(self.device, memory_format=torch.channels_last)
+
+
+def read(folder: Path) -> tuple[Card, System]:
+    """Card and networks as they were trained. Raises CardError where they do not belong together."""
+    card = load_card(folder)
+    weights = folder / WEIGHTS_FILE
+    if _sha256(weights) != card.weights_sha256:
+        raise CardError(f"{weights} is not the file whose hash the card names")
+    raw = dict(card.architecture)
+    fusion = Fusion.from_json(raw.pop("fusion"))
+    system = System(Architecture.from_json(raw), fusion)
+    kept = load_file(weights)
+    system.load_state_dict(
+        _shared_back({k: v.float() if v.is_floating_point() else v for k, v in kept.items()})
+    )
+    return card, system
 
 
 def save(folder: Path, card: Card, system: System) -> Card:

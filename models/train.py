@@ -3,72 +3,73 @@
 The release is trained on every image but those of a published or drawn test split; its card's figures come
 from images its weights have not seen. With `--folds K` it is trained on every image, and the figures are
 pooled over K folds, each answered by a training of its own without it. The folds' classifiers then judge what
-any policy buys on images they have not seen. Interrupted, the same command goes on.
+any policy buys on images they have not seen. Interrupted, the same command goes on. Under torchrun the
+processes share each batch.
 """
 
 import argparse
-import platform
-import shlex
+import json
 import shutil
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models import release as releases
-from models.card import Card, ClassName, Range
+from models.card import Card, CardError
 from models.data.decode import prepare
 from models.data.heldout import held_out
-from models.data.source import DataError, Source
+from models.data.source import DataError
 from models.data.sources import open_source
 from models.data.splits import keep_together, kfold
+from models.disk import is_full
+from models.distributed import Group, joined, launch
 from models.evaluate import Outcome, outcomes
+from models.events import Events, Watched
+from models.job import Job, Split, blank_card, card_of
 from models.page import PAGE_FILE, model_page
-from models.precision import best_device, has_fast_bf16
+from models.precision import best_device
 from models.progress import Progress
-from models.provenance import commit
-from models.recipe import STAGES, Recipe, RecipeError, load_recipe
+from models.recipe import STAGES, Recipe, RecipeError, Stage, load_recipe, parse_recipe
 from models.stages.inputs import Indices, Inputs
 from models.stages.members import Judges, Member
+from models.stages.memory import OutOfMemory, changed, is_out_of_memory
 from models.stages.trainer import Trainer
 from models.system import System, packed
 
-_SCALE_TOLERANCE = 1.25
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which images the release learns from, and which (train, test) pairs give its figures."""
-
-    learns: Indices
-    tests: tuple[tuple[Indices, Indices], ...]
-    said: str
-
-
-@dataclass(frozen=True)
-class Job:
-    """One call of the command: what all its trainings share."""
-
-    recipe: Recipe
-    source: Source
-    images: Tensor
-    labels: Tensor
-    groups: Indices
-    seed: int
-    work: Path
-    cache: Path
-    shadows: bool
+USER, FULL, MEMORY = 2, 3, 4
+"""Exit statuses: what the user can mend, no room on disk, out of memory."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns 0, or 2 with one line on standard error for what the user can mend."""
+    """The command. Returns 0, or another status with one line on standard error."""
+    args = _arguments().parse_args(argv)
+    if args.processes > 1:
+        return _together(args, sys.argv[1:] if argv is None else argv)
+    events = Events(args.events)
+    try:
+        with joined(_device(args.device).type) as group:
+            train(args, group)
+    except Exception as error:
+        status, problem = _told_apart(error)
+        if problem is None:
+            raise
+        print(f"train: {error}", file=sys.stderr)
+        try:
+            events.say("failed", problem=problem, detail=str(error))
+        except OSError:
+            return FULL
+        return status
+    return 0
+
+
+def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--recipe", required=True, help="name of a built-in recipe, or a .toml file")
+    parser.add_argument("--recipe", required=True, help="name of a built-in recipe, or a .toml or .json file")
     parser.add_argument(
         "--data", type=Path, required=True, help="class folders, a tar of them, CIFAR, ImageNet or fMoW"
     )
@@ -80,46 +81,180 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--folds", type=int, default=0, help="figures pooled over this many folds, training on all images"
     )
     parser.add_argument("--epochs", type=int, help="at most so many epochs a stage: for trials")
+    parser.add_argument("--stages", help="only these of hr,lr,pt,ft1,ft2; without hr they need --parent")
+    parser.add_argument("--parent", type=Path, help="folder of the release to start from")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument("--processes", type=int, default=1, help="processes that share each batch")
+    parser.add_argument(
+        "--events", type=Path, help="file that progress is appended to, one JSON object a line"
+    )
     parser.add_argument(
         "--work", type=Path, help="checkpoints and features (default: OUT.work, removed at the end)"
     )
-    args = parser.parse_args(argv)
-    try:
-        train(args)
-    except (RecipeError, DataError, ModuleNotFoundError, OSError, ValueError) as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return parser
 
 
-def train(args: argparse.Namespace) -> Card:
-    """Train, measure and save. Raises RecipeError, DataError, OSError, ValueError."""
-    recipe = load_recipe(args.recipe)
+def _together(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Run the command in several processes; all start again where one of them ran out of memory."""
+    words = [*argv, "--processes", "1"]  # the last one counts
+    parts = _work(args) / "release.checkpoint.parts"
+    while True:
+        before = parts.read_text() if parts.exists() else ""
+        status = launch(args.processes, "models.rank", words)
+        if status == 0 or not parts.exists() or parts.read_text() == before:
+            return status
+
+
+def _told_apart(error: BaseException) -> tuple[int, str | None]:
+    """The exit status and the kind of problem; no kind for a mistake of ours."""
+    if is_full(error):
+        return FULL, "disk-full"
+    if isinstance(error, OutOfMemory) or is_out_of_memory(error):
+        return MEMORY, "out-of-memory"
+    if isinstance(error, RecipeError):
+        return USER, "recipe-refused"
+    if isinstance(error, DataError | CardError):
+        return USER, "training-data-refused"
+    if isinstance(error, ModuleNotFoundError | OSError | ValueError):
+        return USER, "training-failed"
+    return 1, None
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no GPU here that torch sees")
+    return best_device() if name == "auto" else torch.device(name)
+
+
+def _work(args: argparse.Namespace) -> Path:
+    work: Path = args.work or args.out.with_name(f"{args.out.name}.work")
+    return work
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    path = Path(args.recipe)
+    recipe = (
+        parse_recipe(json.loads(path.read_text())) if path.suffix == ".json" else load_recipe(args.recipe)
+    )
     if args.epochs is not None:
         recipe = recipe.shortened(args.epochs)
-    work = args.work or args.out.with_name(f"{args.out.name}.work")
-    work.mkdir(parents=True, exist_ok=True)
-    with Progress("decoding") as progress:
-        opened = open_source(args.data, check="none")
-        source, images = prepare(
-            opened, recipe.images.hr_px, work / "cache", fit=recipe.images.fit, progress=progress.show
-        )
-    if len(source.classes) < 2:
-        raise DataError(f"{args.data} has one class only; a classifier needs two or more")
-    labels = torch.from_numpy(np.asarray(source.labels))
-    job = Job(
-        recipe, source, images, labels, keep_together(source), args.seed, work, work / "cache", not args.folds
-    )
+    if args.stages:
+        wanted = args.stages.split(",")
+        if unknown := set(wanted) - set(STAGES):
+            raise RecipeError(f"--stages: only {', '.join(STAGES)}, not {', '.join(sorted(unknown))}")
+        kept = {k: s if k in wanted else replace(s, epochs=0) for k, s in recipe.stages.items()}
+        recipe = replace(recipe, stages=kept)
+    todo = [name for name in STAGES if recipe.stages.get(name, Stage()).epochs]
+    if not todo:
+        raise RecipeError("no stage has any epochs")
+    if todo[0] != "hr":
+        if args.parent is None:
+            raise RecipeError(f"starting at {todo[0]} means from a release: name its folder with --parent")
+        # shadows are made by the stage hr: the parent's classifier judges for itself
+        recipe = replace(recipe, training=replace(recipe.training, crossfit=0))
+    return recipe
+
+
+def train(args: argparse.Namespace, group: Group | None = None) -> Card | None:
+    """Train, measure and save; None in a process that only helps. Raises what `main` tells apart."""
+    group = group or Group()
+    events, work = Events(args.events if group.leads else None), _work(args)
+    recipe = _recipe(args)
+    if args.folds and not group.alone:
+        raise ValueError("folds are trained one after another, by one process")
+    job = _job(args, recipe, work, group, events)
     split = _split(job, args.folds)
+    if not group.leads:
+        _trained(job, split.learns, "release", args.seed)
+        return None
     judges = _fold_classifiers(job, split) if args.folds else None
     figures = _figures(job, split, judges)
     system = _trained(job, split.learns, "release", args.seed, judges)
-    card = releases.save(args.out, _card(job, split, figures, args), system)
+    events.say("doing", doing="saving", share=0.0)
+    card = releases.save(args.out, card_of(job, split, figures, args), system)
     (args.out / PAGE_FILE).write_text(model_page(card), encoding="utf-8")
     if args.work is None:
         shutil.rmtree(work)
     print(f"wrote {args.out}")
+    events.say("done", folder=str(args.out))
     return card
+
+
+def _job(args: argparse.Namespace, recipe: Recipe, work: Path, group: Group, events: Events) -> Job:
+    """Decode the images and compute the frozen layers' features, in one process; then all find them."""
+    work.mkdir(parents=True, exist_ok=True)
+    show = events.doing("preparing")
+    with group.leader_first(), Progress("decoding") as progress:
+
+        def both(done: int, total: int) -> None:
+            progress.show(done, total)
+            show(done, total)
+
+        opened = open_source(args.data, check="none")
+        source, images = prepare(
+            opened, recipe.images.hr_px, work / "cache", fit=recipe.images.fit, progress=both
+        )
+    if len(source.classes) < 2:
+        raise DataError(f"{args.data.name} has one class only; a classifier needs two or more")
+    labels = torch.from_numpy(np.asarray(source.labels))
+    job = Job(
+        recipe=recipe,
+        source=source,
+        images=images,
+        labels=labels,
+        groups=keep_together(source),
+        seed=args.seed,
+        work=work,
+        cache=work / "cache",
+        shadows=not args.folds,
+        device=_device(args.device),
+        group=group,
+        events=events,
+        parent=args.parent,
+        precision=args.precision,
+    )
+    with group.leader_first():
+        _inputs(job, _untrained(job, args.seed))
+    return job
+
+
+def _untrained(job: Job, seed: int) -> System:
+    """The networks before training: drawn, ImageNet's, or the parent's."""
+    torch.manual_seed(seed)  # weights that no file gives
+    architecture = job.recipe.architecture(len(job.source.classes))
+    imagenet = job.recipe.networks.imagenet and job.parent is None
+    system = packed(System(architecture, imagenet=imagenet), job.device)
+    if job.parent is not None:
+        _inherit(job, system)
+    return system
+
+
+def _inherit(job: Job, system: System) -> None:
+    assert job.parent is not None
+    card, parent = releases.read(job.parent)
+    if tuple(c.name for c in card.classes) != job.source.classes:
+        raise DataError(f"the classes of {card.name} are not those of {job.source.name}")
+    for name, value in system.architecture.to_json().items():
+        has = parent.architecture.to_json()[name]
+        if name != "missed_cost" and has != value:
+            raise RecipeError(f"{card.name} has {name} {has!r}, the recipe {value!r}")
+    system.load_state_dict(parent.state_dict())
+    system.fusion = parent.fusion
+
+
+def _inputs(job: Job, system: System) -> Inputs:
+    inputs = Inputs(system, job.images, job.labels, job.recipe.images, job.cache)
+    if inputs.cache is not None and not inputs.cache.ready:
+        show = job.events.doing("features")
+        with Progress("features of the frozen layers") as progress:
+
+            def both(done: int, total: int) -> None:
+                progress.show(done, total)
+                show(done, total)
+
+            inputs.cache.fill(both)
+    return inputs
 
 
 def _split(job: Job, folds: int) -> Split:
@@ -171,10 +306,11 @@ def _outcomes(
     if not kept.exists():
         system = _trained(job, learns, name, seed, judges)
         folder = job.work / f"{name}.release"
-        releases.save(folder, _blank_card(job, name), system)
+        releases.save(folder, blank_card(job, name), system)
+        job.events.say("doing", doing="measuring", share=0.0)
         with Progress(f"measuring {name}") as progress:
             found = outcomes(
-                releases.Release.load(folder, str(best_device())),
+                releases.Release.load(folder, str(job.device)),
                 job.images[test],
                 job.labels[test],
                 ds,
@@ -204,14 +340,8 @@ def _trained(
     judges: Judges | None = None,
     stages: Collection[str] = STAGES,
 ) -> System:
-    torch.manual_seed(seed)  # weights that no file gives
-    device = best_device()
-    architecture = job.recipe.architecture(len(job.source.classes))
-    system = packed(System(architecture, imagenet=job.recipe.networks.imagenet), device)
-    inputs = Inputs(system, job.images, job.labels, job.recipe.images, job.cache)
-    if inputs.cache is not None and not inputs.cache.ready:
-        with Progress("features of the frozen layers") as progress:
-            inputs.cache.fill(progress.show)
+    system = _untrained(job, seed)
+    inputs = _inputs(job, system)
     checkpoint = job.work / f"{name}.checkpoint"
     finished = job.work / f"{name.replace('fold', 'classifier')}.checkpoint"
     if not checkpoint.exists() and finished.exists():  # a fold's policy goes on from the fold's classifier
@@ -219,6 +349,7 @@ def _trained(
     recipe = (
         job.recipe if job.shadows else replace(job.recipe, training=replace(job.recipe.training, crossfit=0))
     )
+    watch = Watched(job.events, checkpoint, job.notices)
     with Progress(f"training {name}") as progress:
 
         def report(event: dict[str, Any]) -> None:
@@ -229,86 +360,29 @@ def _trained(
             progress.show(
                 done, sum(epochs), f"{event['phase']}: " + ", ".join(f"{k} {v:.3f}" for k, v in shown.items())
             )
+            watch.epoch(
+                trainer.phases[event["number"]], event["epoch"], shown | {"seconds": event["seconds"]}
+            )
 
-        trainer = Trainer(recipe, system, inputs, learns, job.groups, seed, checkpoint, report, judges)
+        trainer = Trainer(
+            recipe,
+            system,
+            inputs,
+            learns,
+            job.groups,
+            seed,
+            checkpoint,
+            report,
+            judges,
+            watch=watch,
+            group=job.group,
+            precision=job.precision,
+        )
         epochs = [recipe.stages[p.stage].epochs for p in trainer.phases]
+        watch.begin(epochs)
         trainer.run(stages)
+    job.notices.extend(changed(stage, parts) for stage, parts in trainer.memory.parts.items() if parts > 1)
     return system
-
-
-def _blank_card(job: Job, name: str) -> Card:
-    """The card but for its figures and the training's story."""
-    images, recipe = job.recipe.images, job.recipe
-    side = images.hr_px * images.hr_gsd_m
-    low, high = min(images.ds) * images.hr_gsd_m, max(images.ds) * images.hr_gsd_m
-    return Card(
-        name=name,
-        version="1",
-        streams="hr+lr" if recipe.networks.lr else "hr",
-        fusion=recipe.training.fusion,
-        fill=images.fill,
-        classes=tuple(
-            ClassName(c, recipe.classes.get(c, c if c in recipe.classes.values() else None))
-            for c in job.source.classes
-        ),
-        lr_px=images.lr_px,
-        hr_px=images.hr_px,
-        tile_m=Range(round(side, 6), round(side / _SCALE_TOLERANCE, 6), round(side * _SCALE_TOLERANCE, 6)),
-        lr_gsd_m=Range(round((low * high) ** 0.5, 6), round(low, 6), round(high, 6)),
-        hr_gsd_m=images.hr_gsd_m,
-        grid=images.grid,
-        weights_sha256="",
-        architecture={},
-        description=recipe.description,
-        licence=recipe.licence,
-    )
-
-
-def _card(job: Job, split: Split, figures: dict[str, Any], args: argparse.Namespace) -> Card:
-    recipe, device = job.recipe, best_device()
-    training = {
-        "data": job.source.name,
-        "data_sha256": job.source.digest(),
-        "images": len(split.learns),
-        "per_class": {name: int((job.labels == k).sum()) for k, name in enumerate(job.source.classes)},
-        "split": split.said,
-        "command": shlex.join(["patchplan", "train", *_told(args)]),
-        "recipe": recipe.name,
-        "recipe_sha256": recipe.digest(),
-        "stages": {k: s.epochs for k, s in recipe.stages.items() if s.epochs},
-        "seed": args.seed,
-        "commit": commit(),
-        "held_out": "folds" if args.folds else "one split",
-        "ds": list(recipe.images.ds),
-        "fit": recipe.images.fit,
-        "precision": "bf16" if has_fast_bf16(device) else "fp32",
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "processor": torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else platform.processor() or platform.machine(),
-        "scale_note": f"tile_m is the trained side by {_SCALE_TOLERANCE} either way, unmeasured",
-    }
-    return replace(_blank_card(job, args.out.name), training=training, figures=figures)
-
-
-def _told(args: argparse.Namespace) -> list[str]:
-    """The command's words without the folders of this machine."""
-    told = [
-        "--recipe",
-        Path(args.recipe).name,
-        "--data",
-        args.data.name,
-        "--out",
-        f"releases/{args.out.name}",
-        "--seed",
-        str(args.seed),
-    ]
-    if args.folds:
-        told += ["--folds", str(args.folds)]
-    if args.epochs is not None:
-        told += ["--epochs", str(args.epochs)]
-    return told
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.data.source import DataError, Indices, Pixels, Source, UnreadableImageError
+from models.disk import reserve
 
 Fit = Literal["squash", "crop"]
 Resample = Literal["bicubic", "area"]
@@ -124,6 +125,7 @@ def _write(
     partial = path.with_suffix(f".{os.getpid()}.part")
     try:
         out = np.memmap(partial, np.uint8, "w+", shape=shape)
+        reserve(partial)
         bad = _fill(source, out, fit, resample, workers, progress)
         good = _others(bad, len(source))
         for row in range(min(bad, default=len(good)), len(good)):

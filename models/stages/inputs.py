@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.data.degrade import low_resolution
+from models.disk import reserve
 from models.networks.efficientnet_lite import folded
 from models.precision import has_fast_bf16
 from models.recipe import Images
@@ -181,6 +182,7 @@ class FeatureCache:
             if name not in files:
                 shape = (total, places, *values.shape[1:])
                 files[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
+                reserve(folder / f"{name}.npy")
             files[name][rows, place] = values
 
         for start in range(0, total, 32):

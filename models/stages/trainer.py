@@ -99,10 +99,11 @@ class Trainer:
         *,
         watch: Watch | None = None,
         group: Group | None = None,
+        precision: str = "auto",
     ) -> None:
         self.recipe, self.system, self.inputs, self.seed = recipe, system, inputs, seed
         self.checkpoint, self.report = checkpoint, report
-        self.watch, self.group = watch or Watch(), group or Group()
+        self.watch, self.group, self.precision = watch or Watch(), group or Group(), precision
         self.members = Members(system, train, inputs.labels, groups, recipe.training.crossfit, seed, judges)
         self.phases = phases(recipe, len(self.members.trained))
         kept = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.parts")
@@ -173,7 +174,7 @@ class Trainer:
         if self.recipe.training.fusion != "by_s":
             return
         rng = np.random.default_rng([self.seed, 77])
-        with autocast(self.inputs.device):
+        with autocast(self.inputs.device, self.precision):
             self.system.fusion = reinforce.held_out_fusion(self.system, self.members, self._pairs(rng), rng)
         self.report({"phase": "fusion", **self.system.fusion.to_json()})
 
@@ -231,7 +232,7 @@ class Trainer:
         self._clear()
         for indices, batch, draws in self._parts(step, parts):
             self._draw_from(draws)
-            with autocast(self.inputs.device):
+            with autocast(self.inputs.device, self.precision):
                 loss, right = classify.classification_loss(
                     body, phase.stage, batch, stage, architecture.classes, architecture.grid, draws
                 )
@@ -249,7 +250,7 @@ class Trainer:
         self._clear()
         for indices, batch, draws in self._parts(step, parts):
             self._draw_from(draws)
-            with autocast(self.inputs.device):
+            with autocast(self.inputs.device, self.precision):
                 found = reinforce.experience(system, self.members, indices, batch, stage, name, alpha, draws)
                 loss = self._policy_loss(stage, batch, found, alpha)
                 if name != "pt" and stage.lr:
