@@ -1,0 +1,7 @@
+"""Orderable geometry: from patches that should be bought to polygons that a vendor sells."""
+
+from app.orderable.cells import Cell, CellId, cells_of_plan
+from app.orderable.legal import violations
+from app.orderable.order import Orderable, OrderPolygon, orderable
+
+__all__ = ["Cell", "CellId", "OrderPolygon", "Orderable", "cells_of_plan", "orderable", "violations"]

@@ -1,0 +1,257 @@
+"""From pieces to groups: joined for free where they touch, then by the solver, block by block.
+
+Groups that are far apart never share a polygon, so the ground falls into regions, and large regions into
+blocks of neighbouring groups. What the blocks' borders cut is mended at the end by merging across them.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import shapely
+
+from app.orderable import cover, pool
+from app.orderable.ground import Floats, Frame, Shapes, areas_km2, shapes
+from app.orderable.pieces import Group, Ints, components, members_of, outlines
+from app.orderable.shapes import Shape, ShapeMaker
+
+# rows of one set cover: HiGHS proves most of these within a second
+BLOCK: Final = 160
+# polygons made for one block beside its pieces
+_MOST_COLUMNS: Final = 600
+_DEFICIT: Final = 1 + 1e-9
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Groups over all pieces but those given up; km², with what was given up counted at its loss."""
+
+    groups: list[Group]
+    given_up: Ints
+    bound: float
+    optimal: bool
+
+
+def group_pieces(
+    maker: ShapeMaker, polygons: Shapes, sides: Floats, loss: Floats, deadline: float
+) -> Grouping:
+    """The cheapest groups found for ``polygons`` until ``deadline`` (``time.monotonic()``).
+
+    ``loss`` (km²) is what giving up a piece counts for, inf where it may not be. A piece with no legal
+    polygon is given up whatever it is worth.
+    """
+    leaves, lossy = outlines(maker, polygons, sides)
+    done: list[Group] = []
+    bound, optimal = 0.0, True
+    given_up = np.ones(len(polygons), dtype=bool)
+    for leaf in leaves:
+        given_up[leaf.members] = False
+    regions = _regions(leaves, maker)
+    blocks = [block for region in regions for block in _blocks(maker, region, sides)]
+    for number, block in enumerate(blocks):
+        limit = (deadline - time.monotonic()) / (len(blocks) - number)
+        taken, lost, part, proven = _solve(maker, block, lossy, sides, loss, limit)
+        done += taken
+        given_up[lost] = True
+        bound += part
+        optimal &= proven
+    if len(blocks) > len(regions):
+        done, saved = _mend(maker, done, sides, deadline)
+        optimal = optimal and saved == 0
+        bound = min(bound, sum(group.shape.charged for group in done) + _finite_loss(loss, given_up))
+    return Grouping(done, np.flatnonzero(given_up), bound, optimal)
+
+
+def _finite_loss(loss: Floats, lost: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> float:
+    return float(loss[lost & np.isfinite(loss)].sum())
+
+
+def reach_m(maker: ShapeMaker, side_m: float) -> float:
+    """Further apart than this (metres) two groups never save by sharing a polygon."""
+    minimum = maker.minimum * 1e6
+    corridor = max(maker.width, side_m)
+    return min(minimum / corridor, 3 * float(np.sqrt(minimum))) + 2 * corridor
+
+
+def _regions(leaves: Sequence[Group], maker: ShapeMaker) -> list[list[Group]]:
+    """Groups within reach of each other, directly or over others; those without a deficit stay alone."""
+    outlines_ = shapes([leaf.ground for leaf in leaves])
+    boxes = shapely.bounds(outlines_)
+    side = float(np.sqrt(max(min(leaf.area for leaf in leaves), 0.0) * 1e6))
+    reach = reach_m(maker, side)
+    lat = np.radians(np.clip(np.abs(boxes[:, [1, 3]]).max(axis=1), 0, 89.9))
+    north = reach / 110_000 / 2
+    east = north / np.cos(lat)
+    wide = shapely.box(boxes[:, 0] - east, boxes[:, 1] - north, boxes[:, 2] + east, boxes[:, 3] + north)
+    one, other = shapely.STRtree(wide).query(wide, predicate="intersects")
+    short = np.array([leaf.shape.charged > leaf.area * _DEFICIT for leaf in leaves])
+    keep = (one < other) & (short[one] | short[other])
+    label = components(len(leaves), np.stack([one[keep], other[keep]], axis=1))
+    return [[leaves[i] for i in members] for members in members_of(label)]
+
+
+def _blocks(maker: ShapeMaker, region: list[Group], sides: Floats) -> list["_Block"]:
+    if len(region) == 1:
+        return [_Block(region, [])]
+    flat = pool.flattened(region)
+    pairs, gaps = pool.neighbours(flat)
+    merging = _merged(maker, region, flat, pairs, gaps, sides)
+    if len(region) <= BLOCK:
+        return [_Block(region, merging.steps)]
+    tops = [np.array(sorted(members)) for members in merging.members.values()]
+    middle = shapely.get_coordinates(shapely.centroid(flat))
+    found = []
+    for part in _cut(tops, np.array([middle[top].mean(axis=0) for top in tops])):
+        rows = np.concatenate([tops[i] for i in part])
+        place = {int(row): at for at, row in enumerate(rows)}
+        steps = [[place[i] for i in step] for step in merging.steps if step[0] in place]
+        found.append(_Block([region[i] for i in rows], steps))
+    return found
+
+
+def _merged(
+    maker: ShapeMaker, groups: Sequence[Group], flat: Shapes, pairs: Ints, gaps: Floats, sides: Floats
+) -> pool.Merging:
+    width = max(maker.width, float(min(sides[group.members].min() for group in groups)))
+    merging = pool.Merging(groups, flat, maker.minimum, width, boxes_only=maker.rules.convex)
+    merging.run(pairs, gaps)
+    return merging
+
+
+def _cut(tops: Sequence[Ints], places: Floats) -> Iterable[list[int]]:
+    """Halve along the longer side until a part has at most ``BLOCK`` rows (or is one group)."""
+    waiting = [np.arange(len(tops))]
+    while waiting:
+        part = waiting.pop()
+        if len(part) == 1 or sum(len(tops[i]) for i in part) <= BLOCK:
+            yield part.tolist()
+            continue
+        axis = int(np.argmax(np.ptp(places[part], axis=0)))
+        order = part[np.argsort(places[part, axis], kind="stable")]
+        waiting += [order[: len(order) // 2], order[len(order) // 2 :]]
+
+
+@dataclass(frozen=True)
+class _Block:
+    leaves: list[Group]
+    steps: list[list[int]]
+
+
+def _solve(
+    maker: ShapeMaker, block: _Block, lossy: Sequence[Group], sides: Floats, loss: Floats, limit_s: float
+) -> tuple[list[Group], Ints, float, bool]:
+    leaves = block.leaves
+    row_loss = np.array([loss[leaf.members].sum() for leaf in leaves])
+    least = np.array([leaf.shape.charged for leaf in leaves])
+    perfect = all(leaf.shape.charged <= leaf.area * _DEFICIT for leaf in leaves)
+    if (len(leaves) == 1 or perfect) and (row_loss >= least).all():
+        return leaves, np.zeros(0, np.int64), float(least.sum()), True
+    columns, groups = _columns(maker, block, lossy, sides, limit_s)
+    costs = np.array([group.shape.charged for group in groups])
+    choice = cover.choose(columns, costs, row_loss, limit_s)
+    lost = [leaves[row].members for row in np.flatnonzero(choice.given_up)]
+    taken = _once(maker, [columns[i] for i in choice.taken], [groups[i] for i in choice.taken], leaves, sides)
+    return taken, np.concatenate([np.zeros(0, np.int64), *lost]), choice.bound, choice.optimal
+
+
+def _columns(
+    maker: ShapeMaker, block: _Block, lossy: Sequence[Group], sides: Floats, limit_s: float
+) -> tuple[list[Ints], list[Group]]:
+    leaves = block.leaves
+    columns: list[Ints] = [np.array([i]) for i in range(len(leaves))]
+    groups = list(leaves)
+    outline = shapes([leaf.ground for leaf in leaves])
+    known = {(i,) for i in range(len(leaves))}
+    stop = time.monotonic() + max(limit_s, 0.1) / 2
+    owner = {int(piece): row for row, leaf in enumerate(leaves) for piece in leaf.members}
+    for group in lossy:
+        rows = {owner[int(piece)] for piece in group.members if int(piece) in owner}
+        if rows and sum(len(leaves[row].members) for row in rows) == len(group.members):
+            known.add(tuple(sorted(rows)))
+            columns.append(np.array(sorted(rows)))
+            groups.append(group)
+    for wanted in _wanted(maker, block, outline):
+        key = tuple(sorted(int(row) for row in wanted))
+        if key in known:
+            continue
+        if len(columns) > _MOST_COLUMNS + len(leaves) or time.monotonic() > stop:
+            break
+        known.add(key)
+        side = min(float(sides[leaves[row].members].min()) for row in key)
+        shape = maker.best(outline[list(key)], side)
+        if shape is not None and shape.charged < sum(leaves[row].shape.charged for row in key):
+            columns.append(np.array(key))
+            groups.append(_merged_group([leaves[row] for row in key], shape))
+    return columns, groups
+
+
+def _merged_group(parts: Sequence[Group], shape: Shape) -> Group:
+    ground = shapely.multipolygons([one for part in parts for one in shapely.get_parts(part.ground)])
+    members = np.sort(np.concatenate([part.members for part in parts]))
+    return Group(members, shape, ground, sum(part.area for part in parts))
+
+
+def _wanted(maker: ShapeMaker, block: _Block, outline: Shapes) -> Iterable[Ints]:
+    if len(outline) <= pool.EXHAUSTIVE:
+        yield from pool.subsets(len(outline))
+        return
+    yield from (np.array(step) for step in reversed(block.steps))
+    if maker.minimum > 0:
+        flat = Frame.around(outline).plane(outline)
+        found = {tuple(group.tolist()) for group in pool.windows(flat, maker.minimum, _MOST_COLUMNS // 4)}
+        yield from (np.array(key) for key in sorted(found, key=len, reverse=True))
+
+
+def _once(
+    maker: ShapeMaker, columns: list[Ints], groups: list[Group], leaves: list[Group], sides: Floats
+) -> list[Group]:
+    """The groups with every row in one of them only: smaller where that is cheaper."""
+    order = sorted(range(len(columns)), key=lambda i: -len(columns[i]))
+    seen: set[int] = set()
+    found = []
+    for i in order:
+        rows = [int(row) for row in columns[i] if int(row) not in seen]
+        seen.update(rows)
+        if not rows:
+            continue
+        group = groups[i]
+        if len(rows) < len(columns[i]):
+            parts = [leaves[row] for row in rows]
+            side = min(float(sides[part.members].min()) for part in parts)
+            shape = maker.best(shapes([part.ground for part in parts]), side)
+            if shape is None or shape.charged > group.shape.charged:
+                shape = group.shape
+            group = _merged_group(parts, shape)
+        found.append(group)
+    return found
+
+
+def _mend(
+    maker: ShapeMaker, groups: list[Group], sides: Floats, deadline: float
+) -> tuple[list[Group], float]:
+    """Merge groups across blocks where that saves; the second value is how much (km²)."""
+    flat = pool.flattened(groups)
+    pairs, gaps = pool.neighbours(flat)
+    near = gaps <= reach_m(maker, float(sides.min()))
+    merging = _merged(maker, groups, flat, pairs[near], gaps[near], sides)
+    found, saved = [], 0.0
+    for members in merging.members.values():
+        parts = [groups[i] for i in members]
+        apart = sum(part.shape.charged for part in parts)
+        shape = None
+        if len(parts) > 1 and time.monotonic() < deadline:
+            shape = maker.best(
+                shapes([part.ground for part in parts]),
+                float(min(sides[part.members].min() for part in parts)),
+            )
+        if shape is not None and shape.charged < apart:
+            saved += apart - shape.charged
+            found.append(_merged_group(parts, shape))
+        else:
+            found += parts
+    return found, saved
+
+
+__all__ = ["Grouping", "areas_km2", "group_pieces", "reach_m"]
