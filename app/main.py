@@ -23,6 +23,7 @@ from app.core.settings import get_settings
 from app.ledger import endpoints as ledger
 from app.plans import endpoints as plans
 from app.rasters.sandbox import sandbox
+from app.releases import alias_endpoints as aliases
 from app.releases import endpoints as releases
 from app.reports import endpoints as reports
 from app.webhooks import endpoints as webhooks
@@ -75,6 +76,7 @@ def create_app() -> FastAPI:
         ledger,
         reports,
         releases,
+        aliases,
         webhooks,
         health,
         reference,

@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Outcome:
     label: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float32]
     curve: npt.NDArray[np.bool_]
-    patches: int = 16
+    patches: int = field(default=16, kw_only=True)
 
     @staticmethod
     def joined(parts: Sequence["Outcome"]) -> "Outcome":

@@ -1,6 +1,6 @@
 """The model page: a release's card as Markdown, for people. Free of torch, like the card it is made from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from models.card import Card
@@ -116,7 +116,7 @@ def _plain(text: str) -> str:
     return " ".join(text.replace("|", "/").replace("`", "'").split())
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     yield "| " + " | ".join(heads) + " |"
     yield "|" + " --- |" * len(heads)
     for row in rows:

@@ -435,3 +435,40 @@ class LeakingSplits(DatasetRefused):
     """The same picture is in more than one split, so that held-out figures would be too good."""
 
     slug, title = "leaking-splits", "Splits leak"
+
+
+# --- releases ------------------------------------------------------------------------------------------
+
+
+class PreconditionFailed(ProblemError):
+    """What is kept has another version than ``If-Match`` names: somebody was faster. Read it again."""
+
+    status, slug, title = 412, "precondition-failed", "Changed since it was read"
+
+
+class ClassesDiffer(Unprocessable):
+    """The classes do not match: ``lacks`` and ``adds`` name those that one side has and the other has not."""
+
+    slug, title = "classes-differ", "Classes do not match"
+
+
+class NothingHeldOut(Unprocessable):
+    """There are no images to measure on that the release has not learned from. Name another ``dataset``."""
+
+    slug, title = "nothing-held-out", "No held-out images"
+
+
+class PromotionRefused(Conflict):
+    """The candidate is significantly less accurate or more expensive than the champion; ``gate`` says where.
+
+    ``force`` with a ``reason`` promotes it all the same, and is recorded.
+    """
+
+    slug, title = "promotion-refused", "Worse than the champion"
+
+
+class GateUndecided(Conflict):
+    """The candidate is still being compared with the champion, or could not be. ``comparison`` is where."""
+
+    slug, title = "gate-undecided", "Not yet compared with the champion"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "10"}

@@ -54,10 +54,9 @@ def find(session: Session, org_id: uuid.UUID, ref: str) -> Found:
 
     Raises NotFound, also for another organisation's.
     """
-    release_id = _as_uuid(ref)
-    if release_id is not None:
+    if is_id(ref):
         row = session.scalar(
-            select(ReleaseRow).where(ReleaseRow.id == release_id, ReleaseRow.org_id == org_id)
+            select(ReleaseRow).where(ReleaseRow.id == uuid.UUID(ref), ReleaseRow.org_id == org_id)
         )
         if row is None:
             raise NotFound(f"There is no release {ref}.")
@@ -73,7 +72,7 @@ def find(session: Session, org_id: uuid.UUID, ref: str) -> Found:
 
 def find_key(session: Session, org_id: uuid.UUID, key: str) -> Found:
     """The release with the ``key`` of a `Found`; raises NotFound."""
-    if _as_uuid(key) is not None:
+    if is_id(key):
         return find(session, org_id, key)
     return Found.of_card(service.get_card(key))
 
@@ -105,10 +104,9 @@ def made_with(session: Session, name: str, release_id: uuid.UUID | None) -> Foun
     return Found.of_row(session.scalars(select(ReleaseRow).where(ReleaseRow.id == release_id)).one())
 
 
-def _as_uuid(text: str) -> uuid.UUID | None:
+def is_id(text: str) -> bool:
+    """Whether this is an id in its canonical form, which no alias and no installed release is called by."""
     try:
-        found = uuid.UUID(text)
+        return str(uuid.UUID(text)) == text.lower()
     except ValueError:
-        return None
-    # only the canonical form: a folder may be called "0123...", but never this
-    return found if str(found) == text.lower() else None
+        return False

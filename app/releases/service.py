@@ -35,6 +35,15 @@ def get_card(name: str) -> Card:
         raise NotFound(f"There is no release called {name!r}.") from None
 
 
+def is_installed(name: str) -> bool:
+    """Whether there is an installed release called so."""
+    try:
+        get_card(name)
+    except NotFound:
+        return False
+    return True
+
+
 def list_cards() -> list[Card]:
     """The cards of all releases, by name. A folder whose card cannot be read is left out."""
     found = []
