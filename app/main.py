@@ -20,6 +20,8 @@ from app.core.observe import ObserveMiddleware
 from app.core.openapi import complete_openapi
 from app.core.problems import add_problem_handlers
 from app.core.settings import get_settings
+from app.datasets import endpoints as datasets
+from app.labels import endpoints as labels
 from app.ledger import endpoints as ledger
 from app.plans import endpoints as plans
 from app.rasters.sandbox import sandbox
@@ -73,6 +75,8 @@ def create_app() -> FastAPI:
         plans,
         acquisitions,
         classifications,
+        datasets,
+        labels,
         ledger,
         reports,
         releases,

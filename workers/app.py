@@ -24,6 +24,7 @@ from app.plans.tables import Plan
 from app.releases.service import choose_card
 from workers.classifying import ClassifyJob
 from workers.comparing import CompareDesk
+from workers.datasets import DatasetDesk
 from workers.delivering import DeliveryDesk
 from workers.desk import Desk
 from workers.leases import Leases, owner_name
@@ -49,6 +50,7 @@ class Office:
                 DeliveryDesk(),
                 Desk(lambda row: PlanJob(row, self.releases), Plan, self.leases, self.scratch),
                 Desk(lambda row: ClassifyJob(row, self.releases), Classification, self.leases, self.scratch),
+                DatasetDesk(self.leases, self.scratch),
                 CompareDesk(self.releases, self.leases, self.scratch),
             )
         }

@@ -27,5 +27,27 @@ def read_token(token: str) -> Place:
             raise ValueError("no time zone")
         return at, uuid.UUID(row_id)
     except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
-        detail = "token is none that a page of this list gave."
-        raise Unprocessable(detail, errors=[{"loc": ["query", "token"], "detail": detail}]) from None
+        raise unknown_token() from None
+
+
+def token_of_number(number: int) -> str:
+    """The token of the page after a number, for lists that are in the order of one."""
+    return base64.urlsafe_b64encode(f"at {number}".encode()).decode().rstrip("=")
+
+
+def read_number(token: str) -> int:
+    """The number of ``token_of_number``; raises Unprocessable for a token of nobody's."""
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        word, _, number = raw.decode("ascii").partition(" ")
+        if word != "at" or not number.isdecimal() or len(number) > 15:
+            raise ValueError(token)
+        return int(number)
+    except (ValueError, binascii.Error):
+        raise unknown_token() from None
+
+
+def unknown_token() -> Unprocessable:
+    """The 422 for a token that no page gave."""
+    detail = "token is none that a page of this list gave."
+    return Unprocessable(detail, errors=[{"loc": ["query", "token"], "detail": detail}])

@@ -34,6 +34,17 @@ class Store:
         except (NotFoundError, FileNotFoundError) as error:
             raise KeyError(key) from error
 
+    def get_from(self, key: str, start: int, length: int) -> tuple[bytes, int]:
+        """At most ``length`` bytes from ``start`` on (none beyond the end), and the whole object's size."""
+        try:
+            size = obstore.head(self._backend, key)["size"]
+            end = min(size, start + length)
+            if start >= end:
+                return b"", size
+            return bytes(obstore.get_range(self._backend, key, start=start, end=end)), size
+        except (NotFoundError, FileNotFoundError) as error:
+            raise KeyError(key) from error
+
     def get_to_file(self, key: str, path: Path) -> None:
         """Write the object to ``path`` in pieces; the file appears whole or not at all."""
         part = path.with_name(f".{path.name}.{os.getpid()}.part")

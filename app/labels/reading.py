@@ -1,6 +1,7 @@
 """Labels as others read them: the newest of each tile."""
 
 import uuid
+from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -8,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.labels.tables import Label
 
 
-def newest_labels() -> Select[tuple[Label]]:
+def newest_labels() -> Select[Any]:
     """The label that counts of every labelled tile, also one that takes a label back (class_name null).
 
     Narrow it with ``where``; as a join use ``newest_labels().subquery()``.
