@@ -1,6 +1,7 @@
 """Pixels and files: a local folder by default, S3, GCS or Azure by URL."""
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -85,6 +86,11 @@ class Store:
         return {
             item["path"]: (now - item["last_modified"]).total_seconds() for batch in listing for item in batch
         }
+
+    def keys_before(self, moment: datetime, prefix: str = "") -> Iterator[str]:
+        """The keys below ``prefix`` of objects last written before ``moment`` (zoned), in any order."""
+        for batch in obstore.list(self._backend, prefix or None):
+            yield from (item["path"] for item in batch if item["last_modified"] < moment)
 
 
 @lru_cache
