@@ -30,6 +30,7 @@ from workers.desk import Desk
 from workers.leases import Leases, owner_name
 from workers.planning import PlanJob
 from workers.releases import Releases
+from workers.sweeping import StoreSweeper
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class Office:
         settings = get_settings()
         self.scratch = settings.data_dir / "scratch" / owner_name().replace(":", "-")
         self.leases = Leases()
+        self.sweeper = StoreSweeper()
         self.releases = Releases()
         self.desks: dict[str, Desk | DeliveryDesk] = {
             desk.kind: desk
@@ -60,6 +62,7 @@ class Office:
         clear_scratch(self.scratch.parent)
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.leases.start()
+        self.sweeper.start()
         # the first plan shall not wait for a release to be loaded; its desk does, on the same lock
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         for desk in self.desks.values():
@@ -83,6 +86,7 @@ class Office:
         for desk in self.desks.values():
             desk.join(timeout=STOP_WITHIN_S)
         self.leases.stop()
+        self.sweeper.stop()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
