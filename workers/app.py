@@ -5,7 +5,6 @@ and not with the broker's connection: without a broker a worker still sweeps.
 """
 
 import shutil
-import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,20 +15,20 @@ from celery.signals import setup_logging, worker_init, worker_shutdown, worker_s
 
 import app.core.tables  # noqa: F401 - every table, or foreign keys do not resolve
 from app.classifications.tables import Classification
-from app.core.errors import ProblemError
 from app.core.logs import configure_logging
 from app.core.queue import QUEUE, TASK
 from app.core.settings import get_settings
 from app.plans.tables import Plan
-from app.releases.service import choose_card
 from workers.classifying import ClassifyJob
 from workers.comparing import CompareDesk
 from workers.datasets import DatasetDesk
 from workers.delivering import DeliveryDesk
 from workers.desk import Desk
 from workers.leases import Leases, owner_name
+from workers.pickup import PickUp
 from workers.planning import PlanJob
 from workers.releases import Releases
+from workers.shadowing import ShadowDesk
 from workers.sweeping import StoreSweeper
 
 log = structlog.get_logger(__name__)
@@ -46,7 +45,7 @@ class Office:
         self.leases = Leases()
         self.sweeper = StoreSweeper()
         self.releases = Releases()
-        self.desks: dict[str, Desk | DeliveryDesk] = {
+        self.desks: dict[str, Desk | DeliveryDesk | PickUp] = {
             desk.kind: desk
             for desk in (
                 DeliveryDesk(),
@@ -54,6 +53,8 @@ class Office:
                 Desk(lambda row: ClassifyJob(row, self.releases), Classification, self.leases, self.scratch),
                 DatasetDesk(self.leases, self.scratch),
                 CompareDesk(self.releases, self.leases, self.scratch),
+                ShadowDesk(self.releases, self.leases, self.scratch),
+                PickUp(self.releases),
             )
         }
 
@@ -63,17 +64,8 @@ class Office:
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.leases.start()
         self.sweeper.start()
-        # the first plan shall not wait for a release to be loaded; its desk does, on the same lock
-        threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         for desk in self.desks.values():
             desk.start()
-
-    def _warm_up(self) -> None:
-        try:
-            card = choose_card(None)
-            self.releases.get(card.name, card.weights_sha256)
-        except (ProblemError, OSError) as error:
-            log.warning("no_release_yet", error=str(error))
 
     def stop(self) -> None:
         """Tell the desks to stop after the forward under way."""

@@ -18,10 +18,11 @@ from app.core.notify import Listener
 from app.core.prefer import WaitDep
 from app.core.problems import problem_responses
 from app.core.work import wake_key
-from app.releases import comparing, promoting, reading
+from app.releases import comparing, promoting, reading, shadows
 from app.releases.comparison_schemas import COMPARISON_EXAMPLE, ComparisonOut, comparison_out
 from app.releases.finding import Found, find
 from app.releases.schemas import ReleaseList, ReleaseOut
+from app.releases.shadows import ShadowOut
 from app.releases.tables import Comparison
 from models.page import model_page
 
@@ -108,6 +109,17 @@ def get_model_page(session: SessionDep, principal: Reader, release: Ref) -> Resp
     """What the release is, what it was trained on and how good it is, as Markdown for people."""
     card = find(session, principal.org_id, release).card
     return Response(model_page(card), media_type=f"{MARKDOWN}; charset=utf-8")
+
+
+@router.get(
+    "/{release}/shadow", summary="A release as a shadow", responses=problem_responses(NotFound, Unprocessable)
+)
+def get_shadow(session: SessionDep, principal: Reader, release: Ref) -> ShadowOut:
+    """How its choices differ from the champion's on the live plans it was run beside.
+
+    Point the alias `shadow` at a release to have it run: after each answer, when nobody waits for one.
+    """
+    return shadows.report(session, principal.org_id, find(session, principal.org_id, release))
 
 
 @router.post(
