@@ -23,11 +23,14 @@ from app.core.settings import get_settings
 from app.datasets import endpoints as datasets
 from app.labels import endpoints as labels
 from app.ledger import endpoints as ledger
+from app.orders import endpoints as orders
 from app.plans import endpoints as plans
+from app.pricing import endpoints as pricing
 from app.rasters.sandbox import sandbox
 from app.releases import alias_endpoints as aliases
 from app.releases import endpoints as releases
 from app.reports import endpoints as reports
+from app.training import endpoints as training
 from app.webhooks import endpoints as webhooks
 
 DESCRIPTION: Final = (
@@ -73,12 +76,15 @@ def create_app() -> FastAPI:
     app.add_middleware(ObserveMiddleware)
     for room in (
         plans,
+        pricing,
         acquisitions,
         classifications,
         datasets,
         labels,
+        orders,
         ledger,
         reports,
+        training,
         releases,
         aliases,
         webhooks,

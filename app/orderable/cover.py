@@ -32,7 +32,7 @@ def choose(groups: Sequence[Ints], costs: Floats, loss: Floats, time_limit_s: fl
     the time is over, the best choice so far (at worst a greedy one) with the bound reached.
     """
     start = _greedy(groups, costs, loss)
-    solver = highspy.Highs()
+    solver = highspy.Highs()  # type: ignore[no-untyped-call]
     for option, value in (
         ("output_flag", False),
         ("threads", 1),
@@ -100,7 +100,7 @@ def _greedy(groups: Sequence[Ints], costs: Floats, loss: Floats) -> NDArray[np.b
 
 def _lost(groups: Sequence[Ints], taken: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
     lost = np.ones(count, dtype=bool)
-    for number in np.flatnonzero(taken):
+    for number in np.flatnonzero(taken).tolist():
         lost[groups[number]] = False
     return lost
 

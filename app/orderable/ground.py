@@ -44,7 +44,8 @@ def areas_km2(geometries: Sequence[shapely.Geometry] | Shapes) -> Floats:
     outer = np.ones(len(rings), dtype=bool)
     outer[1:] = of_part[1:] != of_part[:-1]
     signed = np.where(outer, 1.0, -1.0) * np.abs(_ring_areas(rings))
-    return np.bincount(of_geometry[of_part], signed, minlength=len(whole)) * (_A**2 / 1e6)
+    signed *= _A**2 / 1e6
+    return np.asarray(np.bincount(of_geometry[of_part], signed, minlength=len(whole)), float)
 
 
 def area_km2(geometry: shapely.Geometry) -> float:
@@ -64,7 +65,7 @@ def _ring_areas(rings: Shapes) -> Floats:
     q = _authalic(phi)
     mean = (q[1:] - level + 4 * middle + q[:-1] - level) / 6
     edges = np.where(inside, (lam[1:] - lam[:-1]) * mean / 2, 0.0)
-    return np.bincount(ring[1:], edges, minlength=len(rings))
+    return np.asarray(np.bincount(ring[1:], edges, minlength=len(rings)), float)
 
 
 def _authalic(phi: Floats) -> Floats:

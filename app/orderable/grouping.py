@@ -56,7 +56,7 @@ def group_pieces(
         done += taken
         given_up[lost] = True
         bound += part
-        optimal &= proven
+        optimal = optimal and proven
     if len(blocks) > len(regions):
         done, saved = _mend(maker, done, sides, deadline)
         optimal = optimal and saved == 0
@@ -105,9 +105,9 @@ def _blocks(maker: ShapeMaker, region: list[Group], sides: Floats) -> list["_Blo
     found = []
     for part in _cut(tops, np.array([middle[top].mean(axis=0) for top in tops])):
         rows = np.concatenate([tops[i] for i in part])
-        place = {int(row): at for at, row in enumerate(rows)}
+        place = {int(row): at for at, row in enumerate(rows.tolist())}
         steps = [[place[i] for i in step] for step in merging.steps if step[0] in place]
-        found.append(_Block([region[i] for i in rows], steps))
+        found.append(_Block([region[i] for i in rows.tolist()], steps))
     return found
 
 
@@ -122,10 +122,11 @@ def _merged(
 
 def _cut(tops: Sequence[Ints], places: Floats) -> Iterable[list[int]]:
     """Halve along the longer side until a part has at most ``BLOCK`` rows (or is one group)."""
+    rows = np.array([len(top) for top in tops])
     waiting = [np.arange(len(tops))]
     while waiting:
         part = waiting.pop()
-        if len(part) == 1 or sum(len(tops[i]) for i in part) <= BLOCK:
+        if len(part) == 1 or rows[part].sum() <= BLOCK:
             yield part.tolist()
             continue
         axis = int(np.argmax(np.ptp(places[part], axis=0)))
@@ -163,7 +164,7 @@ def _columns(
     columns: list[Ints] = [np.array([i]) for i in range(len(leaves))]
     groups = list(leaves)
     outline = shapes([leaf.ground for leaf in leaves])
-    known = {(i,) for i in range(len(leaves))}
+    known: set[tuple[int, ...]] = {(i,) for i in range(len(leaves))}
     stop = time.monotonic() + max(limit_s, 0.1) / 2
     owner = {int(piece): row for row, leaf in enumerate(leaves) for piece in leaf.members}
     for group in lossy:

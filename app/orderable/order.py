@@ -168,7 +168,8 @@ def _order(final: Sequence[Shape], cells: Sequence[Cell]) -> tuple[tuple[OrderPo
     left = np.bincount(owner)
     free = np.ones(len(parts), dtype=bool)
     tree = shapely.STRtree(parts)
-    polygons, bought = [], set()
+    polygons: list[OrderPolygon] = []
+    bought: set[CellId] = set()
     for shape in final:
         near = np.sort(tree.query(shape.polygon, predicate="intersects"))
         near = near[free[near]]

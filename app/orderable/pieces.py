@@ -40,8 +40,8 @@ def shared_edges(polygons: Shapes) -> Ints:
     order = np.argsort(edge, kind="stable")
     edge, owner = edge[order], owner[order]
     same = edge[1:] == edge[:-1]
-    pairs = np.stack([owner[:-1][same], owner[1:][same]], axis=1)
-    return pairs[pairs[:, 0] != pairs[:, 1]]
+    pairs: Ints = np.stack([owner[:-1][same], owner[1:][same]], axis=1)
+    return np.asarray(pairs[pairs[:, 0] != pairs[:, 1]], np.int64)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.core.errors import Conflict, NotFound, PriceListExpired, UnknownProduct
@@ -74,7 +74,11 @@ def get(session: Session, org_id: uuid.UUID, name: str, version: int | None = No
     if version is None:
         row = _newest(session, org_id, name)
     else:
-        row = session.scalar(_of(org_id, name).where(PriceListRow.version == version))
+        row = session.scalar(
+            select(PriceListRow).where(
+                PriceListRow.org_id == org_id, PriceListRow.name == name, PriceListRow.version == version
+            )
+        )
     if row is None:
         which = "" if version is None else f" version {version}"
         raise NotFound(f"There is no price list {name}{which}.")
@@ -143,9 +147,10 @@ def _unknown(detail: str) -> UnknownProduct:
     return UnknownProduct(detail, errors=[{"loc": ["body", "product"], "detail": detail}])
 
 
-def _of(org_id: uuid.UUID, name: str) -> Select[tuple[PriceListRow]]:
-    return select(PriceListRow).where(PriceListRow.org_id == org_id, PriceListRow.name == name)
-
-
 def _newest(session: Session, org_id: uuid.UUID, name: str) -> PriceListRow | None:
-    return session.scalar(_of(org_id, name).order_by(PriceListRow.version.desc()).limit(1))
+    return session.scalar(
+        select(PriceListRow)
+        .where(PriceListRow.org_id == org_id, PriceListRow.name == name)
+        .order_by(PriceListRow.version.desc())
+        .limit(1)
+    )
