@@ -3,13 +3,14 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 from app.acquisitions import reading, service
 from app.acquisitions.schemas import AcquisitionForm, AcquisitionList, AcquisitionsOut
 from app.core.auth import Principal, require
-from app.core.db import SessionDep, session_scope
+from app.core.db import session_scope
 from app.core.errors import (
     Conflict,
     NotFound,
@@ -20,7 +21,7 @@ from app.core.errors import (
     UnsupportedMedia,
 )
 from app.core.problems import problem_responses
-from app.core.uploads import Upload, multipart_body, receive
+from app.core.uploads import multipart_body, receive
 from app.plans.examples import FORM_EXAMPLES
 from app.plans.service import get_plan
 
@@ -53,12 +54,13 @@ FORM = multipart_body(
     "",
     summary="Send patches that were bought",
     status_code=201,
+    response_model=AcquisitionsOut,
     openapi_extra=FORM,
     responses=problem_responses(
         NotFound, Conflict, PatchConflict, PayloadTooLarge, UnsupportedMedia, Unprocessable, PatchesRefused
     ),
 )
-async def create_acquisitions(request: Request, plan_id: uuid.UUID, principal: Buyer) -> AcquisitionsOut:
+async def create_acquisitions(request: Request, plan_id: uuid.UUID, principal: Buyer) -> Response:
     """Every patch of the plan that a file covers is taken, chosen or not; others are refused with a reason.
 
     Files are placed by their own georeference. The same bytes again give the same answer; other bytes for a
@@ -66,16 +68,19 @@ async def create_acquisitions(request: Request, plan_id: uuid.UUID, principal: B
     its files is no good raster, or if no patch of any file can be taken.
     """
     async with receive(request, file_fields={"files"}, text_fields=AcquisitionForm.model_fields) as upload:
-        return await run_in_threadpool(_take, principal, plan_id, upload)
+        ids = await run_in_threadpool(service.take, principal, plan_id, upload)
+    pieces = reading.stream_request(plan_id, ids)
+    return StreamingResponse(pieces, status_code=201, media_type="application/json")
 
 
-def _take(principal: Principal, plan_id: uuid.UUID, upload: Upload) -> AcquisitionsOut:
-    ids = service.take(principal, plan_id, upload)
-    with session_scope() as session:
-        return AcquisitionsOut(plan_id=plan_id, acquisitions=reading.answers(session, ids))
-
-
-@router.get("", summary="What was received", responses=problem_responses(NotFound))
-def list_acquisitions(session: SessionDep, plan_id: uuid.UUID, principal: Buyer) -> AcquisitionList:
+@router.get(
+    "",
+    summary="What was received",
+    response_model=AcquisitionList,
+    responses=problem_responses(NotFound),
+)
+def list_acquisitions(plan_id: uuid.UUID, principal: Buyer) -> Response:
     """All files a plan has received, newest first, and which chosen patches are still missing."""
-    return reading.everything(session, get_plan(session, principal.org_id, plan_id))
+    with session_scope() as session:
+        pieces = reading.stream_everything(session, get_plan(session, principal.org_id, plan_id))
+    return StreamingResponse(pieces, media_type="application/json")

@@ -51,8 +51,8 @@ class AcquisitionOut(BaseModel):
     bands: list[int]
     scaling: dict[str, Any] | None
     warnings: list[str]
-    patches: list[ReceivedPatchOut]
     refused: list[RefusedPatchOut]
+    patches: list[ReceivedPatchOut]
 
 
 ACQUISITION_EXAMPLE: dict[str, Any] = {

@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,15 @@ from app.acquisitions.stretch import Sensed, scalings
 from app.acquisitions.tables import Acquisition, ReceivedPatch, pixels_key
 from app.core.auth import Principal
 from app.core.db import session_scope
-from app.core.errors import BadBands, PatchConflict, PatchesRefused, ProblemError, Unprocessable
+from app.core.errors import (
+    BadBands,
+    PatchConflict,
+    PatchesRefused,
+    PayloadTooLarge,
+    ProblemError,
+    Unprocessable,
+)
+from app.core.settings import get_settings
 from app.core.store import get_store
 from app.core.uploads import ReceivedFile, Upload
 from app.core.work import uuid7
@@ -89,6 +98,7 @@ def digest_of(sha256: str, form: AcquisitionForm) -> str:
 def _check(files: Sequence[ReceivedFile], form: AcquisitionForm) -> list[_File]:
     """Inspect every file before anything is made of one; the same bytes twice count once."""
     found: dict[str, _File] = {}
+    values, most = 0, get_settings().max_request_pixels
     for position, file in enumerate(files):
         digest = digest_of(file.sha256, form)
         if digest in found:
@@ -102,6 +112,13 @@ def _check(files: Sequence[ReceivedFile], form: AcquisitionForm) -> list[_File]:
             bands, warnings = choose_bands(info, requested=form.bands)
         except BadBands:
             bands, warnings = (), ()
+        values += info.width * info.height * info.count
+        if values > most:
+            raise PayloadTooLarge(
+                f"The files hold more than {most} values (pixels times bands) together; send them in several "
+                "requests.",
+                limit_values=most,
+            )
         both = tuple(dict.fromkeys([*info.warnings, *warnings]))
         found[digest] = _File(uuid7(), digest, file, info, tuple(bands), both)
     return list(found.values())
@@ -281,9 +298,9 @@ def _insert(session: Session, plan: Plan, files: list[_File]) -> None:
             )
         )
     session.flush()
-    rows = [_patch_row(plan, file, patch, by_tile) for file in files for patch in file.taken]
-    for start in range(0, len(rows), ROWS_AN_INSERT):
-        session.execute(insert(ReceivedPatch), rows[start : start + ROWS_AN_INSERT])
+    rows = (_patch_row(plan, file, patch, by_tile) for file in files for patch in file.taken)
+    while some := list(islice(rows, ROWS_AN_INSERT)):
+        session.execute(insert(ReceivedPatch), some)
 
 
 def _patch_row(plan: Plan, file: _File, patch: dict[str, Any], tiles: dict[int, TileRow]) -> dict[str, Any]:

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     max_upload_files: int = Field(256, gt=0)
     max_field_bytes: int = Field(64 * 1024, gt=0, description="Bytes of one form field that is not a file.")
     max_raster_pixels: int = Field(400_000_000, gt=0, description="Pixels times bands of one raster.")
+    max_request_pixels: int = Field(
+        1_000_000_000, gt=0, description="Pixels times bands of one request's HR files together."
+    )
 
     wait_default_s: float = Field(5, ge=0, description="Prefer: wait when the client names none.")
     wait_max_s: float = Field(60, ge=0)

@@ -6,6 +6,7 @@ A file is placed by its own georeference, in any CRS, and may hold one patch or 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +100,16 @@ def read_hr_patches(
     grazed: list[PatchPixels] = []
     found_any = False
     with open_tiff(path) as dataset:
-        for tile, patch, ring, outlined in cells:
-            read = _read_patch(dataset, info, chosen, scaling, tile, patch, ring, crs_wkt, hr_px)
-            empty = read.refusal is not None and read.refusal is not Refusal.GSD_TOO_COARSE
-            if empty and read.valid_fraction < _SLIVER and outlined < MIN_VALID:
-                grazed.append(read)
-                continue
-            found_any = True
-            yield read
+        for _, of_tile in groupby(cells, key=lambda cell: cell[0].index):
+            together = list(of_tile)
+            patches = _read_tile(dataset, info, chosen, scaling, together, crs_wkt, hr_px)
+            for (_, _, _, outlined), read in zip(together, patches, strict=True):
+                empty = read.refusal is not None and read.refusal is not Refusal.GSD_TOO_COARSE
+                if empty and read.valid_fraction < _SLIVER and outlined < MIN_VALID:
+                    grazed.append(read)
+                    continue
+                found_any = True
+                yield read
     if not found_any:
         yield from grazed
 
@@ -153,23 +156,42 @@ def _outline(info: RasterInfo, crs_wkt: str, near_x: float) -> shapely.Polygon |
     return shape if shape.area > 0 else None
 
 
-def _read_patch(
+def _read_tile(
     dataset: Any,
     info: RasterInfo,
     bands: tuple[int, ...],
     scaling: Scaling,
-    tile: Tile,
-    patch: int,
-    inside: shapely.Polygon,
+    cells: Sequence[Cell],
     crs_wkt: str,
     hr_px: int,
+) -> Iterator[PatchPixels]:
+    """Patches of one tile, resampled together: a call for each would cost several times as much."""
+    tile = cells[0][0]
+    windows = [patch_window(patch, hr_px) for _, patch, _, _ in cells]
+    top, left = min(w[0] for w in windows), min(w[2] for w in windows)
+    bottom, right = max(w[1] for w in windows), max(w[3] for w in windows)
+    grid = Grid(tile_grid(tile, hr_px), hr_px, hr_px, crs_wkt)
+    around = grid.part(top, bottom, left, right)
+    if coarseness(info, around) > MAX_COARSER * _ROUNDING:
+        for _, patch, _, _ in cells:
+            yield PatchPixels(tile.index, patch, None, 0.0, info.gsd_m, Refusal.GSD_TOO_COARSE)
+        return
+    values, cover = resample(dataset, info, bands, around, samples=4)
+    for (_, patch, inside, _), (row0, row1, col0, col1) in zip(cells, windows, strict=True):
+        there = slice(row0 - top, row1 - top), slice(col0 - left, col1 - left)
+        counted = _counted(grid.part(row0, row1, col0, col1), inside)
+        yield _patch(info, scaling, tile, patch, counted, values[:, *there], cover[there])
+
+
+def _patch(
+    info: RasterInfo,
+    scaling: Scaling,
+    tile: Tile,
+    patch: int,
+    counted: NDArray[np.float64],
+    values: NDArray[np.float32],
+    cover: NDArray[np.float32],
 ) -> PatchPixels:
-    row0, row1, col0, col1 = patch_window(patch, hr_px)
-    grid = Grid(tile_grid(tile, hr_px), hr_px, hr_px, crs_wkt).part(row0, row1, col0, col1)
-    if coarseness(info, grid) > MAX_COARSER * _ROUNDING:
-        return PatchPixels(tile.index, patch, None, 0.0, info.gsd_m, Refusal.GSD_TOO_COARSE)
-    values, cover = resample(dataset, info, bands, grid, samples=4)
-    counted = _counted(grid, inside)
     share = float(np.minimum(cover, counted).sum() / counted.sum()) if counted.any() else 0.0
     if share < MIN_VALID:
         why = Refusal.INSUFFICIENT_VALID_PIXELS if share > 0 else Refusal.ALL_NODATA

@@ -1,6 +1,8 @@
 """Sending HR patches: placed by their georeference, taken whole or not at all."""
 
+import json
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -9,8 +11,12 @@ import httpx
 import numpy as np
 import pytest
 from affine import Affine
+from fastapi.testclient import TestClient
 from rasterio.warp import transform_bounds
 
+from app.acquisitions import reading
+from app.main import create_app
+from patchplan.supervise import environment
 from tests.client import classify, kept, made_plan, post_hr
 from tests.conftest import Live
 from tests.imagery import NORTH, UTM, WEST, geotiff, hr_geotiff, lr_geotiff, patch_geotiff, scene
@@ -253,3 +259,28 @@ def test_tiles_of_a_large_plan_are_told_apart(live: Live) -> None:
     answered = {each["tile"]: each for each in classify(live.client, plan["id"])["tiles"]}
     assert answered[tile["tile"]]["patches_used"] == [5]
     assert all(not each["patches_used"] for number, each in answered.items() if number != tile["tile"])
+
+
+def test_a_request_that_holds_too_much_is_to_be_sent_in_parts(live: Live) -> None:
+    plan = made_plan(live.client, lr_geotiff())
+    parts = [patch_geotiff(patch) for patch in range(3)]
+    two = 2 * 3 * 8 * 8
+    with environment({"PATCHPLAN_MAX_REQUEST_PIXELS": str(two)}), TestClient(create_app()) as client:
+        client.headers["Authorization"] = f"Bearer {live.new_key()}"
+        before = kept()
+        answer = post_hr(client, plan["id"], *parts)
+        assert (answer.status_code, answer.json()["limit_values"]) == (413, two)
+        assert kept() == before
+        assert post_hr(client, plan["id"], *parts[:2]).status_code == 201
+
+
+def test_an_answer_of_many_patches_comes_in_pages(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = made_plan(live.client, lr_geotiff(3, 1), tile_size_m="79.97")
+    posted = post_hr(live.client, plan["id"], hr_geotiff(3, 1)).json()
+    monkeypatch.setattr(reading, "PATCHES_A_PAGE", 5)
+    [acquisition] = posted["acquisitions"]
+    assert [(each["tile"], each["patch"]) for each in acquisition["patches"]][:48] == [
+        (tile, patch) for tile in range(3) for patch in range(16)
+    ]
+    streamed = b"".join(reading.stream_request(uuid.UUID(plan["id"]), [uuid.UUID(acquisition["id"])]))
+    assert json.loads(streamed) == posted
