@@ -3,6 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ INSERT INTO ledger (
     id, org_id, at, kind, order_id, corrects, plan_id, tile, lon, lat, release, release_version,
     product, vendor, patches, area_km2, currency, amount, reason
 )
-SELECT gen_random_uuid(), e.org_id, now(), 'reversal', e.order_id, e.id, e.plan_id, e.tile, e.lon, e.lat,
+SELECT gen_random_uuid(), e.org_id, :at, 'reversal', e.order_id, e.id, e.plan_id, e.tile, e.lon, e.lat,
     e.release, e.release_version, e.product, e.vendor, e.patches, -e.area_km2, e.currency,
     -e.amount - coalesce((SELECT sum(c.amount) FROM ledger c
                           WHERE c.corrects = e.id AND c.kind = 'correction'), 0),
@@ -41,7 +42,7 @@ ON CONFLICT DO NOTHING
 """)
 
 
-def placed(session: Session, order: Order) -> None:
+def placed(session: Session, order: Order, at: datetime) -> None:
     """Enter what an order buys: one entry a tile, adding up to the order's price exactly."""
     tiles = session.execute(
         select(OrderTile, Plan.release, Plan.release_version)
@@ -66,10 +67,10 @@ def placed(session: Session, order: Order) -> None:
         }
         for (tile, release, version), amount in zip(tiles, amounts, strict=True)
     ]
-    _enter(session, order, rows)
+    _enter(session, order, at, rows)
 
 
-def delivered(session: Session, order: Order) -> None:
+def delivered(session: Session, order: Order, at: datetime) -> None:
     """Enter that an order came: one entry a plan, which costs nothing."""
     plans = session.scalars(
         select(Plan).join(OrderPlan, OrderPlan.plan_id == Plan.id).where(OrderPlan.order_id == order.id)
@@ -88,12 +89,12 @@ def delivered(session: Session, order: Order) -> None:
         }
         for plan in plans
     ]
-    _enter(session, order, rows)
+    _enter(session, order, at, rows)
 
 
-def cancelled(session: Session, order: Order, reason: str | None) -> None:
+def cancelled(session: Session, order: Order, at: datetime, reason: str | None) -> None:
     """Take back what was entered for an order."""
-    session.execute(REVERSE, {"order": order.id, "reason": reason or "The order was cancelled."})
+    session.execute(REVERSE, {"order": order.id, "at": at, "reason": reason or "The order was cancelled."})
 
 
 def acquired(session: Session, plan: Plan, acquisitions: Sequence[uuid.UUID]) -> None:
@@ -227,9 +228,10 @@ def correct(
     return row, False
 
 
-def _enter(session: Session, order: Order, rows: list[dict[str, Any]]) -> None:
+def _enter(session: Session, order: Order, at: datetime, rows: list[dict[str, Any]]) -> None:
     common = {
         "org_id": order.org_id,
+        "at": at,
         "product": order.product,
         "vendor": order.vendor,
         "currency": order.currency,

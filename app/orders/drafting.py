@@ -19,7 +19,7 @@ from app.core.errors import Conflict, NotFound, NothingToOrder, Unprocessable
 from app.core.work import WorkStatus, uuid7
 from app.ledger.places import Place, middles
 from app.ledger.shares import shares
-from app.orderable import Cell, Orderable, cells_of_plan, orderable
+from app.orderable import Cell, CellId, Orderable, cells_of_plan, orderable
 from app.orders.schemas import OrderForm
 from app.orders.tables import Order, OrderLine, OrderPlan, OrderTile
 from app.plans.service import get_ready_plan, raster_info
@@ -173,9 +173,9 @@ def _order(org_id: uuid.UUID, wanted: Wanted, found: Orderable, full: Orderable)
         total=price.total,
         full_area_km2=_sum(polygon.area_km2 for polygon in full.polygons),
         full_total=full.quote.total,
-        bound=None if found.bound is None else Decimal(str(found.bound)),
+        bound=money.total_of(found.bound, product.currency),
         optimal=found.optimal,
-        dropped=_by_tile((cell.plan_id, cell.tile, cell.patch) for cell in found.dropped),
+        dropped=_by_tile(found.dropped),
     )
 
 
@@ -197,24 +197,25 @@ def _lines(order: Order, found: Orderable) -> list[OrderLine]:
 
 def _tiles(order: Order, wanted: Wanted, found: Orderable, every: Sequence[Cell]) -> list[OrderTile]:
     """One row a tile of the plans, sharing out what full HR costs, and what patches alone would."""
-    covered = {(one[0], one[1], one[2]) for polygon in found.polygons for one in polygon.covered}
-    chosen = {(cell.plan_id, cell.tile, cell.patch) for cell in wanted.chosen}
+    covered = {patch for polygon in found.polygons for patch in polygon.covered}
+    chosen = {cell.id for cell in wanted.chosen}
     rows: dict[Tile, OrderTile] = {}
     alone: dict[Tile, Decimal] = defaultdict(Decimal)
-    for cell in sorted(every, key=lambda cell: (cell.plan_id, cell.tile, cell.patch)):
+    for cell in sorted(every, key=lambda cell: cell.id):
         tile, bit = (cell.plan_id, cell.tile), 1 << cell.patch
         row = rows.get(tile)
         if row is None:
             lon, lat = wanted.places[tile]
             row = rows[tile] = OrderTile(
                 order_id=order.id, plan_id=tile[0], tile=tile[1], patches=0, chosen=0,
-                area_km2=Decimal(0), full_area_km2=Decimal(0), lon=lon, lat=lat,
+                area_km2=Decimal(0), full_patches=0, full_area_km2=Decimal(0), lon=lon, lat=lat,
             )  # fmt: skip
+        row.full_patches += 1
         row.full_area_km2 = money.EXACT.add(row.full_area_km2, cell.area_km2)
-        if (*tile, cell.patch) in covered:
+        if cell.id in covered:
             row.patches |= bit
             row.area_km2 = money.EXACT.add(row.area_km2, cell.area_km2)
-        if (*tile, cell.patch) in chosen:
+        if cell.id in chosen:
             row.chosen |= bit
             alone[tile] = money.EXACT.add(alone[tile], cell.area_km2)
     areas = [row.full_area_km2 for row in rows.values()]
@@ -238,7 +239,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(part) for part in value]
 
 
-def _by_tile(patches: Iterable[tuple[uuid.UUID, int, int]]) -> list[dict[str, Any]]:
+def _by_tile(patches: Iterable[CellId]) -> list[dict[str, Any]]:
     found: dict[Tile, list[int]] = defaultdict(list)
     for plan_id, tile, patch in sorted(patches):
         found[plan_id, tile].append(patch)

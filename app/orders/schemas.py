@@ -177,7 +177,7 @@ class OrderSummary(BaseModel):
     quote: QuoteOut | None
     price: Money = Field(description="What placing enters in the ledger: the quote, else the estimate.")
     optimal: bool = Field(description="Whether no cheaper set of polygons is possible.")
-    bound: Money | None = Field(description="No set of polygons costs less than this (net).")
+    bound: Money | None = Field(description="No set of the polygons looked at comes to less than this.")
     links: dict[str, str]
 
 

@@ -88,6 +88,7 @@ def _write(session: Session, principal: Principal, made: drafting.Draft) -> None
     session.add(made.order)
     session.flush()
     session.add_all([*made.plans, *made.lines, *made.tiles])
+    session.refresh(made.order, ["created_at"])
     _note(session, principal, made.order, None, OrderState.DRAFT)
 
 
@@ -118,7 +119,7 @@ def take_quote(principal: Principal, order_id: uuid.UUID, form: QuoteForm, key: 
     Raises NotFound, OrderMoveRefused, Unprocessable for another currency or an offer that has run out.
     """
 
-    def write(_session: Session, order: Order) -> None:
+    def write(_session: Session, order: Order, at: datetime) -> None:
         if form.currency != order.currency:
             raise _refused(
                 "currency", f"The order is in {order.currency}; a quote in another cannot be compared."
@@ -126,7 +127,7 @@ def take_quote(principal: Principal, order_id: uuid.UUID, form: QuoteForm, key: 
         if form.valid_until is not None and form.valid_until < _today():
             raise _refused("valid_until", "The quote has run out.")
         order.quote_total = form.total
-        order.quoted_at = func.clock_timestamp()
+        order.quoted_at = at
         order.quote = form.model_dump(mode="json", include={"reference", "valid_until", "note"})
 
     return _move(principal, order_id, OrderState.QUOTED, form.note, key, fingerprint(form), write)
@@ -139,15 +140,15 @@ def move(principal: Principal, order_id: uuid.UUID, form: MoveForm, key: str | N
     """
     to = OrderState(form.to)
 
-    def write(session: Session, order: Order) -> None:
+    def write(session: Session, order: Order, at: datetime) -> None:
         if to is OrderState.PLACED:
             _check_price_holds(order)
-            order.placed_at = func.clock_timestamp()
-            ledger.placed(session, order)
+            order.placed_at = at
+            ledger.placed(session, order, at)
         elif to is OrderState.RECEIVED:
-            ledger.delivered(session, order)
+            ledger.delivered(session, order, at)
         elif order.state == OrderState.PLACED:
-            ledger.cancelled(session, order, form.reason)
+            ledger.cancelled(session, order, at, form.reason)
 
     return _move(principal, order_id, to, form.reason, key, fingerprint(form), write)
 
@@ -159,7 +160,7 @@ def _move(
     reason: str | None,
     key: str | None,
     digest: str,
-    write: Callable[[Session, Order], None],
+    write: Callable[[Session, Order, datetime], None],
 ) -> bool:
     with session_scope() as session:
         # whoever comes second waits here, and then sees the state that the first left
@@ -168,10 +169,12 @@ def _move(
             return True
         here = OrderState(order.state)
         check_move(here, to)
-        write(session, order)
+        # one moment for the move and its entries, after the wait for the lock
+        at = session.scalars(select(func.clock_timestamp())).one()
+        write(session, order, at)
         order.state = to
         session.flush()
-        _note(session, principal, order, here, to, reason, key, digest)
+        _note(session, principal, order, here, to, at=at, reason=reason, key=key, digest=digest)
     queue.send(WebhookDelivery.__tablename__)
     return False
 
@@ -191,6 +194,8 @@ def _note(
     order: Order,
     here: OrderState | None,
     to: OrderState,
+    *,
+    at: datetime | None = None,
     reason: str | None = None,
     key: str | None = None,
     digest: str | None = None,
@@ -203,6 +208,7 @@ def _note(
             number=moves + 1,
             here=here,
             to=to,
+            at=order.created_at if at is None else at,
             key_id=principal.key_id,
             reason=reason,
             idempotency_key=key,

@@ -124,6 +124,7 @@ class OrderTile(Base):
     chosen: Mapped[int]
     area_km2: Mapped[Decimal] = mapped_column(Numeric)
     nominal: Mapped[Decimal] = mapped_column(Numeric)
+    full_patches: Mapped[int]
     full_area_km2: Mapped[Decimal] = mapped_column(Numeric)
     full_total: Mapped[Decimal] = mapped_column(Numeric)
     full_nominal: Mapped[Decimal] = mapped_column(Numeric)

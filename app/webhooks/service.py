@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import any_, func, literal, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.core.errors import Conflict, NotFound
@@ -118,7 +118,7 @@ def tell(
         select(WebhookEndpoint.id).where(
             WebhookEndpoint.org_id == org_id,
             WebhookEndpoint.removed_at.is_(None),
-            WebhookEndpoint.events.contains([event.value]),
+            literal(event.value) == any_(WebhookEndpoint.events),
         )
     ).all()
     message = {"type": event.value, "timestamp": datetime.now(UTC).isoformat(), "data": dict(data)}

@@ -238,6 +238,7 @@ def upgrade() -> None:
         sa.Column("chosen", sa.Integer(), nullable=False),
         sa.Column("area_km2", sa.Numeric(), nullable=False),
         sa.Column("nominal", sa.Numeric(), nullable=False),
+        sa.Column("full_patches", sa.Integer(), nullable=False),
         sa.Column("full_area_km2", sa.Numeric(), nullable=False),
         sa.Column("full_total", sa.Numeric(), nullable=False),
         sa.Column("full_nominal", sa.Numeric(), nullable=False),

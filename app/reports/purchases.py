@@ -1,0 +1,280 @@
+"""What was bought, from the ledger: added up in the database, so that a million entries are a few groups.
+
+An event is a ledger entry of a tile, or a tile of an ordered plan of which nothing was bought: full HR would
+have bought it too. Within a group the events of a tile are put together first: patches bought twice count
+once, a purchase that was taken back counts not at all. A purchase of one group that is taken back in another
+(the month after, say) counts against that one, so that groups always add up to the whole.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from app.core import money
+from app.core.errors import NoExchangeRate
+from app.reports import sql
+from app.reports.question import Question
+from app.reports.schemas import FullHrFigure, PurchaseGroup, SavingFigure
+
+PATCHES: Final = 16
+
+# bought, taken back and corrected: each at its own time
+_ENTRIES: Final = """
+    SELECT e.plan_id, e.tile, e.order_id, e.product, e.currency, e.at,
+        CASE e.kind WHEN 'reversal' THEN -1 WHEN 'correction' THEN 0 ELSE 1 END AS sign,
+        e.patches, e.area_km2, e.amount
+    FROM ledger e
+    WHERE e.org_id = :org AND e.tile IS NOT NULL"""
+
+# of an ordered plan, the tiles that the order left out: with the order, and against it when it was cancelled
+_LEFT_OUT: Final = """
+    SELECT t.plan_id, t.tile, o.id, o.product, o.currency, m.at, CASE m."to" WHEN 'placed' THEN 1 ELSE -1 END,
+        0, 0, 0
+    FROM orders o
+    JOIN order_moves m ON m.order_id = o.id
+        AND (m."to" = 'placed' OR (m."to" = 'cancelled' AND m.here = 'placed'))
+    JOIN order_tiles t ON t.order_id = o.id AND t.patches = 0
+    WHERE o.org_id = :org"""
+
+# of a plan whose patches were bought by its own price, the tiles of which none came
+_NOT_ACQUIRED: Final = """
+    SELECT t.plan_id, t.tile, NULL::uuid, a.product, a.currency, a.at, 1, 0, 0, 0
+    FROM (
+        SELECT e.plan_id, e.product, e.currency, min(e.at) AS at FROM ledger e
+        WHERE e.org_id = :org AND e.kind = 'acquisition' GROUP BY e.plan_id, e.product, e.currency
+    ) a
+    JOIN tiles t ON t.plan_id = a.plan_id
+    WHERE NOT EXISTS (
+        SELECT FROM ledger e WHERE e.plan_id = t.plan_id AND e.tile = t.tile AND e.kind = 'acquisition'
+    )"""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    ctes: list[str]
+    joins: list[str]
+    columns: list[str]
+
+
+def purchases(session: Session, question: Question) -> list[PurchaseGroup]:
+    """The groups of the ledger, ordered by their values; raises NoExchangeRate.
+
+    ``sql.locate`` must have run where the question has areas.
+    """
+    values = sql.parameters(question)
+    _check_rates(session, question, values)
+    rows = session.execute(text(_statement(session, question)), values)
+    groups = [_group(row, question) for row in rows]
+    return sorted(groups, key=lambda group: _order(group.group, group.currency))
+
+
+def _order(group: dict[str, str | None], currency: str | None) -> list[tuple[bool, str]]:
+    return [(value is not None, value or "") for value in (*group.values(), currency)]
+
+
+def _check_rates(session: Session, question: Question, values: dict[str, Any]) -> None:
+    """Without a rate an amount would silently count for nothing."""
+    if question.currency is None:
+        return
+    events = f"{_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_NOT_ACQUIRED}"
+    dated = " AND ".join(sql.conditions(Question(question.org_id, question.since, question.until), "f.at"))
+    query = f"""
+SELECT f.currency, min(f.at) FROM ({events}) f JOIN plans p ON p.id = f.plan_id
+LEFT JOIN {_rates(question)} ON r.currency = f.currency AND {_in_force("f.at")}
+WHERE {dated} AND r.rate IS NULL GROUP BY f.currency ORDER BY f.currency"""  # noqa: S608
+    missing = session.execute(text(query), values).first()
+    if missing is not None:
+        day = missing[1].date().isoformat()
+        raise NoExchangeRate(
+            f"There is no rate from {missing[0]} to {question.currency} on {day}: give"
+            f" rate={day}:{missing[0]}=..., or leave currency out.",
+            errors=[{"loc": ["query", "rate"], "detail": f"{missing[0]} on {day}"}],
+        )
+
+
+def _rates(question: Question) -> str:
+    """The rates as a table of periods; the report's own currency is always worth 1."""
+    rows = [f"('{question.currency}', '-infinity'::timestamptz, 'infinity'::timestamptz, 1::numeric)"]
+    for rate in question.rates:
+        later = [
+            other.since
+            for other in question.rates
+            if other.currency == rate.currency and other.since > rate.since
+        ]
+        until = f"{min(later)}T00:00:00Z" if later else "infinity"
+        rows.append(
+            f"('{rate.currency}', '{rate.since}T00:00:00Z'::timestamptz, '{until}'::timestamptz,"
+            f" {money.plain(rate.rate)}::numeric)"
+        )
+    return f"(VALUES {', '.join(rows)}) r (currency, since, until, rate)"
+
+
+def _in_force(at: str) -> str:
+    return f"{at} >= r.since AND {at} < r.until"
+
+
+def _statement(session: Session, question: Question) -> str:
+    """The whole question as one statement; values are bound, names are of closed lists."""
+    ctes, joins, columns = [], [], ["NULL::text AS class", "NULL::text AS aoi"]
+    labels = session.scalar(
+        text(
+            "SELECT EXISTS (SELECT FROM labels l JOIN plans p ON p.id = l.plan_id"
+            " WHERE p.org_id = :org AND l.class_name IS NOT NULL)"
+        ),
+        {"org": question.org_id},
+    )
+    known = "NULL::boolean"
+    if question.needs_class or labels:
+        ctes.append(sql.CLASSES)
+        joins.append("LEFT JOIN classed k ON k.plan_id = x.plan_id AND k.tile = x.tile")
+        columns[0] = "k.class AS class"
+    if labels:
+        ctes.append(sql.LABELS)
+        joins.append("LEFT JOIN labelled b ON b.plan_id = x.plan_id AND b.tile = x.tile")
+        known = "(k.class = b.class_name)"
+    if question.aois:
+        # asked by area a tile counts in each that it lies in, else once however many hold it
+        areas = "in_aoi" if "aoi" in question.group_by else "(SELECT DISTINCT plan_id, tile FROM in_aoi)"
+        joins.append(f"JOIN {areas} i ON i.plan_id = x.plan_id AND i.tile = x.tile")
+        columns[1] = "i.aoi AS aoi" if "aoi" in question.group_by else columns[1]
+    rate, currency = "1", "f.currency"
+    if question.currency is not None:
+        rate, currency = "r.rate", f"'{question.currency}'::text"
+    keys = [sql.key_of(name, number, "f.at") for number, name in enumerate(question.group_by)]
+    named = [f"{key} AS g{number}" for number, key in enumerate(keys)]
+    groups = [f"g{number}" for number in range(len(keys))]
+    rates = "" if question.currency is None else f"JOIN {_rates(question)} ON r.currency = f.currency AND "
+    rates += "" if question.currency is None else _in_force("f.at")
+    where = " AND ".join(sql.conditions(question, "f.at"))
+    first = ", ".join([*groups, "currency", "plan_id", "tile"])
+    # only names of closed lists, checked currencies and numbers are written into the statement
+    return f"""
+WITH {"".join(cte + "," for cte in ctes)}
+events (plan_id, tile, order_id, product, currency, at, sign, patches, area_km2, amount) AS (
+    {_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_NOT_ACQUIRED}
+),
+facts AS (
+    SELECT x.*, {", ".join(columns)}, {known} AS correct FROM events x {" ".join(joins)}
+),
+priced AS (
+    SELECT {", ".join([*named, f"{currency} AS currency"])}, f.plan_id, f.tile, f.order_id, f.sign, f.patches,
+        f.correct, f.area_km2, f.amount * {rate} AS amount,
+        coalesce(t.full_total, s.price) * {rate} AS full_cost,
+        coalesce(t.full_nominal, s.price) * {rate} AS full_nominal,
+        coalesce(t.full_area_km2, s.area) AS full_area,
+        coalesce(t.full_patches, s.patches) AS full_patches,
+        CASE WHEN f.order_id IS NULL THEN f.amount ELSE t.nominal END * {rate} AS nominal
+    FROM facts f
+    JOIN plans p ON p.id = f.plan_id
+    {rates}
+    LEFT JOIN order_tiles t ON t.order_id = f.order_id AND t.plan_id = f.plan_id AND t.tile = f.tile
+    LEFT JOIN tiles c ON f.order_id IS NULL AND c.plan_id = f.plan_id AND c.tile = f.tile
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE u.a > 0) AS patches, sum(u.a) AS area, sum(u.m) AS price
+        FROM unnest(c.areas_km2, c.prices) u(a, m)
+    ) s
+    WHERE {where}
+),
+of_order AS (
+    SELECT {first}, order_id, sum(sign) AS net, bit_or(patches) FILTER (WHERE sign <> 0) AS mask,
+        sum(area_km2) AS area, sum(amount) AS amount, sum(nominal * sign) AS nominal,
+        max(full_cost) AS full_cost, max(full_nominal) AS full_nominal,
+        max(full_area) AS full_area, max(full_patches) AS full_patches, bool_and(correct) AS correct
+    FROM priced GROUP BY {first}, order_id
+),
+of_tile AS (
+    SELECT {first}, sign(sum(net))::int AS net,
+        bit_count(int4send(coalesce(bit_or(mask) FILTER (WHERE net <> 0), 0))) AS bought,
+        sum(area) AS area, sum(amount) AS amount, sum(nominal) AS nominal,
+        max(full_cost) FILTER (WHERE net <> 0) AS full_cost,
+        max(full_nominal) FILTER (WHERE net <> 0) AS full_nominal,
+        max(full_area) FILTER (WHERE net <> 0) AS full_area,
+        max(full_patches) FILTER (WHERE net <> 0) AS full_patches, bool_and(correct) AS correct
+    FROM of_order GROUP BY {first}
+)
+SELECT {", ".join([*groups, "currency"])},
+    sum(net) AS tiles, sum(net) FILTER (WHERE bought > 0) AS tiles_bought, sum(net * bought) AS patches,
+    sum(area) AS area, sum(amount) AS spent, sum(nominal) AS nominal,
+    sum(net * full_cost) AS full_cost, sum(net * full_nominal) AS full_nominal,
+    sum(net * full_area) AS full_area, sum(net * full_patches) AS full_patches,
+    sum(net) FILTER (WHERE correct IS NOT NULL) AS labelled, sum(net) FILTER (WHERE correct) AS correct,
+    sum(amount) FILTER (WHERE correct IS NOT NULL) AS spent_on_labelled,
+    {", ".join(f"sum(net) FILTER (WHERE bought = {n}) AS s{n}" for n in range(PATCHES + 1))}
+FROM of_tile GROUP BY {", ".join([*groups, "currency"])}
+"""  # noqa: S608
+
+
+def _group(row: Row[Any], question: Question) -> PurchaseGroup:
+    currency: str = row.currency
+    values = {name: getattr(row, f"g{number}") for number, name in enumerate(question.group_by)}
+
+    def total(amount: Decimal | None) -> Decimal:
+        return money.total_of(amount or Decimal(0), currency)
+
+    tiles, labelled, correct = int(row.tiles), int(row.labelled or 0), int(row.correct or 0)
+    spent, full, full_alone, alone = (
+        total(amount) for amount in (row.spent, row.full_cost, row.full_nominal, row.nominal)
+    )
+    return PurchaseGroup(
+        group=values,
+        currency=currency,
+        tiles=tiles,
+        tiles_bought=int(row.tiles_bought or 0),
+        patches=int(row.patches or 0),
+        s_mean=round(int(row.patches or 0) / tiles, 6) if tiles > 0 else None,
+        s_histogram=[int(getattr(row, f"s{n}") or 0) for n in range(PATCHES + 1)],
+        area_km2=row.area or Decimal(0),
+        spent=spent,
+        nominal_cost=alone,
+        full_hr=FullHrFigure(
+            patches=int(row.full_patches or 0),
+            area_km2=row.full_area or Decimal(0),
+            cost=full,
+            nominal_cost=full_alone,
+        ),
+        nominal_saving=_saving(full_alone, alone),
+        real_saving=_saving(full, spent),
+        labelled=labelled,
+        correct=correct if labelled else None,
+        accuracy=round(correct / labelled, 6) if labelled > 0 else None,
+        cost_per_correct=total((row.spent_on_labelled or Decimal(0)) / correct) if correct > 0 else None,
+    )
+
+
+def _saving(full: Decimal, paid: Decimal) -> SavingFigure:
+    saved = full - paid
+    return SavingFigure(cost=saved, share=round(float(saved / full), 6) if full > 0 else None)
+
+
+def polygons(session: Session, question: Question, most: int) -> Iterator[dict[str, Any]]:
+    """Up to ``most`` polygons of orders that were bought, the largest first, for the map."""
+    values = sql.parameters(question) | {"most": most}
+    where = " AND ".join(sql.conditions(question, "f.placed_at"))
+    query = f"""
+SELECT DISTINCT l.order_id, l.line, l.geometry, l.area_km2 FROM (
+    SELECT o.id, o.placed_at, o.product, NULL::text AS class FROM orders o
+    WHERE o.org_id = :org AND o.state IN ('placed', 'received')
+) f
+JOIN order_plans q ON q.order_id = f.id
+JOIN plans p ON p.id = q.plan_id
+JOIN order_lines l ON l.order_id = f.id
+WHERE {where}
+ORDER BY l.area_km2 DESC LIMIT :most"""  # noqa: S608
+    for row in session.execute(text(query), values):
+        yield row.geometry
+
+
+def points(session: Session, question: Question, most: int) -> list[tuple[float, float]]:
+    """Up to ``most`` middles of tiles that were bought without an order."""
+    values = sql.parameters(question) | {"most": most}
+    where = " AND ".join(sql.conditions(question, "f.at"))
+    query = f"""
+SELECT DISTINCT f.lon, f.lat FROM (
+    SELECT e.*, NULL::text AS class FROM ledger e
+    WHERE e.org_id = :org AND e.kind = 'acquisition' AND e.lon IS NOT NULL
+) f JOIN plans p ON p.id = f.plan_id WHERE {where} LIMIT :most"""  # noqa: S608
+    return [(row.lon, row.lat) for row in session.execute(text(query), values)]
