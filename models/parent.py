@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-from typing import IO
 
 _PR_SET_PDEATHSIG = 1
 
@@ -13,10 +12,11 @@ LAUNCHER = "PATCHPLAN_LAUNCHER_PID"
 """The variable that names the process which ranks are to end with."""
 
 
-def die_with_parent(parent: int, lifeline: IO[bytes] | None = None) -> None:
+def die_with_parent(parent: int, lifeline: int | None = None) -> None:
     """End at the death of the process `parent`, even one by SIGKILL; at once if it is dead already.
 
-    Linux sends us SIGKILL itself. Elsewhere `lifeline` tells: a pipe whose other end only the parent holds.
+    Linux sends us SIGKILL itself. Elsewhere `lifeline` tells: the descriptor of a pipe whose other end the
+    parent alone holds.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
@@ -26,7 +26,8 @@ def die_with_parent(parent: int, lifeline: IO[bytes] | None = None) -> None:
         threading.Thread(target=_watch, args=(lifeline,), name="lifeline", daemon=True).start()
 
 
-def _watch(lifeline: IO[bytes]) -> None:
-    while lifeline.read(1):
+def _watch(lifeline: int) -> None:
+    # not through a buffered reader: its lock would be held when the interpreter shuts down
+    while os.read(lifeline, 1):
         pass
     os._exit(1)

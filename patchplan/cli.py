@@ -64,7 +64,7 @@ def api() -> None:
 
 @app.command(context_settings=DELEGATES)
 def worker(context: typer.Context) -> None:
-    """One worker, against the configured database and broker; further options are Celery's."""
+    """One worker; `--queue training` makes one that trains. Further options are Celery's."""
     _delegate("workers.__main__", context.args)
 
 

@@ -114,8 +114,9 @@ def serving(*, say: Say = print, port: int | None = None) -> Iterator[Service]:
         db.dispose_engine()
         check_stop()
         (data_dir / "logs").mkdir(exist_ok=True)
-        say("starting the API and a worker")
+        say("starting the API and two workers, one for training")
         children["worker"] = stack.enter_context(_running(_worker(data_dir)))
+        children["trainer"] = stack.enter_context(_running(_worker(data_dir, "training")))
         children["api"] = stack.enter_context(_running(_api(data_dir)))
         service = Service(f"http://{_in_url(address[0])}:{address[1]}", key_file, children)
         service.write_state()
@@ -200,12 +201,13 @@ def _api(data_dir: Path) -> Child:
     return Child("api", command, log=data_dir / "logs" / "api.log", death_signal=signal.SIGKILL)
 
 
-def _worker(data_dir: Path) -> Child:
+def _worker(data_dir: Path, queue: str | None = None) -> Child:
     # killed with its parent: its rows are leased, and whoever serves next takes them up
+    name = "worker" if queue is None else "trainer"
     return Child(
-        "worker",
-        [sys.executable, "-m", "workers"],
-        log=data_dir / "logs" / "worker.log",
+        name,
+        [sys.executable, "-m", "workers", *(["--queue", queue] if queue else [])],
+        log=data_dir / "logs" / f"{name}.log",
         death_signal=signal.SIGKILL,
         grace_s=30,
     )

@@ -16,7 +16,7 @@ from celery.signals import setup_logging, worker_init, worker_shutdown, worker_s
 import app.core.tables  # noqa: F401 - every table, or foreign keys do not resolve
 from app.classifications.tables import Classification
 from app.core.logs import configure_logging
-from app.core.queue import QUEUE, TASK
+from app.core.queue import QUEUE, TASK, TRAINING_QUEUE
 from app.core.settings import get_settings
 from app.plans.tables import Plan
 from workers.classifying import ClassifyJob
@@ -30,33 +30,44 @@ from workers.planning import PlanJob
 from workers.releases import Releases
 from workers.shadowing import ShadowDesk
 from workers.sweeping import StoreSweeper
+from workers.training import TrainingDesk
 
 log = structlog.get_logger(__name__)
 
 STOP_WITHIN_S: Final = 20
 
+AnyDesk = Desk | DeliveryDesk | TrainingDesk | PickUp
+
 
 class Office:
-    """The desks of this process, their leases, their releases and their scratch folder."""
+    """The desks of this process, their leases, their releases and their scratch folder.
 
-    def __init__(self) -> None:
+    ``queue`` says which: training has a process of its own, so that nothing else waits for it.
+    """
+
+    def __init__(self, queue: str = QUEUE) -> None:
         settings = get_settings()
         self.scratch = settings.data_dir / "scratch" / owner_name().replace(":", "-")
         self.leases = Leases()
         self.sweeper = StoreSweeper()
         self.releases = Releases()
-        self.desks: dict[str, Desk | DeliveryDesk | PickUp] = {
-            desk.kind: desk
-            for desk in (
-                DeliveryDesk(),
-                Desk(lambda row: PlanJob(row, self.releases), Plan, self.leases, self.scratch),
-                Desk(lambda row: ClassifyJob(row, self.releases), Classification, self.leases, self.scratch),
-                DatasetDesk(self.leases, self.scratch),
-                CompareDesk(self.releases, self.leases, self.scratch),
-                ShadowDesk(self.releases, self.leases, self.scratch),
-                PickUp(self.releases),
-            )
+        self.desks: dict[str, AnyDesk] = {
+            desk.kind: desk for desk in (self._training() if queue == TRAINING_QUEUE else self._inference())
         }
+
+    def _training(self) -> list[AnyDesk]:
+        return [TrainingDesk(self.leases, self.scratch)]
+
+    def _inference(self) -> list[AnyDesk]:
+        return [
+            DeliveryDesk(),
+            Desk(lambda row: PlanJob(row, self.releases), Plan, self.leases, self.scratch),
+            Desk(lambda row: ClassifyJob(row, self.releases), Classification, self.leases, self.scratch),
+            DatasetDesk(self.leases, self.scratch),
+            CompareDesk(self.releases, self.leases, self.scratch),
+            ShadowDesk(self.releases, self.leases, self.scratch),
+            PickUp(self.releases),
+        ]
 
     def open(self) -> None:
         """Clear what dead workers of this machine left, then start."""
@@ -131,7 +142,7 @@ def _log_as_the_service_does(**_: Any) -> None:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _open_office(**_: Any) -> None:
-    office = Office()
+    office = Office(celery_app.conf.task_default_queue)
     _offices.append(office)
     office.open()
     log.info("office_opens", desks=sorted(office.desks), device=office.releases.device)

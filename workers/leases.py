@@ -7,6 +7,7 @@ import uuid
 from typing import TypeVar
 
 import structlog
+from sqlalchemy import ColumnElement
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import session_scope
@@ -41,10 +42,10 @@ class Leases:
         self._stopping.set()
         self._thread.join(timeout=5)
 
-    def take(self, model: type[Row], limit: int) -> list[Row]:
-        """Claim up to ``limit`` open rows; their heartbeats begin with this call."""
+    def take(self, model: type[Row], limit: int, only: ColumnElement[bool] | None = None) -> list[Row]:
+        """Claim up to ``limit`` open rows, of ``only`` some kind; their heartbeats begin with this call."""
         with session_scope() as session:
-            rows = claim(session, model, owner_name(), limit, get_settings().lease_s)
+            rows = claim(session, model, owner_name(), limit, get_settings().lease_s, only)
         with self._lock:
             held = self._held.setdefault(model, {})
             held.update({row.id: row.fence for row in rows})

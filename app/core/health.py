@@ -69,7 +69,8 @@ def check_broker() -> None:
 
 def check_worker() -> None:
     """Raise when no worker answers."""
-    if not get_queue().control.ping(timeout=PING_S, limit=1):
+    # not the training workers: they answer to other names
+    if not get_queue().control.ping(timeout=PING_S, limit=1, pattern="celery@*", matcher="glob"):
         raise RuntimeError("no worker answers")
 
 

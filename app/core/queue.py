@@ -14,6 +14,8 @@ log = structlog.get_logger(__name__)
 
 TASK: Final = "workers.look"
 QUEUE: Final = "patchplan"
+# of its own, so that inference never waits for training
+TRAINING_QUEUE: Final = "training"
 
 SENT = Counter("patchplan_queue_sent_total", "Messages that told workers to look.", ["kind", "outcome"])
 
@@ -34,10 +36,10 @@ def get_queue() -> Celery:
     return client
 
 
-def send(kind: str) -> None:
+def send(kind: str, queue: str = QUEUE) -> None:
     """Tell a worker there is work of ``kind`` (a work table's name). Never raises: workers sweep anyway."""
     try:
-        get_queue().send_task(TASK, args=[kind], queue=QUEUE, ignore_result=True, retry=False, expires=600)
+        get_queue().send_task(TASK, args=[kind], queue=queue, ignore_result=True, retry=False, expires=600)
     except (OperationalError, OSError) as error:
         SENT.labels(kind, "lost").inc()
         log.warning("queue_unreachable", kind=kind, error=str(error))

@@ -11,4 +11,5 @@ import app.orders.tables
 import app.plans.tables
 import app.pricing.tables
 import app.releases.tables
+import app.training.tables
 import app.webhooks.tables  # noqa: F401

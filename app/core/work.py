@@ -23,6 +23,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -102,8 +103,17 @@ def wake_key(table: str, row_id: uuid.UUID) -> str:
     return f"{table}:{row_id}"
 
 
-def claim(session: Session, model: type[Row], owner: str, limit: int, lease_s: float) -> list[Row]:
+def claim(
+    session: Session,
+    model: type[Row],
+    owner: str,
+    limit: int,
+    lease_s: float,
+    only: ColumnElement[bool] | None = None,
+) -> list[Row]:
     """Take up to ``limit`` rows that are queued or whose holder's lease (``lease_s`` seconds) ran out.
+
+    ``only`` narrows them down to what the worker can do.
 
     Oldest first; rows another session is claiming are skipped, not waited for. A row already started
     ``max_attempts`` times is failed instead of being given out. The caller commits.
@@ -114,7 +124,8 @@ def claim(session: Session, model: type[Row], owner: str, limit: int, lease_s: f
             or_(
                 model.status == WorkStatus.QUEUED,
                 (model.status == WorkStatus.RUNNING) & (model.lease_expires_at < func.clock_timestamp()),
-            )
+            ),
+            true() if only is None else only,
         )
         .order_by(model.created_at, model.id)
         .limit(limit)

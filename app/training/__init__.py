@@ -1,0 +1,1 @@
+"""Training runs: a dataset and a recipe in, a release out."""

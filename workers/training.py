@@ -1,0 +1,101 @@
+"""The desk for training runs: takes one, supervises its trainer, writes what it says, publishes the release.
+
+The trainer is a child process that can be killed at any moment; this thread alone writes to the database,
+always with the fence of its claim, so that one thought dead cannot write over its successor.
+"""
+
+import threading
+from pathlib import Path
+from typing import Final
+
+import structlog
+import torch
+from sqlalchemy import ColumnElement, func, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.db import session_scope
+from app.core.settings import get_settings
+from app.core.work import announce
+from app.training.states import RunStatus
+from app.training.tables import TrainingRun
+from workers.leases import Leases
+from workers.supervision import Supervision
+
+log = structlog.get_logger(__name__)
+
+AFTER_TROUBLE_S: Final = 1.0
+
+
+class TrainingDesk(threading.Thread):
+    """Works on one run after the other until told to stop."""
+
+    kind = TrainingRun.__tablename__
+
+    def __init__(self, leases: Leases, scratch: Path) -> None:
+        super().__init__(name="desk-training", daemon=True)
+        self._leases, self._scratch = leases, scratch
+        self._bell = threading.Event()
+        self._stopping = threading.Event()
+
+    def ring(self) -> None:
+        """There may be work: look now."""
+        self._bell.set()
+
+    def stop(self) -> None:
+        """End the trainer; its run goes back to the queue and goes on from its last checkpoint."""
+        self._stopping.set()
+        self._bell.set()
+
+    def run(self) -> None:
+        """Look at every ring and every sweep until stopped."""
+        while not self._stopping.is_set():
+            try:
+                self.work()
+            except SQLAlchemyError as error:
+                log.warning("desk_waits_for_database", kind=self.kind, error=str(error))
+            self._bell.wait(get_settings().sweep_s)
+            self._bell.clear()
+
+    def work(self) -> None:
+        """Take runs and supervise them until there are none left, or the desk is stopped."""
+        while not self._stopping.is_set():
+            self._bell.clear()
+            close_cancelled()
+            rows = self._leases.take(TrainingRun, 1, _fitting())
+            if not rows:
+                return
+            row = rows[0]
+            log.info("training_begins", run=str(row.id), fence=row.fence, attempt=row.attempts)
+            outcome = Supervision(row, self._leases, self._scratch, self._stopping).run()
+            log.info("training_ends", run=str(row.id), fence=row.fence, outcome=outcome)
+            if outcome == "again":
+                # a trainer that dies at once shall not keep the processor busy with starting it
+                self._stopping.wait(AFTER_TROUBLE_S)
+
+
+def close_cancelled() -> None:
+    """Close runs that were told to stop and whose worker is silent for longer than its lease."""
+    with session_scope() as session:
+        closed = session.scalars(
+            update(TrainingRun)
+            .where(
+                TrainingRun.status == RunStatus.CANCELLING,
+                TrainingRun.lease_expires_at < func.clock_timestamp(),
+            )
+            .values(
+                status=RunStatus.CANCELLED,
+                finished_at=func.clock_timestamp(),
+                lease_owner=None,
+                lease_expires_at=None,
+                progress=None,
+            )
+            .returning(TrainingRun.id)
+            .execution_options(synchronize_session=False)
+        ).all()
+        for run_id in closed:
+            announce(session, TrainingRun, run_id)
+
+
+def _fitting() -> ColumnElement[bool] | None:
+    """Which runs this machine can train."""
+    return None if torch.cuda.is_available() else TrainingRun.device != "cuda"
