@@ -109,12 +109,12 @@ def _folders(heap: Heap) -> Found:
 def _no_empty_folders(heap: Heap, prefix: str, split_level: bool, labels: set[str]) -> None:
     depth = 2 if split_level else 1
     empty = set()
-    above = {str(parent) for name in heap.names for parent in PurePosixPath(name).parents}
-    for folder in heap.folders | above:
-        if f"{folder}/".startswith(prefix) and folder + "/" != prefix and wanted(folder):
-            parts = folder[len(prefix) :].split("/")
-            if len(parts) == depth and parts[-1] not in labels and parts[-1] not in ("", "."):
-                empty.add(parts[-1])
+    named = {*heap.names, *(f"{folder}/any" for folder in heap.folders)}
+    for folder in {str(parent) for name in named for parent in PurePosixPath(name).parents}:
+        parts = folder[len(prefix) :].split("/")
+        inside = folder.startswith(prefix) and len(folder) > len(prefix) and folder != "."
+        if inside and len(parts) == depth and parts[-1] not in labels and wanted(folder):
+            empty.add(parts[-1])
     if empty:
         raise EmptyClasses(
             f"{len(empty)} class folders hold no picture: {_some(sorted(empty))}",

@@ -79,6 +79,8 @@ class Heap:
             self._ignore("files that are no pictures")
         else:
             return clean
+        # a folder of nothing but these is a class without pictures
+        self.folders.add(str(PurePosixPath(clean).parent))
         return None
 
     def spend(self, size: int) -> None:
