@@ -42,6 +42,8 @@ _SHEAR = 1e-3
 _NO_TRANSFORM: tuple[float, ...] = (1, 0, 0, 0, 1, 0)
 """What rasterio gives for a file without any."""
 
+_FINEST = 128
+
 _EARTH_RADIUS_M = (6_300_000, 6_400_000)
 
 
@@ -164,6 +166,9 @@ def _placed(info: RasterInfo) -> RasterInfo:
     """Bounds and GSD, once the whole outline was found to be on the Earth."""
     xs, ys = zip(*info.outline, strict=True)
     bounds = (min(xs), min(ys), max(xs), max(ys))
+    # patches are cut in coordinates: these must tell a hundredth of a pixel from the next
+    if min(info.pixel_units()) < _FINEST * np.spacing(max(map(abs, bounds))):
+        raise BadGeotransform("The pixels of the raster are too small for doubles to tell them apart.")
     full = turn(info.crs_wkt)
     if full is not None:
         if bounds[2] - bounds[0] > full * (1 + 1e-9):

@@ -59,6 +59,8 @@ REFUSED: dict[str, tuple[type[ProblemError], Made]] = {
     "sheared": (errors.BadGeotransform, (GREY, {"transform": NORTH_UP @ Affine.shear(10)})),
     "singular": (errors.BadGeotransform, (GREY, {"transform": Affine(5, 5, 5e5, 5, 5, 5.6e6)})),
     "nan transform": (errors.BadGeotransform, (GREY, {"transform": Affine(5, 0, np.nan, 0, -5, 5.6e6)})),
+    "pixels that vanish": (errors.BadGeotransform, (GREY, {"transform": Affine(1e-9, 0, 5e5, 0, -5, 5.6e6)})),
+    "rows that vanish": (errors.BadGeotransform, (GREY, {"transform": Affine(5, 0, 5e5, 0, -1e-300, 5.6e6)})),
     "beyond the pole": (
         errors.BadGeotransform,
         (GREY, {"crs": "EPSG:4326", "transform": Affine(0.1, 0, 5, 0, -0.1, 91)}),
