@@ -55,7 +55,14 @@ format: $(STAMP)
 test: lint types borders
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n $(JOBS) --dist loadfile
 
-test-full: lint types borders
+# The server that a test of the experiment trackers talks to: too large for .venv
+MLFLOW := .venv-mlflow/bin/mlflow
+
+$(MLFLOW):
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check 'mlflow>=2.20'
+
+test-full: lint types borders $(MLFLOW)
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=full $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 clean:

@@ -6,6 +6,7 @@ time; what a release answered to a data set is kept, so that a champion is asked
 
 import hashlib
 import io
+import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -16,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from app.core.db import session_scope
 from app.core.errors import ClassesDiffer, Conflict, Internal, NothingHeldOut
-from app.core.settings import get_settings
 from app.core.store import get_store
 from app.releases.finding import Found, find_key
 from app.releases.tables import Comparison
@@ -40,9 +40,10 @@ class CompareJob(Piece):
 
     model: ClassVar = Comparison
 
-    def __init__(self, row: Comparison, releases: Releases) -> None:
+    def __init__(self, row: Comparison, releases: Releases, scratch: Path) -> None:
         self.row: Comparison = row
         self._releases = releases
+        self._folder = scratch / f"compare-{row.id}-{row.fence}"
         self._result: dict[str, Any] = {}
 
     def steps(self) -> Iterator[None]:
@@ -53,7 +54,8 @@ class CompareJob(Piece):
             second = find_key(session, row.org_id, row.other)
         if (first.card_sha256, second.card_sha256) != (row.card_sha256, row.other_card_sha256):
             raise Conflict("One of the releases was replaced after this was asked for; ask again.")
-        asked = _Asked(fetch(row.dataset_id, get_settings().data_dir / "cache" / "datasets"), first)
+        self._folder.mkdir(parents=True)
+        asked = _Asked(fetch(row.dataset_id, self._folder), first)
         ds = _common_ds(first, second)
         own = yield from self._outcomes(first, asked, ds)
         others = yield from self._outcomes(second, asked, ds)
@@ -74,7 +76,8 @@ class CompareJob(Piece):
         """Nothing beside the row."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Remove the snapshot's copy."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _outcomes(
         self, one: Found, asked: "_Asked", ds: tuple[int, ...]
@@ -116,7 +119,7 @@ class CompareDesk(Desk):
             rows = self._leases.take(Comparison, 1)
             if not rows:
                 return
-            self._compare(CompareJob(rows[0], self._releases))
+            self._compare(CompareJob(rows[0], self._releases, self._scratch))
 
     def _compare(self, job: CompareJob) -> None:
         try:
@@ -130,6 +133,7 @@ class CompareDesk(Desk):
         except Exception as error:  # noqa: BLE001 - one comparison's trouble is that comparison's alone
             self._trouble(job, error)
         finally:
+            job.close()
             self._leases.let_go(job.row)
 
 

@@ -35,6 +35,7 @@ from models.disk import is_full
 from models.train import FULL
 from workers.leases import Leases
 from workers.publishing import publish
+from workers.trackers import Story, open_tracker
 from workers.trainer import Spec
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,10 @@ PROBLEMS: Final[dict[str, type[ProblemError]]] = {
     "training-data-refused": errors.TrainingDataRefused,
     "training-failed": errors.TrainingFailed,
 }
+
+
+# what trackers call an end; a run that goes on elsewhere has none yet
+TRACKED: Final = {"ready": "finished", "failed": "failed", "cancelled": "killed"}
 
 
 class _Over(Exception):
@@ -91,6 +96,7 @@ class Supervision:
     def run(self) -> Outcome:
         """Train until the run is over, lost, or the worker is told to stop."""
         outcome: Outcome = "again"
+        self._tracker = open_tracker(_story(self._row))
         try:
             self._start()
             code = self._watch()
@@ -105,6 +111,7 @@ class Supervision:
             self._kill()
             self._uploads.shutdown(wait=True)
             outcome = self._let_go(outcome)
+            self._tracker.close(TRACKED.get(outcome, "running"))
         return outcome
 
     def _start(self) -> None:
@@ -181,6 +188,8 @@ class Supervision:
                 raise _Over from error
             return
         self._heard = time.monotonic()
+        for metric in self._metrics:
+            self._tracker.log(**metric)
         self._metrics.clear()
         self._changed = False
 
@@ -401,3 +410,18 @@ def _problem(event: dict[str, Any]) -> dict[str, Any]:
 def _store_is_full(error: Exception) -> bool:
     said = str(error).lower()
     return is_full(error) or "no space left" in said or "os error 28" in said or "quota exceeded" in said
+
+
+def _story(row: TrainingRun) -> Story:
+    """What trackers are told of a run besides its metrics."""
+    told = {
+        "recipe": row.recipe_name,
+        "stages": ",".join(row.stages),
+        "seed": row.seed,
+        "device": row.device,
+        "processes": row.processes,
+        "dataset": row.dataset_id,
+        "parent": row.parent,
+        **{f"overrides.{key}": json.dumps(value) for key, value in row.overrides.items()},
+    }
+    return Story(row.id, row.name, {key: str(value) for key, value in told.items() if value is not None})

@@ -26,6 +26,10 @@ class Settings(BaseSettings):
         4 * 1024**3, ge=0, description="Bytes of releases kept on a worker's disk."
     )
 
+    mlflow_url: str | None = Field(None, description="MLflow server that is told of training runs.")
+    mlflow_experiment: str = Field("patchplan", description="The experiment its runs belong to.")
+    tensorboard_dir: Path | None = Field(None, description="TensorBoard event files of runs; default: none.")
+
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     log_level: str = "INFO"
