@@ -9,19 +9,26 @@ GRID = 4
 FACTORS = (1, 2, 4, 8, 16, 32)
 """Downsampling ratios `ds` in use: the paper's 4, and figure 5's range around it; 1 leaves HR as it is."""
 
+ANSWERING = (0, 3, 4, 7)
+"""Symmetries an LR answer may be the mean of: the image, both diagonal mirrorings, the half turn. They are a
+group, so that it maps the other four onto one another."""
+
 LITE = "efficientnet-lite0"
 TINY = "tiny"
 RESNETS = ("resnet8", "resnet20", "resnet32", "resnet10", "resnet18", "resnet34", "resnet50")
 CLASSIFIERS = (LITE, TINY, *RESNETS)
-POLICIES = (LITE, TINY, *RESNETS)
+CURVE = "answer-curve"
+"""The policy that reads what both streams say without HR, and nothing else."""
+POLICIES = (LITE, TINY, CURVE, *RESNETS)
 
 
 @dataclass(frozen=True)
 class Architecture:
     """Names and sizes from which the networks are built anew; `lr` is empty in a one-stream release.
 
-    `missed_cost`: what a patch that was needed and not bought costs, in patches bought for nothing. The odds
-    of a policy that was trained to tell the chance of need are multiplied by it: buying pays above 0.5.
+    `lr_views`: the LR stream's answer is its mean over so many symmetries of x_l (1, or 4 of the square's 8).
+    `missed_cost`: what an answer that was wrong for want of HR costs, in patches bought for nothing. The odds
+    of a policy that was trained to tell what a patch gains are multiplied by it: buying pays above 0.5.
     """
 
     classes: int
@@ -36,6 +43,7 @@ class Architecture:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     missed_cost: float = 1.0
+    lr_views: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

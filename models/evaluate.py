@@ -104,7 +104,7 @@ class _Asked:
         self.features, self.labels, self.grid = features, labels, release.card.grid
         fill = system.filled(lr)
         self.fill = None if fill is None else system.hr.stem(fill)
-        self.lr = None if system.lr is None else system.lr_log_probabilities(system.lr_features(lr)).exp()
+        self.lr = None if system.lr is None else system.lr_answer(lr).exp()
 
     def answer(self, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Whether the fused answer is right (B,), and its probability (B,), with the patches in `actions`."""

@@ -13,6 +13,29 @@ from torch import Tensor
 from models.architecture import GRID as GRID
 
 
+def centre_first(grid: int = GRID) -> Tensor:
+    """(P,) rank of each patch: ring by ring from the centre, neighbours in rank far apart."""
+    middle = (grid - 1) / 2
+    places = [(row - middle, column - middle) for row in range(grid) for column in range(grid)]
+    rings: dict[float, list[int]] = {}
+    for patch, (y, x) in enumerate(places):
+        rings.setdefault(max(abs(y), abs(x)), []).append(patch)
+    order: list[int] = []
+    for ring in (rings[radius] for radius in sorted(rings)):
+        left, start = list(ring), len(order)
+        while left:
+            taken = [places[p] for p in order[start:]] or [(middle, middle)]
+            order.append(max(left, key=lambda p: (min(_apart(places[p], t) for t in taken), -p)))
+            left.remove(order[-1])
+    ranks = torch.empty(len(order), dtype=torch.long)
+    ranks[torch.tensor(order)] = torch.arange(len(order))
+    return ranks
+
+
+def _apart(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2
+
+
 def edges(px: int, grid: int = GRID) -> list[int]:
     """Pixel borders of the patches along a side of `px` pixels: grid + 1 numbers from 0 to px.
 

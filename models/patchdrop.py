@@ -80,11 +80,14 @@ class Fusion:
         """The HR stream's probabilities (B, N) as they enter the sum."""
         return hr if self.rule == "eq7" else sharpened(hr, self._of_s(self.hr_sharpness, actions)[:, None])
 
+    def lr_answer(self, lr: Tensor) -> Tensor:
+        """The LR stream's probabilities (B, N) as they enter the sum."""
+        return lr if self.rule == "eq7" else sharpened(lr, self.lr_sharpness)
+
     def fuse(self, hr: Tensor, lr: Tensor, actions: Tensor) -> Tensor:
         """Eq. 7 on softmax probabilities: hr and lr (B, N), actions (B, P) -> (B, N)."""
         weights = self.weights(actions)
-        lr = lr if self.rule == "eq7" else sharpened(lr, self.lr_sharpness)
-        return weights[:, :1] * self.hr_answer(hr, actions) + weights[:, 1:] * lr
+        return weights[:, :1] * self.hr_answer(hr, actions) + weights[:, 1:] * self.lr_answer(lr)
 
     @staticmethod
     def _of_s(values: tuple[float, ...], actions: Tensor) -> Tensor:

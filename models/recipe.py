@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.architecture import CLASSIFIERS, FACTORS, POLICIES, Architecture
+from models.architecture import ANSWERING, CLASSIFIERS, CURVE, FACTORS, POLICIES, Architecture
 
 STAGES = ("hr", "lr", "pt", "ft1", "ft2")
 Augment = Literal["none", "flip", "crop-flip", "dihedral"]
@@ -44,12 +44,15 @@ class Images:
 
 @dataclass(frozen=True)
 class Networks:
-    """Names of the networks; `imagenet` starts those that can from published weights."""
+    """Names of the networks; `imagenet` starts those that can from published weights. `lr_views`: see
+    Architecture.
+    """
 
     policy: str
     hr: str
     lr: str = ""
     imagenet: bool = False
+    lr_views: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,9 @@ class Stage:
     paper) or of the right class's probability; `reuse` steps are made on a batch's rewards, weighted by the
     likelihood ratio and clipped (Schulman et al. 2017, Eq. 7), as rewards are dear and steps are not;
     `policy_lr` is the policy's own rate where it is not `lr`; beside it `lr` = 0 keeps the HR stream as it
-    is. `estimator`: REINFORCE (Eq. 9), or a regression
-    on the best of `samples` prefixes of one fixed order of the patches (decision 0021).
+    is. `estimator`: REINFORCE (Eq. 9), or
+    for the policy `answer-curve` the chance of a right answer with each of `samples` prefixes of one fixed
+    order of the patches (decision 0053).
     """
 
     epochs: int = 0
@@ -95,7 +99,7 @@ class Stage:
     baseline: Literal["self-critical", "leave-one-out"] = "self-critical"
     reward: Literal["class", "probability"] = "class"
     reuse: int = 1
-    estimator: Literal["reinforce", "best-prefix"] = "reinforce"
+    estimator: Literal["reinforce", "curve"] = "reinforce"
     policy_lr: float = 0.0
 
 
@@ -130,6 +134,7 @@ class Recipe:
             tuple(i.mean),
             tuple(i.std),
             self.training.missed_cost,
+            n.lr_views,
         )
 
     def digest(self, upto: str = STAGES[-1]) -> str:
@@ -245,6 +250,14 @@ def _check(recipe: Recipe) -> None:
         (n.policy in POLICIES, f"networks.policy: one of {', '.join(POLICIES)}"),
         (n.hr in CLASSIFIERS, f"networks.hr: one of {', '.join(CLASSIFIERS)}"),
         (n.lr in ("", *CLASSIFIERS), f"networks.lr: empty or one of {', '.join(CLASSIFIERS)}"),
+        (
+            n.policy != CURVE or (bool(n.lr) and i.fill == "lr"),
+            f"networks.policy {CURVE} reads both streams' answers: it needs networks.lr and images.fill lr",
+        ),
+        (
+            n.lr_views == 1 or (n.lr_views == len(ANSWERING) and i.augment == "dihedral" and i.thin <= 2),
+            f"networks.lr_views: 1, or {len(ANSWERING)} with images.augment dihedral and thin 1 or 2",
+        ),
         (t.crossfit == 0 or 2 <= t.crossfit <= 10, "training.crossfit: 0 or 2..10"),
         (0 < t.missed_cost <= 1e6, "training.missed_cost: above 0, to 1e6"),
         (t.weight_decay >= 0, "training.weight_decay: 0 or more"),
@@ -271,7 +284,11 @@ def _check(recipe: Recipe) -> None:
             (1 <= s.samples <= 64 and 1 <= s.reuse <= 64, f"stages.{name}: samples and reuse in 1..64"),
             (
                 (s.baseline != "leave-one-out" and s.estimator == "reinforce") or s.samples > 1,
-                f"stages.{name}: leave-one-out needs samples above 1",
+                f"stages.{name}: leave-one-out and curve need samples above 1",
+            ),
+            (
+                not s.epochs or name in ("hr", "lr") or (s.estimator == "curve") == (n.policy == CURVE),
+                f"stages.{name}.estimator: curve, and only it, trains the policy {CURVE}",
             ),
         ]
     for fits, message in rules:

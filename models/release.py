@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.card import CARD_FILE, WEIGHTS_FILE, Card, CardError, ClassName, Range, load_card
+from models import gain
+from models.card import CARD_FILE, WEIGHTS_FILE, Card, CardError, ClassName, GainModel, Range, load_card
+from models.grid import centre_first
 from models.networks.efficientnet_lite import folded
 from models.patchdrop import Fusion
 from models.system import Architecture, System, packed
@@ -30,6 +32,14 @@ class Answer:
     weights: Floats
 
 
+@dataclass(frozen=True)
+class Decision:
+    """Of one tile: s_p (P,) float32 and, of a release with a gain model, what `GainModel.expected` reads."""
+
+    probabilities: Floats
+    gain: dict[str, Any] | None
+
+
 class Release:
     """A trained policy and classifier that are served together."""
 
@@ -44,10 +54,20 @@ class Release:
         return cls(card, system, device)
 
     @torch.inference_mode()
+    def decide(self, lr: npt.NDArray[Any]) -> list[Decision]:
+        """s_p of Eq. 6 and the gains of each tile: lr (B, 3, lr_px, lr_px) on the 0..255 scale."""
+        x, system = self._images(lr, self.card.lr_px), self.system
+        if not system.policy_reads_answers:
+            return [Decision(s, None) for s in _numpy(system.probabilities(x))]
+        chances = system.chances(x)
+        shares = gain.shares(chances, centre_first(self.card.grid)).tolist()
+        ends = chances[:, [0, -1]].tolist()
+        gains = [{"lr": a, "hr": b, "weights": w} for (a, b), w in zip(ends, shares, strict=True)]
+        return [Decision(s, g) for s, g in zip(_numpy(system.purchases(chances)), gains, strict=True)]
+
     def plan(self, lr: npt.NDArray[Any]) -> Floats:
         """s_p of Eq. 6: lr (B, 3, lr_px, lr_px) on the 0..255 scale -> (B, P) float32 in [0, 1]."""
-        side = self.card.lr_px
-        return _numpy(self.system.probabilities(self._images(lr, side)))
+        return np.stack([decision.probabilities for decision in self.decide(lr)])
 
     @torch.inference_mode()
     def classify(self, lr: npt.NDArray[Any], hr: npt.NDArray[Any], mask: npt.NDArray[Any]) -> Answer:
@@ -105,6 +125,8 @@ def save(folder: Path, card: Card, system: System) -> Card:
         architecture=architecture,
         fusion=system.fusion.rule,
         streams="hr+lr" if system.lr is not None else "hr",
+        # each tile's own curve lies in its patches' weights
+        gain=GainModel((0.0, 1.0)) if system.policy_reads_answers else None,
     )
     text = card.to_json()
     _replace(folder / CARD_FILE, lambda path: path.write_text(text, encoding="utf-8"))

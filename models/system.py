@@ -1,16 +1,20 @@
 """Policy and classifier as one module: what a release holds and what the stages train."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from models import gain
 from models.architecture import Architecture as Architecture
 from models.data.degrade import to_px
+from models.grid import centre_first
 from models.networks import build
 from models.networks.build import Network
 from models.patchdrop import Fusion, masked
+from models.views import ANSWERING, view_of
 
 
 class Prediction(NamedTuple):
@@ -43,10 +47,13 @@ class System(nn.Module):
         if a.lr:
             self.lr = build.classifier(a.lr, a.classes, patchwise=False, grid=a.grid, imagenet=imagenet)
         self.policy_needs_lr = bool(getattr(self.policy.body, "needs_lr_answer", False))
-        if self.policy_needs_lr and self.lr is None:
+        self.policy_reads_answers = bool(getattr(self.policy.body, "reads_answers", False))
+        if (self.policy_needs_lr or self.policy_reads_answers) and self.lr is None:
             raise ValueError(
                 "this policy reads the LR stream's answer and cannot stand in a one-stream release"
             )
+        if self.policy_reads_answers and a.fill == "zeros":
+            raise ValueError("this policy reads what the HR stream says of the LR fill: fill is lr")
         self.register_buffer("mean", torch.tensor(a.mean).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(a.std).view(1, -1, 1, 1) * 255, persistent=False)
 
@@ -66,19 +73,51 @@ class System(nn.Module):
 
     def probabilities(self, lr: Tensor) -> Tensor:
         """Eq. 6: s_p = f_p(x_l) in [0, 1], (B, P)."""
+        if self.policy_reads_answers:
+            return self.purchases(self.chances(lr))
         x = self.policy.stem(self.normalised(lr))
-        answer = (self.lr_log_probabilities(self.lr_features(lr)),) if self.policy_needs_lr else ()
+        answer = (self.lr_log_probabilities([self.lr_features(lr)]),) if self.policy_needs_lr else ()
         logits = cast("Tensor", self.policy.body(x, *answer)).float()
         return (logits + math.log(self.architecture.missed_cost)).sigmoid()
 
-    def lr_features(self, lr: Tensor) -> Tensor:
+    def chances(self, lr: Tensor) -> Tensor:
+        """The chance of a right answer with the first k patches of `centre_first`, (B, P + 1), k = 0..P.
+
+        Only of a policy that reads answers; both streams are asked what they say without HR.
+        """
+        fill = self.filled(lr)
+        assert fill is not None
+        hr = cast("Tensor", self.hr.body(self.hr.stem(fill))).float().softmax(dim=1)
+        return self.chances_from(self.lr_answer(lr).exp(), hr)
+
+    def chances_from(self, lr: Tensor, hr: Tensor) -> Tensor:
+        """The same from the streams' class probabilities (B, N) without HR, as they come out of them."""
+        nothing = hr.new_zeros(len(hr), self.architecture.grid**2)
+        fused = self.fusion.fuse(hr, lr, nothing)
+        answers = self.fusion.lr_answer(lr), self.fusion.hr_answer(hr, nothing)
+        # in half precision the chances of two neighbouring k are often the same number
+        with torch.autocast(hr.device.type, enabled=False):
+            return cast("Tensor", self.policy.body(*answers, fused)).sigmoid()
+
+    def purchases(self, chances: Tensor) -> Tensor:
+        """s_p (B, P) of `chances` (B, P + 1)."""
+        a = self.architecture
+        return gain.purchase_probabilities(chances, centre_first(a.grid), a.missed_cost)
+
+    def lr_features(self, lr: Tensor, view: int = 0) -> Tensor:
         assert self.lr is not None
-        features: Tensor = self.lr.stem(self.lr_input(lr))
+        features: Tensor = self.lr.stem(self.lr_input(view_of(lr, view)))
         return features
 
-    def lr_log_probabilities(self, features: Tensor) -> Tensor:
+    def lr_log_probabilities(self, views: Sequence[Tensor]) -> Tensor:
+        """log of the LR stream's mean probabilities (B, N) over the features of each view."""
         assert self.lr is not None
-        return cast("Tensor", self.lr.body(features)).float().log_softmax(dim=1)
+        return log_mean([cast("Tensor", self.lr.body(features)) for features in views])
+
+    def lr_answer(self, lr: Tensor) -> Tensor:
+        """The LR stream's answer as log-probabilities (B, N), averaged over the architecture's views."""
+        views = ANSWERING[: self.architecture.lr_views]
+        return self.lr_log_probabilities([self.lr_features(lr, view) for view in views])
 
     def predict(self, lr: Tensor, hr: Tensor, actions: Tensor) -> Prediction:
         """The second step: classes from x_h^m and x_l. actions (B, P) in {0, 1}."""
@@ -87,7 +126,7 @@ class System(nn.Module):
         features = masked(
             stem(self.normalised(hr)), None if fill is None else stem(fill), actions, self.architecture.grid
         )
-        answer = None if self.lr is None else self.lr_log_probabilities(self.lr_features(lr)).exp()
+        answer = None if self.lr is None else self.lr_answer(lr).exp()
         return self.fused(features, answer, actions)
 
     def fused(self, hr_features: Tensor, lr_answer: Tensor | None, actions: Tensor) -> Prediction:
@@ -99,6 +138,12 @@ class System(nn.Module):
         return Prediction(
             self.fusion.fuse(hr, lr_answer, actions), hr, lr_answer, self.fusion.weights(actions)
         )
+
+
+def log_mean(logits: Sequence[Tensor]) -> Tensor:
+    """log of the mean of the softmax of each of `logits` (B, N)."""
+    logs = torch.stack([x.float().log_softmax(dim=1) for x in logits])
+    return logs.logsumexp(dim=0) - math.log(len(logits))
 
 
 def packed(system: System, device: torch.device) -> System:

@@ -15,21 +15,20 @@ from app.plans.answer import TileAnswer, answer_tile, totals
 from app.plans.service import raster_info
 from app.plans.tables import Plan, TileRow
 from app.rasters import Tile, cut_tiles, plan_areas_km2, range_warnings, value_scaling
-from models.release import Release
+from models.release import Decision, Release
 from workers.desk import Job
 from workers.lr import lr_batches
 from workers.releases import Releases
 
 Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 TILES_A_FORWARD: Final = 64
 ROWS_AN_INSERT: Final = 1000
 BLIND_TILES: Final = "tiles_without_valid_pixels"
 
 
-class PlanJob(Job[Pixels, Floats]):
-    """One queued plan. Items are LR tiles (3, lr_px, lr_px), results their 16 probabilities s_p."""
+class PlanJob(Job[Pixels, Decision]):
+    """One queued plan. Items are LR tiles (3, lr_px, lr_px), results what the policy decided."""
 
     model = Plan
     batch: ClassVar[int] = TILES_A_FORWARD
@@ -38,7 +37,7 @@ class PlanJob(Job[Pixels, Floats]):
         self.row: Plan = row
         self._releases = releases
         self._tiles: list[Tile] = []
-        self._probabilities: list[Floats] = []
+        self._decisions: list[Decision] = []
         self._fractions: list[float] = []
         self._answers: list[TileAnswer] = []
 
@@ -64,16 +63,16 @@ class PlanJob(Job[Pixels, Floats]):
             yield from pixels
 
     @staticmethod
-    def forward(release: Release, items: Sequence[Pixels]) -> Sequence[Floats]:
-        """Eq. 6 for all tiles at once: (B, 3, lr_px, lr_px) -> (B, 16)."""
-        return list(release.plan(np.stack(items)))
+    def forward(release: Release, items: Sequence[Pixels]) -> Sequence[Decision]:
+        """Eq. 6 for all tiles at once: (B, 3, lr_px, lr_px) -> B decisions."""
+        return release.decide(np.stack(items))
 
-    def take(self, results: Sequence[Floats]) -> None:
-        """Keep probabilities; raises Internal where the policy gave something else."""
-        for result in results:
+    def take(self, results: Sequence[Decision]) -> None:
+        """Keep what was decided; raises Internal where the policy gave no probabilities."""
+        for result in (decision.probabilities for decision in results):
             if not (np.isfinite(result).all() and (result >= 0).all() and (result <= 1).all()):
                 raise Internal("The policy gave values that are no probabilities.")
-        self._probabilities += results
+        self._decisions += results
 
     def values(self) -> dict[str, Any]:
         """Work out every tile's answer, and from them the plan's totals."""
@@ -81,16 +80,14 @@ class PlanJob(Job[Pixels, Floats]):
         areas = plan_areas_km2(self._tiles, self._info.crs_wkt)
         self._answers = [
             answer_tile(
-                probabilities,
+                decision.probabilities,
                 tile_areas,
                 threshold=plan.threshold,
                 max_patches=plan.max_patches,
                 price_per_km2=plan.price_per_km2,
                 valid_fraction=fraction,
             )
-            for probabilities, tile_areas, fraction in zip(
-                self._probabilities, areas, self._fractions, strict=True
-            )
+            for decision, tile_areas, fraction in zip(self._decisions, areas, self._fractions, strict=True)
         ]
         warnings = [*plan.warnings, *self._notes]
         if min(self._fractions) == 0:
@@ -105,7 +102,8 @@ class PlanJob(Job[Pixels, Floats]):
         """Insert the tiles, some thousand at a time; what an earlier attempt wrote cannot be there."""
         session.execute(delete(TileRow).where(TileRow.plan_id == self.row.id))
         rows = [
-            self._tile_row(*each) for each in zip(self._tiles, self._fractions, self._answers, strict=True)
+            self._tile_row(*each)
+            for each in zip(self._tiles, self._fractions, self._answers, self._decisions, strict=True)
         ]
         for start in range(0, len(rows), ROWS_AN_INSERT):
             session.execute(insert(TileRow), rows[start : start + ROWS_AN_INSERT])
@@ -115,7 +113,9 @@ class PlanJob(Job[Pixels, Floats]):
         if hasattr(self, "_path"):
             self._path.unlink(missing_ok=True)
 
-    def _tile_row(self, tile: Tile, fraction: float, answer: TileAnswer) -> dict[str, Any]:
+    def _tile_row(
+        self, tile: Tile, fraction: float, answer: TileAnswer, decision: Decision
+    ) -> dict[str, Any]:
         return {
             "plan_id": self.row.id,
             "tile": tile.index,
@@ -130,4 +130,5 @@ class PlanJob(Job[Pixels, Floats]):
             "chosen": list(answer.chosen),
             "areas_km2": list(answer.areas_km2),
             "prices": None if answer.prices is None else list(answer.prices),
+            "gain": decision.gain,
         }

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from models import grid as grids
 from models.architecture import CLASSIFIERS as CLASSIFIERS
-from models.architecture import LITE, RESNETS, TINY
+from models.architecture import CURVE, LITE, RESNETS, TINY
 from models.architecture import POLICIES as POLICIES
 from models.networks import efficientnet_lite as lite
+from models.networks.curve import AnswerCurveBody
 from models.networks.resnet import resnet
 
 _CHUNK = 64
@@ -117,7 +118,12 @@ def classifier(name: str, classes: int, *, patchwise: bool, grid: int, imagenet:
 
 
 def policy(name: str, classes: int, *, grid: int, imagenet: bool = False) -> Network:
-    """f_p by name: its logits pass a sigmoid to be s_p (Eq. 6). Raises ValueError for an unknown name."""
+    """f_p by name: its logits pass a sigmoid to be s_p (Eq. 6), those of `answer-curve` first `models.gain`.
+
+    Raises ValueError for an unknown name.
+    """
+    if name == CURVE:
+        return Network(nn.Identity(), AnswerCurveBody(classes, grid**2))
     if name == LITE:
         low, high = lite.low_trunk(), lite.high_trunk()
         if imagenet:

@@ -7,7 +7,7 @@ finite and the stems do real work, their features are computed once and kept in 
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from models.precision import has_fast_bf16
 from models.recipe import Images
 from models.stages.draws import Rng
 from models.system import System
+from models.views import ANSWERING, composed, view_of
 
 Indices = np.ndarray[Any, Any]
 VIEWS = {"none": 1, "flip": 2, "crop-flip": 2, "dihedral": 8}
@@ -32,19 +33,18 @@ _CROP_PADDING = 8  # of hr_px: 4 pixels at CIFAR's 32, the customary random crop
 
 @dataclass(frozen=True)
 class Batch:
-    """Stem features (B, C, h, w) of each network's input; `fill` is None where unbought patches are zeros."""
+    """Stem features (B, C, h, w) of each network's input; `fill` is None where unbought patches are zeros.
+
+    `answering`: the LR stream's in each of the views its answer is the mean of, given on request; `policy` is
+    None where the policy reads the streams' answers and no image.
+    """
 
     hr: Tensor
     fill: Tensor | None
     lr: Tensor | None
-    policy: Tensor
+    policy: Tensor | None
     labels: Tensor
-
-
-def view_of(x: Tensor, view: int) -> Tensor:
-    """Symmetry `view` of (..., H, W) squares: 0 as it is, 1 mirrored, then quarter turns of both."""
-    x = torch.rot90(x, view // 2, (-2, -1)) if view >= 2 else x
-    return x.flip(-1) if view % 2 else x
+    answering: tuple[Tensor, ...] = ()
 
 
 class Inputs:
@@ -81,11 +81,15 @@ class Inputs:
     def device(self) -> torch.device:
         return self.system.mean.device
 
-    def batch(self, indices: Indices, views: Indices, ds: Indices, rng: Rng | None = None) -> Batch:
-        """Features of `indices` (B,), each in its own view and at its own ds."""
+    def batch(
+        self, indices: Indices, views: Indices, ds: Indices, rng: Rng | None = None, *, answers: bool = False
+    ) -> Batch:
+        """Features of `indices` (B,), each in its own view and at its own ds; with `answers` the LR stream's
+        features in all views it answers by.
+        """
         labels = self.labels[torch.from_numpy(indices)].to(self.device, non_blocking=True)
         if self.cache is not None:
-            return self.cache.batch(indices, views, ds, labels)
+            return self.cache.batch(indices, views, ds, labels, self._answering if answers else ())
         images = torch.stack(
             [view_of(self.images[i], v) for i, v in zip(indices.tolist(), views.tolist(), strict=True)]
         )
@@ -94,7 +98,14 @@ class Inputs:
             hr = _shifted(hr, rng)
         lr = self.low(hr, ds)
         hr_features, fill = self.hr_features(hr), self.fill_features(lr)
-        return Batch(hr_features, fill, self.lr_features(lr), self.policy_features(lr), labels)
+        own, policy = self.lr_features(lr), self.policy_features(lr)
+        turned = (self.lr_features(lr, view) for view in self._answering[1:]) if answers else ()
+        answering = tuple(x for x in (own, *turned) if x is not None) if answers else ()
+        return Batch(hr_features, fill, own, policy, labels, answering)
+
+    @property
+    def _answering(self) -> tuple[int, ...]:
+        return ANSWERING[: self.system.architecture.lr_views]
 
     def low(self, hr: Tensor, ds: np.ndarray[Any, Any]) -> Tensor:
         """x_l (B, 3, lr_px, lr_px): area average by each image's own ds, then bilinear."""
@@ -111,11 +122,11 @@ class Inputs:
         fill = self.system.filled(lr)
         return None if fill is None else self._stem("hr", fill)
 
-    def lr_features(self, lr: Tensor) -> Tensor | None:
-        return None if self.system.lr is None else self._stem("lr", self.system.lr_input(lr))
+    def lr_features(self, lr: Tensor, view: int = 0) -> Tensor | None:
+        return None if self.system.lr is None else self._stem("lr", self.system.lr_input(view_of(lr, view)))
 
-    def policy_features(self, lr: Tensor) -> Tensor:
-        return self._stem("policy", self.system.normalised(lr))
+    def policy_features(self, lr: Tensor) -> Tensor | None:
+        return None if self.system.policy_reads_answers else self._stem("policy", self.system.normalised(lr))
 
     @torch.no_grad()
     def _stem(self, network: str, x: Tensor) -> Tensor:
@@ -199,8 +210,14 @@ class FeatureCache:
         for array in files.values():
             array.flush()
 
-    def batch(self, indices: Indices, views: Indices, ds: Indices, labels: Tensor) -> Batch:
-        places = [self.places[variant] for variant in zip(views.tolist(), ds.tolist(), strict=True)]
+    def batch(
+        self, indices: Indices, views: Indices, ds: Indices, labels: Tensor, answering: Sequence[int] = ()
+    ) -> Batch:
+        def turned(then: int) -> list[int]:
+            pairs = zip(views.tolist(), ds.tolist(), strict=True)
+            return [self.places[composed(view, then), factor] for view, factor in pairs]
+
+        places = turned(0)
 
         def get(name: str, where: list[int]) -> Tensor | None:
             if name not in self.arrays:
@@ -209,10 +226,18 @@ class FeatureCache:
             rows = np.stack([array[place] for place in zip(indices.tolist(), where, strict=True)])
             return torch.from_numpy(rows).to(labels.device).permute(0, 3, 1, 2).float()
 
-        hr, policy = get("hr", views.tolist()), get("policy", places)
+        hr, lr = get("hr", views.tolist()), get("lr", places)
         assert hr is not None
-        assert policy is not None
-        return Batch(hr, get("fill", places), get("lr", places), policy, labels)
+        others = () if lr is None else (get("lr", turned(then)) for then in answering[1:])
+        answers = (lr, *others) if answering else ()
+        return Batch(
+            hr,
+            get("fill", places),
+            lr,
+            get("policy", places),
+            labels,
+            tuple(features for features in answers if features is not None),
+        )
 
 
 def _shifted(x: Tensor, rng: Rng) -> Tensor:

@@ -1,6 +1,7 @@
 """The classifiers a training needs: the one that will be released and, for held-out rewards, its shadows."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.data.splits import kfold
-from models.system import System
+from models.system import System, log_mean
 
 Indices = np.ndarray[Any, Any]
 
@@ -84,9 +85,11 @@ class Members:
         """Class probabilities (B, N) of masked HR features, each image's by its own judge. No gradient."""
         return self._judged(indices, features, "hr").softmax(dim=1)
 
-    def lr_log_probabilities(self, indices: Indices, features: Tensor) -> Tensor:
-        """log of the LR stream's probabilities (B, N), each image's by its own judge. No gradient."""
-        return self._judged(indices, features, "lr").log_softmax(dim=1)
+    def lr_log_probabilities(self, indices: Indices, views: Sequence[Tensor]) -> Tensor:
+        """log of the LR stream's mean probabilities (B, N) over the views' features, each image's by its own
+        judge. No gradient.
+        """
+        return log_mean([self._judged(indices, features, "lr") for features in views])
 
     @torch.no_grad()
     def _judged(self, indices: Indices, features: Tensor, stream: str) -> Tensor:

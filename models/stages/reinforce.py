@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.grid import centre_first
 from models.patchdrop import Fusion, bounded, log_likelihood, masked, most_likely, sharpened
 from models.recipe import Stage
 from models.reward import leave_one_out, reward, self_critical
 from models.stages.draws import Draws, rand
 from models.stages.inputs import Batch
 from models.stages.members import Indices, Members
-from models.system import System
+from models.system import System, log_mean
 
 _CLIP = 0.2
 _WEIGHTS = torch.linspace(0, 1, 41)
@@ -36,39 +37,6 @@ class Experience:
     figures: dict[str, float]
 
 
-def centre_first(grid: int) -> Tensor:
-    """(P,) rank of each patch: ring by ring from the centre, neighbours in rank far apart."""
-    middle = (grid - 1) / 2
-    places = [(row - middle, column - middle) for row in range(grid) for column in range(grid)]
-    rings: dict[float, list[int]] = {}
-    for patch, (y, x) in enumerate(places):
-        rings.setdefault(max(abs(y), abs(x)), []).append(patch)
-    order: list[int] = []
-    for ring in (rings[radius] for radius in sorted(rings)):
-        left, start = list(ring), len(order)
-        while left:
-            taken = [places[p] for p in order[start:]] or [(middle, middle)]
-            order.append(max(left, key=lambda p: (min(_apart(places[p], t) for t in taken), -p)))
-            left.remove(order[-1])
-    ranks = torch.empty(len(order), dtype=torch.long)
-    ranks[torch.tensor(order)] = torch.arange(len(order))
-    return ranks
-
-
-def _apart(a: tuple[float, float], b: tuple[float, float]) -> float:
-    return (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2
-
-
-def prefixes(samples: int, count: int, grid: int, generator: torch.Generator | Draws) -> Tensor:
-    """(K, B, P) actions: the S first patches by `centre_first`; S = 0 and one S from each of K - 1 bins."""
-    patches = grid**2
-    bins = torch.linspace(0, patches, samples)[:, None]
-    step = patches / (samples - 1)
-    drawn = bins[:-1] + rand((samples - 1, count), generator) * step
-    sizes = torch.cat([torch.zeros(1, count), drawn.floor() + 1])
-    return (centre_first(grid) < sizes[..., None]).float()
-
-
 @torch.no_grad()
 def experience(
     system: System,
@@ -81,14 +49,12 @@ def experience(
     generator: torch.Generator | Draws,
 ) -> Experience:
     """Draw actions from the bounded policy (Eq. 5, 11) and reward them. Only ft2 reads the LR stream."""
-    lr_log = None if batch.lr is None else members.lr_log_probabilities(indices, batch.lr)
+    lr_log = members.lr_log_probabilities(indices, batch.answering) if batch.answering else None
     s = policy_probabilities(system, batch, lr_log)
     behaviour = bounded(s, alpha)
     drawn = rand((stage.samples, *s.shape), generator).to(s.device)
     actions = (drawn < behaviour).float()
     sampled = actions[0]
-    if stage.estimator == "best-prefix":
-        actions = prefixes(stage.samples, len(s), system.architecture.grid, generator).to(s.device)
     greedy = most_likely(s)
     critical = stage.baseline == "self-critical"
     tried = [*actions, greedy] if critical else [*actions]
@@ -103,13 +69,6 @@ def experience(
         "patches": float(greedy.sum(dim=1).mean()),
     }
     return Experience(actions, sampled, advantage, log_likelihood(behaviour, actions), lr_log, figures)
-
-
-def imitation_loss(system: System, batch: Batch, tried: Experience) -> Tensor:
-    """Cross-entropy between s_p and the best rewarded of the actions tried on each image."""
-    s = policy_probabilities(system, batch, tried.lr_log)
-    best = tried.advantage.argmax(dim=0)
-    return -log_likelihood(s, tried.actions[best, torch.arange(len(best), device=best.device)]).mean()
 
 
 def policy_loss(
@@ -131,11 +90,11 @@ def classifier_loss(
     """Cross-entropy of the HR stream's answer (ft1), or of both streams' (ft2; f_cl^l stays fixed)."""
     members.main.hr.train()
     logits = members.main.hr(masked(batch.hr, batch.fill, actions, system.architecture.grid)).float()
-    if name == "ft1" or members.main.lr is None or batch.lr is None:
+    if name == "ft1" or members.main.lr is None:
         return functional.cross_entropy(logits, batch.labels, label_smoothing=stage.smoothing)
     members.main.lr.eval()
     with torch.no_grad():
-        lr = members.main.lr(batch.lr).float().softmax(dim=1)
+        lr = log_mean([members.main.lr(features) for features in batch.answering]).exp()
     fused = system.fusion.fuse(logits.softmax(dim=1), lr, actions).clamp_min(1e-8).log()
     target = functional.one_hot(batch.labels, fused.shape[1]) * (1 - stage.smoothing)
     return -((target + stage.smoothing / fused.shape[1]) * fused).sum(dim=1).mean()
@@ -146,6 +105,20 @@ def policy_probabilities(system: System, batch: Batch, lr_log: Tensor | None) ->
     body = system.policy.body
     logits: Tensor = body(batch.policy, lr_log) if system.policy_needs_lr else body(batch.policy)
     return logits.float().sigmoid()
+
+
+def answered(
+    system: System,
+    members: Members,
+    indices: Indices,
+    batch: Batch,
+    actions: Tensor,
+    lr_answer: Tensor | None,
+) -> Tensor:
+    """(B, N) what each image's judge says with the patches in `actions`; of HR alone without an LR answer."""
+    hr = members.hr_probabilities(indices, masked(batch.hr, batch.fill, actions, system.architecture.grid))
+    fusion = system.fusion
+    return fusion.hr_answer(hr, actions) if lr_answer is None else fusion.fuse(hr, lr_answer, actions)
 
 
 @torch.no_grad()
@@ -159,9 +132,7 @@ def _rewards(
     stage: Stage,
 ) -> tuple[Tensor, Tensor]:
     """(B,) rewards of the actions and whether the class was right."""
-    hr = members.hr_probabilities(indices, masked(batch.hr, batch.fill, actions, system.architecture.grid))
-    fusion = system.fusion
-    fused = fusion.hr_answer(hr, actions) if lr_answer is None else fusion.fuse(hr, lr_answer, actions)
+    fused = answered(system, members, indices, batch, actions, lr_answer)
     right = (fused.argmax(dim=1) == batch.labels).float()
     judged = right if stage.reward == "class" else fused.gather(1, batch.labels[:, None])[:, 0]
     return reward(actions, judged, stage.sigma), right
@@ -176,7 +147,8 @@ def alpha_at(stage: Stage, epoch: int) -> float:
 def held_out_fusion(system: System, members: Members, pairs: Any, rng: np.random.Generator) -> Fusion:
     """The fusion `by_s`: sharpness and HR weight for each S, by the log-probability of the right class.
 
-    `pairs` yields (indices, batch) of images that their judges have not learned from; S random patches each.
+    `pairs` yields (indices, batch) of images that their judges have not learned from; S random patches each,
+    or for a policy that reads answers the first S in its order.
     Fitted at some S and interpolated between them; weights monotone, as more HR never makes HR worth less.
     """
     grid = system.architecture.grid
@@ -187,8 +159,11 @@ def held_out_fusion(system: System, members: Members, pairs: Any, rng: np.random
     hrs: list[list[Tensor]] = [[] for _ in knots]
     for indices, batch in pairs:
         labels.append(batch.labels.cpu())
-        lrs.append(members.lr_log_probabilities(indices, batch.lr).exp().cpu())
-        order = torch.from_numpy(rng.random((len(indices), patches)).argsort(axis=1).argsort(axis=1))
+        lrs.append(members.lr_log_probabilities(indices, batch.answering).exp().cpu())
+        if system.policy_reads_answers:  # it buys in this one order
+            order = centre_first(grid).expand(len(indices), patches)
+        else:
+            order = torch.from_numpy(rng.random((len(indices), patches)).argsort(axis=1).argsort(axis=1))
         for answers, count in zip(hrs, knots, strict=True):
             features = masked(batch.hr, batch.fill, (order < count).float().to(batch.hr.device), grid)
             answers.append(members.hr_probabilities(indices, features).cpu())

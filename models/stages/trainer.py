@@ -22,7 +22,7 @@ from models.distributed import Group, synchronise
 from models.patchdrop import Fusion
 from models.precision import autocast
 from models.recipe import STAGES, Recipe, Stage
-from models.stages import classify, reinforce
+from models.stages import classify, curve, reinforce
 from models.stages.draws import Draws, own_dropouts
 from models.stages.inputs import Batch, Inputs
 from models.stages.members import Indices, Judges, Member, Members
@@ -180,7 +180,7 @@ class Trainer:
 
     def _pairs(self, rng: np.random.Generator) -> Iterator[tuple[Indices, Any]]:
         for indices, views, ds in self.inputs.draw(self.members.main.learns, 64, rng):
-            yield indices, self.inputs.batch(indices, views, ds, rng)
+            yield indices, self.inputs.batch(indices, views, ds, rng, answers=True)
 
     def _epoch(self, number: int, phase: Phase, epoch: int) -> dict[str, float]:
         stage, member = self.recipe.stages[phase.stage], self.members.trained[phase.member]
@@ -207,14 +207,20 @@ class Trainer:
         total = sum(len(i) for i, _, _ in todo)
         return {key: value / total for key, value in self.group.sums(sums).items()}
 
-    def _parts(self, step: Step, parts: int) -> Iterator[tuple[Indices, Batch, Draws]]:
+    def _parts(
+        self, step: Step, parts: int, *, answers: bool = False
+    ) -> Iterator[tuple[Indices, Batch, Draws]]:
         """This process's rows of a batch, in `parts`: their indices, features and numbers."""
         shared = symmetric_parts(len(step), self.group.size)[self.group.rank]
         for rows in symmetric_parts(len(shared), parts):
             mine = shared[rows]
             indices = step.indices[mine]
             draws = Draws(self.seed, step.number, step.epoch, step.step, indices)
-            yield indices, self.inputs.batch(indices, step.views[mine], step.ds[mine], draws), draws
+            yield (
+                indices,
+                self.inputs.batch(indices, step.views[mine], step.ds[mine], draws, answers=answers),
+                draws,
+            )
 
     def _step(self, phase: Phase, stage: Stage, member: Member, step: Step, parts: int) -> dict[str, float]:
         """One batch in so many parts; sums over this process's images."""
@@ -246,13 +252,19 @@ class Trainer:
         system, alpha = self.system, reinforce.alpha_at(stage, step.epoch)
         system.policy.body.train()
         sums: dict[str, float] = {}
-        tried: list[tuple[Draws, int, Batch, reinforce.Experience]] = []
+        tried: list[tuple[Draws, int, Batch, reinforce.Experience | curve.Trials]] = []
         self._clear()
-        for indices, batch, draws in self._parts(step, parts):
+        for indices, batch, draws in self._parts(step, parts, answers=True):
             self._draw_from(draws)
             with autocast(self.inputs.device, self.precision):
-                found = reinforce.experience(system, self.members, indices, batch, stage, name, alpha, draws)
-                loss = self._policy_loss(stage, batch, found, alpha)
+                found: reinforce.Experience | curve.Trials
+                if stage.estimator == "curve":
+                    found = curve.trials(system, self.members, indices, batch, stage, name, draws)
+                else:
+                    found = reinforce.experience(
+                        system, self.members, indices, batch, stage, name, alpha, draws
+                    )
+                loss = self._policy_loss(batch, found, alpha)
                 if name != "pt" and stage.lr:
                     loss = loss + reinforce.classifier_loss(
                         system, self.members, batch, found.sampled, name, stage
@@ -266,15 +278,20 @@ class Trainer:
             self._clear()
             for draws, count, batch, found in tried:
                 self._draw_from(draws)
-                self._backward(self._policy_loss(stage, batch, found, alpha, again=True), count / len(step))
+                self._backward(self._policy_loss(batch, found, alpha, again=True), count / len(step))
             self._descend()
         return sums
 
     def _policy_loss(
-        self, stage: Stage, batch: Batch, tried: reinforce.Experience, alpha: float, *, again: bool = False
+        self,
+        batch: Batch,
+        tried: reinforce.Experience | curve.Trials,
+        alpha: float,
+        *,
+        again: bool = False,
     ) -> Tensor:
-        if stage.estimator == "best-prefix":
-            return reinforce.imitation_loss(self.system, batch, tried)
+        if isinstance(tried, curve.Trials):
+            return curve.curve_loss(self.system, tried)
         return reinforce.policy_loss(self.system, batch, tried, alpha, again=again)
 
     def _draw_from(self, draws: Draws) -> None:

@@ -1,0 +1,81 @@
+"""The policy `answer-curve` in stages `pt`, `ft1`, `ft2`: how likely is a right answer with S patches?
+
+Judges say for some S whether they are right about an image they have not learned from, and the policy learns
+the chance of it from what both streams say without HR.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.grid import centre_first
+from models.patchdrop import most_likely
+from models.recipe import Stage
+from models.stages.draws import Draws, rand
+from models.stages.inputs import Batch
+from models.stages.members import Indices, Members
+from models.stages.reinforce import answered
+from models.system import System
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What was tried on a batch: S (K, B), was the answer right (K, B), what the streams say at S = 0.
+
+    `sampled` (B, P) is one of the masks tried: what the HR classifier is fine-tuned on.
+    """
+
+    sizes: Tensor
+    right: Tensor
+    lr: Tensor
+    hr: Tensor
+    sampled: Tensor
+    figures: dict[str, float]
+
+
+def sizes_of(samples: int, count: int, patches: int, generator: torch.Generator | Draws) -> Tensor:
+    """(K, B) numbers of patches: 0, and one from each of K - 1 equal ranges of 1..P."""
+    step = patches / (samples - 1)
+    bins = torch.arange(samples - 1)[:, None] * step
+    drawn = (bins + rand((samples - 1, count), generator) * step).floor().long() + 1
+    return torch.cat([torch.zeros(1, count, dtype=torch.long), drawn.clamp_max(patches)])
+
+
+def masks_of(sizes: Tensor, grid: int) -> Tensor:
+    """(K, B) -> (K, B, P): the first S patches by `centre_first`."""
+    return (centre_first(grid).to(sizes.device) < sizes[..., None]).float()
+
+
+@torch.no_grad()
+def trials(
+    system: System,
+    members: Members,
+    indices: Indices,
+    batch: Batch,
+    stage: Stage,
+    name: str,
+    generator: torch.Generator | Draws,
+) -> Trials:
+    """Ask the judges with several S for every image; in pt and ft1 the HR stream alone answers."""
+    assert batch.fill is not None
+    grid = system.architecture.grid
+    lr = members.lr_log_probabilities(indices, batch.answering).exp()
+    hr = members.hr_probabilities(indices, batch.fill)
+    sizes = sizes_of(stage.samples, len(indices), grid**2, generator).to(hr.device)
+    actions = masks_of(sizes, grid)
+    answer = lr if name == "ft2" else None
+    said = [answered(system, members, indices, batch, a, answer).argmax(dim=1) for a in actions]
+    right = (torch.stack(said) == batch.labels).float()
+    bought = most_likely(system.purchases(system.chances_from(lr, hr)))
+    figures = {"accuracy": float(right.mean()), "patches": float(bought.sum(dim=1).mean())}
+    return Trials(sizes, right, lr, hr, actions[-1], figures)
+
+
+def curve_loss(system: System, tried: Trials) -> Tensor:
+    """Cross-entropy between the chance of a right answer at each S tried and whether it was right."""
+    chances = system.chances_from(tried.lr, tried.hr)
+    at = chances.gather(1, tried.sizes.T).clamp(1e-6, 1 - 1e-6)
+    with torch.autocast(at.device.type, enabled=False):  # it refuses this loss, whatever the precision
+        return functional.binary_cross_entropy(at, tried.right.T)

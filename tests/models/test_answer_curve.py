@@ -1,0 +1,216 @@
+"""The policy that reads answers, and training over folds whose classifiers judge each other's images."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import gain, train
+from models.card import ClassName, GainModel, load_card
+from models.grid import centre_first
+from models.recipe import Recipe, RecipeError
+from models.release import Release, save, tiny_release
+from models.stages.curve import masks_of, sizes_of
+from models.views import ANSWERING, composed, view_of
+from tests.models.scenes import tiny_recipe, write_scenes
+from tests.models.test_training import trainer, weights
+
+RECIPE = """
+images = { hr_px = 32, lr_px = 8, ds = [2, 4], fill = "lr", augment = "flip" }
+networks = { policy = "answer-curve", hr = "tiny", lr = "tiny" }
+training = { fusion = "by_s", missed_cost = 9.0 }
+[stages]
+hr = { epochs = 4, batch = 16, lr = 1e-2, mask_share = 0.5 }
+lr = { epochs = 2, batch = 16, lr = 1e-3 }
+pt = { epochs = 1, batch = 16, lr = 1e-2, samples = 4, estimator = "curve", reuse = 2 }
+ft2 = { epochs = 1, batch = 16, lr = 0.0, policy_lr = 1e-2, samples = 4, estimator = "curve" }
+"""
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scenes(tmp_path_factory.mktemp("scenes") / "scenes", per_class=12)
+
+
+@given(st.integers(1, 8))
+def test_the_order_ranks_every_patch_once_from_the_centre(grid: int) -> None:
+    ranks = centre_first(grid)
+    assert sorted(ranks.tolist()) == list(range(grid**2))
+    middle = (grid - 1) / 2
+    ring = [max(abs(p // grid - middle), abs(p % grid - middle)) for p in range(grid**2)]
+    by_rank = [ring[p] for p in ranks.argsort().tolist()]
+    assert by_rank == sorted(by_rank)
+
+
+@given(st.integers(2, 9), st.integers(1, 5), st.integers(0, 999))
+def test_trials_hold_none_and_one_of_each_range(samples: int, count: int, seed: int) -> None:
+    sizes = sizes_of(samples, count, 16, torch.Generator().manual_seed(seed))
+    assert sizes.shape == (samples, count)
+    assert bool((sizes[0] == 0).all())
+    assert 1 <= int(sizes[1:].min()) <= int(sizes[1:].max()) <= 16
+    assert bool((sizes.diff(dim=0) >= 0).all())
+    actions = masks_of(sizes, 4)
+    ranks = centre_first(4)
+    for action, size in zip(actions.flatten(0, 1), sizes.flatten().tolist(), strict=True):
+        assert set(ranks[action > 0].tolist()) == set(range(size))
+
+
+@given(st.integers(0, 7), st.integers(0, 7))
+def test_symmetries_compose(first: int, then: int) -> None:
+    x = torch.arange(9).view(1, 3, 3)
+    assert torch.equal(view_of(view_of(x, first), then), view_of(x, composed(first, then)))
+
+
+def test_answering_views_are_a_group() -> None:
+    """So that a cache which pairs each view with half of the ds only holds all views of an answer."""
+    inside, outside = set(ANSWERING), set(range(8)) - set(ANSWERING)
+    for then in ANSWERING:
+        assert {composed(view, then) for view in inside} == inside
+        assert {composed(view, then) for view in outside} == outside
+
+
+CURVE_STAGE = {"batch": 12, "lr": 1e-2, "samples": 4, "estimator": "curve", "reuse": 4}
+
+
+def curved(images: dict[str, object], epochs: int, **training: object) -> Recipe:
+    quick = {"epochs": 12, "batch": 12, "lr": 1e-2}
+    stages = {
+        "hr": {**quick, "mask_share": 1.0},
+        "lr": quick,
+        "ft2": {**CURVE_STAGE, "epochs": epochs, "lr": 0.0, "policy_lr": 1e-2},
+    }
+    networks = {"policy": "answer-curve", "hr": "tiny", "lr": "tiny"}
+    return tiny_recipe(images=images, networks=networks, stages=stages, training=training)
+
+
+def test_nothing_is_bought_where_lr_is_always_right(scenes: Path) -> None:
+    images = {"hr_px": 32, "lr_px": 16, "ds": [2], "fill": "lr"}
+    run = trainer(curved(images, 12, missed_cost=20.0), scenes)
+    said: list[dict[str, object]] = []
+    run.report = said.append
+    run.run()
+    assert said[-1]["accuracy"] == pytest.approx(1.0, abs=0.05)
+    assert float(str(said[-1]["patches"])) < 1.0
+
+
+def test_a_higher_cost_of_missed_answers_buys_more(scenes: Path) -> None:
+    images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}
+    run = trainer(curved(images, 4, missed_cost=30.0), scenes)
+    run.run()
+    lr = torch.rand(16, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 255
+    with torch.no_grad():
+        chances = run.system.chances(lr)
+        s = run.system.probabilities(lr)
+    assert chances.shape == (16, 17)
+    assert bool((chances.diff(dim=1) >= 0).all())
+    assert bool(((chances >= 0) & (chances <= 1)).all())
+    ranks = centre_first(4)
+    for cost in (0.5, 5.0, 50.0):
+        bought = (gain.purchase_probabilities(chances, ranks, cost) > 0.5).sum(dim=1)
+        more = (gain.purchase_probabilities(chances, ranks, cost * 3) > 0.5).sum(dim=1)
+        assert bool((more >= bought).all())
+    assert torch.equal(s, gain.purchase_probabilities(chances, ranks, 30.0))
+
+
+chances_of = st.lists(st.floats(0, 1), min_size=2, max_size=17).map(lambda x: torch.tensor([sorted(x)]))
+
+
+@given(chances_of)
+def test_slopes_are_the_concave_hull(chances: torch.Tensor) -> None:
+    slopes = gain.slopes(chances)[0].double()
+    hull = chances[0, 0].double() + torch.cat([torch.zeros(1), slopes]).cumsum(0)
+    assert bool((slopes.diff() <= 1e-6).all())
+    assert bool((hull >= chances[0].double() - 1e-5).all())
+    assert float(hull[-1]) == pytest.approx(float(chances[0, -1]), abs=1e-5)
+    touching = (hull - chances[0].double()).abs() < 1e-5
+    for k in range(1, len(hull) - 1):  # the hull bends only where it touches
+        if float(slopes[k - 1] - slopes[k]) > 1e-4:
+            assert bool(touching[k])
+
+
+@given(chances_of.filter(lambda c: c.shape[1] == 17))
+def test_shares_lead_back_to_the_chances(chances: torch.Tensor) -> None:
+    """The gain model with these weights gives the policy's own chance for every prefix it would buy."""
+    ranks = centre_first(4)
+    weights = gain.shares(chances, ranks)[0]
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-5)
+    model = GainModel((0.0, 1.0))
+    start, end = float(chances[0, 0]), float(chances[0, -1])
+    for k in range(17):
+        share = float(weights[ranks < k].sum())
+        assert model.expected(start, end, share) == pytest.approx(float(chances[0, k]), abs=1e-4)
+
+
+def test_only_a_policy_of_answers_learns_a_curve() -> None:
+    with pytest.raises(RecipeError, match="curve, and only it"):
+        tiny_recipe(stages={"pt": {**CURVE_STAGE, "epochs": 1}})
+    with pytest.raises(RecipeError, match="reads both streams"):
+        curved({"hr_px": 32, "lr_px": 8, "fill": "zeros"}, 1)
+    with pytest.raises(RecipeError, match="lr_views"):
+        tiny_recipe(networks={"policy": "tiny", "hr": "tiny", "lr": "tiny", "lr_views": 4})
+
+
+def test_a_release_tells_what_its_patches_gain(scenes: Path, tmp_path: Path) -> None:
+    images = {"hr_px": 32, "lr_px": 16, "ds": [2, 4], "fill": "lr", "augment": "dihedral"}
+    recipe = curved(images, 1)
+    recipe = dataclasses.replace(recipe, networks=dataclasses.replace(recipe.networks, lr_views=4))
+    run = trainer(recipe, scenes)
+    run.run()
+    blank = tiny_release(tmp_path / "blank", ["a", "b", "c"])
+    names = tuple(ClassName(f"c{k}") for k in range(run.system.architecture.classes))
+    save(tmp_path / "told", dataclasses.replace(blank, name="told", classes=names), run.system)
+    release = Release.load(tmp_path / "told")
+    assert release.card.gain == GainModel((0.0, 1.0))
+    lr = np.random.default_rng(0).integers(0, 255, (3, 3, 16, 16), dtype=np.uint8)
+    for decision, s in zip(release.decide(lr), release.plan(lr), strict=True):
+        assert decision.gain is not None
+        assert np.array_equal(decision.probabilities, s)
+        assert sum(decision.gain["weights"]) == pytest.approx(1, abs=1e-5)
+        assert 0 <= decision.gain["lr"] <= decision.gain["hr"] <= 1
+    # the answer is the mean over the square's symmetries, so turning the tile by them changes nothing
+    turned = np.ascontiguousarray(view_of(torch.from_numpy(lr), 7).numpy())
+    assert np.allclose(release.plan(lr), release.plan(turned), atol=0.2)
+    alone, same = (release.system.lr_answer(torch.from_numpy(x).float()) for x in (lr, turned))
+    assert torch.allclose(alone, same, atol=1e-4)
+
+
+def test_a_rate_of_zero_keeps_the_hr_stream(scenes: Path) -> None:
+    quick = {"epochs": 1, "batch": 16, "lr": 1e-2}
+    stages = {"hr": quick, "lr": quick, "ft2": {**quick, "lr": 0.0, "policy_lr": 1e-2}}
+    run = trainer(tiny_recipe(stages=stages), scenes)
+    run.run(("hr", "lr"))
+    before = weights(run.system)
+    again = trainer(run.recipe, scenes)
+    again.run()
+    moved = {n.split(".")[0] for n, t in weights(again.system).items() if not torch.equal(t, before[n])}
+    assert moved == {"policy"}
+
+
+def test_folds_judge_each_other_and_go_on_where_they_stopped(scenes: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "folded.toml"
+    recipe.write_text(RECIPE)
+
+    def command(name: str, *more: str) -> list[str]:
+        out = tmp_path / name / "folded"
+        return ["--recipe", str(recipe), "--data", str(scenes), "--out", str(out), "--folds", "3", *more]
+
+    assert train.main(command("whole")) == 0
+    card = load_card(tmp_path / "whole" / "folded")
+    assert {ds: figures["n"] for ds, figures in card.figures["by_ds"].items()} == {"2": 36, "4": 36}
+    assert card.architecture["missed_cost"] == 9.0
+    assert card.fusion == "by_s"
+    assert "3 stratified folds" in card.training["split"]
+    work = tmp_path / "work"
+    assert train.main(command("kept", "--work", str(work))) == 0
+    (work / "release.checkpoint").unlink()
+    for outcome in work.glob("fold-1-*.npz"):
+        outcome.unlink()
+    assert train.main(command("again", "--work", str(work))) == 0
+    again = load_card(tmp_path / "again" / "folded")
+    assert again.weights_sha256 == card.weights_sha256
+    assert again.figures == card.figures
+    assert np.all([p.name.startswith(("fold", "classifier", "release", "cache")) for p in work.iterdir()])
