@@ -83,7 +83,7 @@ class Stage:
     `policy_lr` is the policy's own rate where it is not `lr`; beside it `lr` = 0 keeps the HR stream as it
     is. `estimator`: REINFORCE (Eq. 9), or
     for the policy `answer-curve` the chance of a right answer with each of `samples` prefixes of one fixed
-    order of the patches (decision 0053).
+    order of the patches (decision 53).
     """
 
     epochs: int = 0
