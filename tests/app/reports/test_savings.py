@@ -180,7 +180,8 @@ def test_groups_by_release_and_by_two_things(live: Live) -> None:
 
 
 def test_an_empty_report(live: Live) -> None:
-    assert report(live) == {"from": None, "to": None, "group_by": [], "groups": []}
+    empty = {"from": None, "to": None, "group_by": [], "currency": None, "groups": [], "purchases": []}
+    assert report(live) == empty
 
 
 @pytest.mark.parametrize(
