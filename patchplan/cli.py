@@ -101,6 +101,12 @@ def demo(context: typer.Context) -> None:
 
 
 @app.command(context_settings=DELEGATES)
+def backtest(context: typer.Context) -> None:
+    """What HR you own would have cost to buy by plan: `patchplan backtest --hr FOLDER --product P`."""
+    _delegate("patchplan.backtest", context.args)
+
+
+@app.command(context_settings=DELEGATES)
 def train(context: typer.Context) -> None:
     """Train a release: `patchplan train --recipe R --data D --out RELEASE`."""
     _delegate("models.train", context.args)

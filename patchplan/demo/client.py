@@ -70,6 +70,29 @@ class Client:
         found: Json = self._ask("GET", "/v1/reports/savings", params={"group_by": group_by}).json()
         return found
 
+    def order(self, plans: Sequence[str], product: str) -> Json | None:
+        """A draft of what plans chose; None where that is nothing worth ordering."""
+        body = {"plans": list(plans), "product": product}
+        answer = self._ask("POST", "/v1/orders", json=body, allowed=("nothing-to-order",))
+        return dict(answer.json()) if answer.is_success else None
+
+    def move(self, order: Json, to: str) -> Json:
+        """Say that an order was placed, received or cancelled."""
+        return dict(self._ask("POST", f"/v1/orders/{order['id']}/moves", json={"to": to}).json())
+
+    def order_geojson(self, order: Json) -> str:
+        """An order's polygons as GeoJSON."""
+        headers = {"Accept": "application/geo+json"}
+        return self._ask("GET", f"/v1/orders/{order['id']}", headers=headers).text
+
+    def savings_page(self, **params: str) -> str:
+        """The savings report as an HTML page."""
+        return self._ask("GET", "/v1/reports/savings", params=params, headers={"Accept": "text/html"}).text
+
+    def post_price_list(self, content: bytes) -> None:
+        """Make a price list known, as YAML."""
+        self._ask("POST", "/v1/price-lists", content=content, headers={"Content-Type": "application/yaml"})
+
     def _finished(self, answer: httpx.Response) -> Json:
         """The finished plan or classification that was asked for: at once, or by asking where it is made."""
         deadline = time.monotonic() + PATIENCE_S

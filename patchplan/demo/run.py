@@ -109,12 +109,12 @@ def _demo(options: argparse.Namespace, screen: Screen) -> None:
     with tempfile.TemporaryDirectory(prefix=".demo-", dir=out.parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         scenes = _scenes(options, folder, out, screen)
-        with _alone(folder / "service"):
+        with alone(folder / "service"):
             card = choose_card(None)
             screen.say(f"Release {card.name} {card.version}: {len(card.classes)} classes, {card.streams}")
             # before anything is started: a file that is no good is said at once
             chosen = [(title, _look(hr, card, wishes, screen), to) for title, hr, to in scenes]
-            with _logs_kept(folder / "service" / "logs", out / LOGS), _client(screen) as client:
+            with logs_kept(folder / "service" / "logs", out / LOGS), running_client(screen) as client:
                 for title, scene, to in chosen:
                     do_scene(title, scene, client, to, wishes, screen)
     screen.say("\nEverything that was started has been stopped.\n")
@@ -149,7 +149,7 @@ def _look(hr: Path, card: Card, wishes: Wishes, screen: Screen) -> Scene:
 
 
 @contextmanager
-def _alone(data_dir: Path) -> Iterator[None]:
+def alone(data_dir: Path) -> Iterator[None]:
     """A service of the demo's own, whatever service the environment names."""
     hidden = {
         name: os.environ.pop(name)
@@ -165,7 +165,7 @@ def _alone(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _logs_kept(logs: Path, to: Path) -> Iterator[None]:
+def logs_kept(logs: Path, to: Path) -> Iterator[None]:
     """Where the demo fails, leave what its service said."""
     try:
         yield
@@ -177,7 +177,7 @@ def _logs_kept(logs: Path, to: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _client(screen: Screen) -> Iterator[Client]:
+def running_client(screen: Screen) -> Iterator[Client]:
     """A client of a service that runs for the block."""
     screen.say("Starting a service of its own:")
     with serving(say=lambda line: screen.say(f"  {line}"), port=0) as service:

@@ -1,0 +1,342 @@
+"""Webhooks: signed, retried, told of every move, and never sent where they may not go."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from app.core.db import session_scope
+from app.core.settings import get_settings
+from app.webhooks import addresses, service
+from app.webhooks.addresses import AddressRefused, is_allowed, resolve
+from app.webhooks.sending import NotDelivered, send
+from tests.conftest import KeyMaker, free_port
+from tests.plans import ready_plan
+from workers.delivering import DeliveryDesk
+
+PRODUCT = "example-archive/by-the-patch"
+
+
+class Listener(ThreadingHTTPServer):
+    """A webhook's other end: notes what came, answers the next of ``answers`` (else 204)."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.heard: list[tuple[dict[str, str], bytes]] = []
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        self.hold = threading.Event()
+        self.hold.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hook"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Listener
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.heard.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        self.server.hold.wait(10)
+        status, headers = self.server.answers.pop(0) if self.server.answers else (204, {})
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    server = Listener()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.hold.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Settings that let webhooks go to this machine."""
+    monkeypatch.setenv("PATCHPLAN_WEBHOOK_NETWORKS", "127.0.0.0/8, ::1")
+    monkeypatch.setenv("PATCHPLAN_WEBHOOK_TIMEOUT_S", "5")
+    monkeypatch.setenv("PATCHPLAN_WEBHOOK_ATTEMPTS", "3")
+    get_settings.cache_clear()
+    yield
+    monkeypatch.undo()
+    get_settings.cache_clear()
+
+
+def registered(client: TestClient, url: str, **more: Any) -> Any:
+    answer = client.post("/v1/webhooks", json={"url": url, **more})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def draft(client: TestClient) -> str:
+    answer = client.post("/v1/orders", json={"plans": [str(ready_plan())], "product": PRODUCT})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def due_now() -> None:
+    with session_scope() as session:
+        session.execute(text("UPDATE webhook_deliveries SET next_try_at = now() WHERE state = 'waiting'"))
+
+
+def deliveries(client: TestClient, hook: Any) -> list[Any]:
+    found: list[Any] = client.get(f"/v1/webhooks/{hook['id']}/deliveries").json()["deliveries"]
+    return found
+
+
+def test_each_move_is_told_once_and_signed(client: TestClient, listener: Listener, home: None) -> None:
+    hook = registered(client, listener.url)
+    order = draft(client)
+    client.post(f"/v1/orders/{order}/quote", json={"total": "3.00", "currency": "EUR"})
+    client.post(f"/v1/orders/{order}/moves", json={"to": "placed"})
+    refused = client.post(f"/v1/orders/{order}/moves", json={"to": "placed"})
+    assert refused.status_code == 409
+    client.post(f"/v1/orders/{order}/moves", json={"to": "received"})
+    desk = DeliveryDesk()
+    assert desk.work() == 4
+    assert desk.work() == 0
+    told = [json.loads(body) for _, body in listener.heard]
+    assert sorted(message["type"] for message in told) == [
+        "order.drafted", "order.placed", "order.quoted", "order.received",
+    ]  # fmt: skip
+    assert {message["data"]["order_id"] for message in told} == {order}
+    placed = next(message for message in told if message["type"] == "order.placed")
+    assert (placed["data"]["from"], placed["data"]["to"]) == ("quoted", "placed")
+    assert placed["data"]["quote"] == "3.00"
+    for headers, body in listener.heard:
+        Webhook(hook["secret"]).verify(body, headers)
+        with pytest.raises(WebhookVerificationError):
+            Webhook(hook["secret"]).verify(body.replace(b"EUR", b"USD"), headers)
+    assert len({headers["webhook-id"] for headers, _ in listener.heard}) == 4
+    assert {one["state"] for one in deliveries(client, hook)} == {"delivered"}
+
+
+def test_only_the_events_that_were_asked_for(client: TestClient, listener: Listener, home: None) -> None:
+    registered(client, listener.url, events=["order.cancelled"])
+    order = draft(client)
+    assert DeliveryDesk().work() == 0
+    client.post(f"/v1/orders/{order}/moves", json={"to": "cancelled"})
+    assert DeliveryDesk().work() == 1
+
+
+def test_a_move_that_fails_tells_nobody(client: TestClient, home: None) -> None:
+    registered(client, "http://127.0.0.1:9/")
+    order = draft(client)
+    assert client.post(f"/v1/orders/{order}/moves", json={"to": "received"}).status_code == 409
+    with session_scope() as session:
+        assert session.scalar(text("SELECT count(*) FROM webhook_deliveries")) == 1
+
+
+def test_what_fails_is_tried_again_with_the_same_message(
+    client: TestClient, listener: Listener, home: None
+) -> None:
+    hook = registered(client, listener.url)
+    listener.answers = [(503, {}), (500, {})]
+    draft(client)
+    desk = DeliveryDesk()
+    assert desk.work() == 1
+    [waiting] = deliveries(client, hook)
+    assert (waiting["state"], waiting["attempts"], waiting["status"]) == ("waiting", 1, 503)
+    # not before its time
+    assert desk.work() == 0
+    due_now()
+    desk.work()
+    due_now()
+    desk.work()
+    [done] = deliveries(client, hook)
+    assert (done["state"], done["attempts"], done["error"]) == ("delivered", 3, None)
+    assert len({(headers["webhook-id"], body) for headers, body in listener.heard}) == 1
+
+
+def test_it_is_given_up_in_the_end(client: TestClient, home: None) -> None:
+    hook = registered(client, f"http://127.0.0.1:{free_port()}/")
+    draft(client)
+    for _ in range(5):
+        DeliveryDesk().work()
+        due_now()
+    [one] = deliveries(client, hook)
+    assert (one["state"], one["attempts"], one["status"]) == ("given_up", 3, None)
+    assert "connection failed" in one["error"]
+
+
+def test_waits_grow() -> None:
+    waits = [service.wait_after(attempt) for attempt in range(1, 30)]
+    assert 5 <= waits[0] <= 5.5
+    assert all(later > 3 * earlier for earlier, later in pairwise(waits[:6]))
+    assert max(waits) <= 1.1 * service.LONGEST_WAIT_S
+
+
+def test_a_worker_that_died_on_it_loses_nothing(client: TestClient, listener: Listener, home: None) -> None:
+    hook = registered(client, listener.url)
+    draft(client)
+    with session_scope() as session:
+        [(row, _)] = service.take_due(session, 8)
+    assert DeliveryDesk().work() == 0
+    due_now()
+    assert DeliveryDesk().work() == 1
+    # the one that was thought dead comes back late and is not believed
+    with session_scope() as session:
+        assert not service.not_heard(session, row, "too late", None)
+    assert deliveries(client, hook)[0]["state"] == "delivered"
+
+
+def test_410_ends_a_webhook(client: TestClient, listener: Listener, home: None) -> None:
+    hook = registered(client, listener.url)
+    listener.answers = [(410, {})]
+    draft(client)
+    DeliveryDesk().work()
+    assert client.get("/v1/webhooks").json()["webhooks"] == []
+    assert client.get(f"/v1/webhooks/{hook['id']}/deliveries").status_code == 404
+    draft(client)
+    assert DeliveryDesk().work() == 0
+
+
+def test_redirects_are_not_followed(client: TestClient, listener: Listener, home: None) -> None:
+    hook = registered(client, listener.url)
+    listener.answers = [(307, {"location": "http://169.254.169.254/latest/meta-data"})]
+    draft(client)
+    DeliveryDesk().work()
+    [one] = deliveries(client, hook)
+    assert (one["state"], one["status"]) == ("waiting", 307)
+    assert "redirect" in one["error"]
+    assert len(listener.heard) == 1
+
+
+def test_an_answer_that_hangs_is_cut_off(listener: Listener, home: None) -> None:
+    listener.hold.clear()
+    with pytest.raises(NotDelivered, match=r"within 0\.5 s"):
+        send(listener.url, "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODk=", "m", "{}", 0.5)
+
+
+PRIVATE = [
+    "127.0.0.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
+    "224.0.0.1", "255.255.255.255", "192.0.2.1", "::1", "::", "fe80::1", "fd00::1", "ff02::1",
+    "::ffff:10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "2001:0:a00:1::",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_addresses_that_are_not_public(address: str) -> None:
+    assert not is_allowed(addresses.ip_address(address))
+    shown = f"[{address}]" if ":" in address else address
+    with pytest.raises(addresses.WebhookUrlRefused):
+        addresses.check_url(f"https://{shown}/hook")
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111"])
+def test_addresses_that_are(address: str) -> None:
+    assert is_allowed(addresses.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/", "ftp://example.com/", "https://", "https:///x", "example.com", "https://a b/",
+        "https://user@example.com/", "https://user:pw@example.com/", "https://example.com/#x",
+        "https://example.com:0/", "https://example.com:99999/", "https://[::1/", "https://localhost/",
+        "https://x.localhost/", "https://2130706433/", "https://0x7f.1/", "https://127.1/",
+        "https://0177.0.0.1/", "https://ex\u00e4mple.com/", "https://example.com/\x00", "file:///etc/passwd",
+    ],
+)  # fmt: skip
+def test_urls_that_are_refused(url: str) -> None:
+    with pytest.raises(addresses.WebhookUrlRefused):
+        addresses.check_url(url)
+
+
+def test_every_address_of_a_name_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answers(*given: str) -> None:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in given]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+    answers("93.184.216.34", "93.184.216.35")
+    assert [str(address) for address in resolve("hooks.example", 443)] == ["93.184.216.34", "93.184.216.35"]
+    answers("93.184.216.34", "10.0.0.7")
+    with pytest.raises(AddressRefused, match=r"10\.0\.0\.7"):
+        resolve("hooks.example", 443)
+    with pytest.raises(NotDelivered, match=r"10\.0\.0\.7"):
+        send("https://hooks.example/", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODk=", "m", "{}", 5)
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(
+    listener: Listener, home: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a name that says something else every time it is asked
+    asked: list[str] = []
+    real_lookup = socket.getaddrinfo
+
+    def changing(host: Any, port: Any, *rest: Any, **more: Any) -> Any:
+        if host != "rebinding.example":
+            return real_lookup(host, port, *rest, **more)
+        asked.append(host)
+        address = "127.0.0.1" if len(asked) == 1 else "10.0.0.7"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", changing)
+    url = f"http://rebinding.example:{listener.server_port}/hook"
+    assert send(url, "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODk=", "m", "{}", 5) == 204
+    assert asked == ["rebinding.example"]
+    [(headers, _)] = listener.heard
+    assert headers["host"].startswith("rebinding.example")
+
+
+def test_plain_http_is_for_named_networks_alone(home: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 80))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(NotDelivered, match="may not go"):
+        send("http://example.com/", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODk=", "m", "{}", 5)
+
+
+def test_a_webhook_is_its_organisations_own(
+    client: TestClient, listener: Listener, home: None, api_key: KeyMaker
+) -> None:
+    hook = registered(client, listener.url, description="mine")
+    assert hook["secret"].startswith("whsec_")
+    [listed] = client.get("/v1/webhooks").json()["webhooks"]
+    assert "secret" not in listed
+    stranger = {"Authorization": f"Bearer {api_key(org='other')}"}
+    buyer = {"Authorization": f"Bearer {api_key('acquire')}"}
+    base = f"/v1/webhooks/{hook['id']}"
+    assert client.get("/v1/webhooks", headers=stranger).json()["webhooks"] == []
+    assert client.get(f"{base}/deliveries", headers=stranger).status_code == 404
+    assert client.delete(base, headers=stranger).status_code == 404
+    assert client.get("/v1/webhooks", headers=buyer).status_code == 403
+    # another organisation's moves are not told
+    ready = ready_plan(org="other")
+    client.post("/v1/orders", json={"plans": [str(ready)], "product": PRODUCT}, headers=stranger)
+    assert DeliveryDesk().work() == 0
+    assert client.delete(base).status_code == 204
+    assert client.delete(base).status_code == 404
+
+
+def test_bad_webhooks(client: TestClient) -> None:
+    for body in (
+        {"url": "https://10.0.0.1/"},
+        {"url": "http://example.com/"},
+        {"url": "https://example.com/", "events": []},
+        {"url": "https://example.com/", "events": ["order.lost"]},
+        {"url": "https://example.com/", "secret": "mine"},
+        {},
+    ):
+        assert client.post("/v1/webhooks", json=body).status_code == 422, body
