@@ -1,7 +1,8 @@
 """Turns every refusal, ours and the framework's, into ``application/problem+json``."""
 
+import errno
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
@@ -9,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from obstore.exceptions import BaseError as StoreError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -29,6 +31,8 @@ from app.core.errors import (
 
 log = structlog.get_logger(__name__)
 
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+
 BY_STATUS: dict[int, type[ProblemError]] = {
     problem.status: problem
     for problem in (BadRequest, NotFound, MethodNotAllowed, PayloadTooLarge, UnsupportedMedia, Unprocessable)
@@ -42,6 +46,8 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     for lost in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(lost, _database_lost)
+    app.add_exception_handler(StoreError, _store_lost)
+    app.add_exception_handler(OSError, _machine_full)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -126,6 +132,22 @@ async def _validation(request: Request, error: Exception) -> Response:
 async def _database_lost(request: Request, error: Exception) -> Response:
     log.error("database_lost", path=request.url.path, error=str(error))
     return problem_response(request, ServiceUnavailable("The database does not answer; nothing was changed."))
+
+
+async def _store_lost(request: Request, error: Exception) -> Response:
+    log.error("store_lost", path=request.url.path, error=str(error).splitlines()[0])
+    return problem_response(
+        request, ServiceUnavailable("The object store does not answer; nothing was changed.")
+    )
+
+
+async def _machine_full(request: Request, error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in FULL:
+        log.error("machine_full", path=request.url.path, error=str(error))
+        full = ServiceUnavailable(f"The service has no room left ({error.strerror}); nothing was changed.")
+        return problem_response(request, full)
+    log.error("unhandled", path=request.url.path, exc_info=error)
+    return await _unexpected(request, error)
 
 
 async def _unexpected(request: Request, _error: Exception) -> Response:
