@@ -20,7 +20,7 @@ from patchplan.cli import app as cli
 from tests.conftest import checkout
 
 ROOT = checkout()
-OURS = ("migrate", "api", "worker", "worker-gpu")
+OURS = ("migrate", "api", "worker", "trainer", "worker-gpu")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -159,7 +159,7 @@ def test_the_api_is_published_on_loopback_at_the_images_port() -> None:
 
 
 def test_a_worker_asks_after_itself() -> None:
-    for name in ("worker", "worker-gpu"):
+    for name in ("worker", "trainer", "worker-gpu"):
         word, python, option, code = compose()["services"][name]["healthcheck"]["test"]
         assert (word, python, option) == ("CMD", "python", "-c")
         runs(code)

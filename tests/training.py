@@ -96,7 +96,7 @@ def form(dataset: str | uuid.UUID, **changes: Any) -> dict[str, Any]:
     return {
         "name": "small",
         "dataset": str(dataset),
-        "recipe": "ucmerced",
+        "recipe": "cifar10",
         "overrides": QUICK,
         "seed": 3,
         "device": "cpu",
@@ -112,7 +112,7 @@ def post_run(client: Any, dataset: str | uuid.UUID, **changes: Any) -> dict[str,
     return run
 
 
-def follow(client: httpx.Client, run_id: str, *until: str, seconds: float = 120) -> dict[str, Any]:
+def follow(client: httpx.Client, run_id: str, *until: str, seconds: float = 400) -> dict[str, Any]:
     """The run once it is in one of the states ``until`` (ready, failed or cancelled when none is named)."""
     wanted = until or ("ready", "failed", "cancelled")
     deadline = time.monotonic() + seconds

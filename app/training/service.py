@@ -46,9 +46,9 @@ def create(principal: Principal, form: TrainingForm, key: str | None) -> Accepte
     if key is not None and not _KEY.fullmatch(key):
         detail = "Idempotency-Key must be 1 to 255 printable ASCII characters without spaces."
         raise Unprocessable(detail, errors=[{"loc": ["header", "idempotency-key"], "detail": detail}])
-    fingerprint = hashlib.sha256(form.model_dump_json().encode("utf-8", "replace")).hexdigest()
     recipe = recipes.compose(form.recipe, form.overrides, form.stages, form.parent is not None)
     _shareable(recipe, form.processes)
+    fingerprint = hashlib.sha256(form.model_dump_json().encode()).hexdigest()
     with session_scope() as session:
         if key is not None:
             # two requests with one key are told apart here, not by a broken constraint

@@ -13,12 +13,13 @@ from tests.patchplan.serving import Up, running, serving_up, wait_for
 
 
 def kinds(children: dict[int, str]) -> set[str]:
-    """Which of the four parts are among ``children``."""
+    """Which of the five parts are among ``children``."""
     marks = {
         "postgres": "bin/postgres",
         "valkey": "valkey-server",
         "api": "patchplan api",
         "worker": "-m workers",
+        "trainer": "-m workers --queue training",
     }
     return {kind for kind, mark in marks.items() if any(mark in command for command in children.values())}
 
@@ -45,8 +46,8 @@ def test_the_life_of_a_data_folder(data_folder: Path) -> None:
 
 
 def check_first_start(up: Up) -> str:
-    """Four parts run, and the key that was made opens the API; returns it."""
-    assert kinds(up.children()) == {"postgres", "valkey", "api", "worker"}
+    """Five parts run, and the key that was made opens the API; returns it."""
+    assert kinds(up.children()) == {"postgres", "valkey", "api", "worker", "trainer"}
     key = up.key()
     assert "made an API key" in up.said
     assert stat.S_IMODE((up.data_dir / "api-key").stat().st_mode) == 0o600
@@ -75,7 +76,7 @@ def check_leaves_no_child(up: Up, number: signal.Signals) -> None:
 
 def check_what_dies_is_started_again(up: Up) -> None:
     """Every part is killed once; the service is ready again."""
-    for mark in ("-m workers", "bin/postgres", "valkey-server", "patchplan api"):
+    for mark in ("-m workers", "--queue training", "bin/postgres", "valkey-server", "patchplan api"):
         (victim, *_) = [pid for pid, command in up.children().items() if mark in command]
         os.kill(victim, signal.SIGKILL)
         wait_for(lambda: running([victim]) == [], 10)  # noqa: B023 - waited for here
@@ -89,7 +90,7 @@ def test_given_services_are_used_and_none_is_started(data_folder: Path, database
         "PATCHPLAN_BROKER_URL": database.broker_url,
     }
     with serving_up(data_folder / "data", **given) as up:
-        assert kinds(up.children()) == {"api", "worker"}
+        assert kinds(up.children()) == {"api", "worker", "trainer"}
         assert up.authorised(up.key())
         assert not (data_folder / "data" / "postgres").exists()
 

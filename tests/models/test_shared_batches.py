@@ -1,0 +1,184 @@
+"""Batches shared by processes or split for lack of memory: the same numbers drawn, the same result."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models import train
+from models.card import load_card
+from models.distributed import Group, SyncBatchNorm2d, synchronise
+from models.stages.draws import Draws, Dropout, own_dropouts, rand
+from models.stages.memory import Memory, OutOfMemory, is_out_of_memory, symmetric_parts
+from tests.conftest import checkout
+from tests.models.scenes import write_scenes
+
+RECIPE = """
+images = { hr_px = 32, lr_px = 16, ds = [2, 4], fill = "lr", augment = "crop-flip" }
+networks = { policy = "resnet8", hr = "resnet8", lr = "tiny" }
+[stages]
+hr = { epochs = 1, batch = 16, lr = 1e-3, mask_share = 0.3, mixup = 0.2 }
+lr = { epochs = 1, batch = 16, lr = 1e-3 }
+pt = { epochs = 1, batch = 16, lr = 1e-4 }
+ft1 = { epochs = 1, batch = 16, lr = 1e-4, sigma = 5.0, samples = 3, baseline = "leave-one-out", reuse = 2 }
+"""
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scenes(tmp_path_factory.mktemp("scenes") / "scenes", per_class=10)
+
+
+def command(scenes: Path, folder: Path, recipe: str, *more: str) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "quick.toml").write_text(recipe)
+    words = ["--recipe", str(folder / "quick.toml"), "--data", str(scenes), "--out", str(folder / "out")]
+    return [*words, "--device", "cpu", "--precision", "fp32", "--events", str(folder / "events"), *more]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """What the last checkpoint holds: fp32, where a release is stored in fp16."""
+    state = torch.load(folder / "work" / "release.checkpoint", weights_only=True)
+    found = dict(state["policy"])
+    for number, member in enumerate(state["members"]):
+        for stream in ("hr", "lr"):
+            found |= {f"{number}.{stream}.{name}": value for name, value in member[stream].items()}
+    return found
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[k].double() - other[k].double()).abs().max()) for k in one)
+
+
+def test_two_processes_come_to_what_one_comes_to(scenes: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train.main(command(scenes, one, RECIPE, "--work", str(one / "work"))) == 0
+    words = command(scenes, two, RECIPE, "--work", str(two / "work"), "--processes", "2")
+    subprocess.run([sys.executable, "-m", "models.train", *words], check=True, cwd=checkout(), timeout=150)
+    assert load_card(two / "out").training["processes"] == 2
+    assert apart(weights(one), weights(two)) < 1e-4
+    figures = [
+        [json.loads(line) for line in (folder / "events").read_text().splitlines() if '"metric"' in line]
+        for folder in (one, two)
+    ]
+    assert len(figures[0]) == len(figures[1]) == 4
+    for a, b in zip(*figures, strict=True):
+        for key in a["values"].keys() - {"seconds"}:
+            assert a["values"][key] == pytest.approx(b["values"][key], abs=1e-4)
+
+
+def test_a_batch_that_does_not_fit_is_split_and_the_card_says_so(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory really runs out: while more than 8 images are worked on, more than any machine has is asked for."""
+    from models.stages import classify
+
+    recipe = RECIPE.replace("resnet8", "tiny")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train.main(command(scenes, whole, recipe, "--work", str(whole / "work"))) == 0
+    real = classify.classification_loss
+
+    def greedy(*args: object) -> object:
+        found = real(*args)  # type: ignore[arg-type]
+        if len(args[2].labels) > 8:  # type: ignore[attr-defined]
+            torch.empty(2**46)
+        return found
+
+    monkeypatch.setattr(classify, "classification_loss", greedy)
+    assert train.main(command(scenes, parts, recipe, "--work", str(parts / "work"))) == 0
+    assert apart(weights(whole), weights(parts)) < 1e-5
+    (said, *_) = load_card(parts / "out").training["recipe_changes"]
+    assert "hr: memory ran out" in said
+    assert "2 parts" in said
+    assert "recipe_changes" not in load_card(whole / "out").training
+    told = [json.loads(line) for line in (parts / "events").read_text().splitlines()]
+    assert {event["text"] for event in told if event["kind"] == "notice"} >= {said}
+
+
+def test_what_never_fits_is_said() -> None:
+    notices: list[str] = []
+    memory = Memory(notices.append)
+
+    def greedy(_parts: int) -> None:
+        torch.empty(2**46)
+
+    with pytest.raises(OutOfMemory, match="not fit even 2 images"):
+        memory.within("hr", 16, greedy)
+    assert memory.parts == {"hr": 8}
+    assert len(notices) == 3
+
+
+def test_the_limit_of_a_process_is_recognised() -> None:
+    code = (
+        "import resource, torch\n"
+        "from models.stages.memory import is_out_of_memory\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))\n"
+        "try: torch.ones(2**33)\n"
+        "except (RuntimeError, MemoryError) as error: print(is_out_of_memory(error))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=checkout())
+    assert answer.stdout.strip() == "True", answer.stderr
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
+
+
+def test_what_is_drawn_for_a_sample_is_its_own() -> None:
+    samples = np.array([5, 9, 2, 40, 7])
+    whole, part = Draws(1, 2, 3, 0, samples), Draws(1, 2, 3, 0, samples[[1, 3]])
+    for _ in range(2):
+        assert np.array_equal(whole.random((5, 4))[[1, 3]], part.random((2, 4)))
+        assert torch.equal(rand((3, 5, 6), whole)[:, [1, 3]], rand((3, 2, 6), part))
+        assert whole.beta(0.2, 0.2) == part.beta(0.2, 0.2)
+        assert np.array_equal(whole.integers(0, 9, (5, 2))[[1, 3]], part.integers(0, 9, (2, 2)))
+    other = Draws(1, 2, 4, 0, samples)
+    assert not np.array_equal(Draws(1, 2, 3, 0, samples).random(5), other.random(5))
+
+
+def test_drawn_numbers_are_uniform_and_not_related() -> None:
+    draws = Draws(0, 0, 0, 0, np.arange(4000))
+    first, second = draws.random((4000, 16)), draws.random((4000, 16))
+    counts, _ = np.histogram(first, bins=20, range=(0, 1))
+    expected = first.size / 20
+    assert ((counts - expected) ** 2 / expected).sum() < 45  # chi squared, 19 degrees: once in 1000
+    flat = np.stack(
+        [first.ravel(), second.ravel(), np.roll(first, 1, 0).ravel(), np.roll(first, 1, 1).ravel()]
+    )
+    assert np.abs(np.corrcoef(flat) - np.eye(4)).max() < 0.02
+    whole = draws.integers(0, 9, (4000, 4))
+    assert set(np.unique(whole)) == set(range(9))
+
+
+@pytest.mark.parametrize(("count", "parts"), [(16, 1), (16, 2), (17, 3), (5, 2), (3, 4)])
+def test_parts_are_their_own_mirror_images(count: int, parts: int) -> None:
+    found = symmetric_parts(count, parts)
+    assert sorted(np.concatenate(found).tolist()) == list(range(count))
+    for rows in found:
+        assert np.array_equal(rows[::-1], count - 1 - rows)
+
+
+def test_dropout_follows_the_samples() -> None:
+    network = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5))
+    (dropout,) = own_dropouts(network)
+    assert isinstance(dropout, Dropout)
+    x = torch.ones(6, 8)
+    samples = np.arange(6)
+    dropout.draws = Draws(0, 0, 0, 0, samples)
+    whole = dropout(x)
+    dropout.draws = Draws(0, 0, 0, 0, samples[2:4])
+    assert torch.equal(dropout(x[2:4]), whole[2:4])
+    assert set(whole.unique().tolist()) == {0.0, 2.0}
+    network.eval()
+    assert torch.equal(dropout(x), x)
+
+
+def test_alone_batch_norm_stays_torchs() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    synchronise(network, Group())
+    assert type(network[0]) is nn.BatchNorm2d
+    synchronise(network, Group(0, 2))
+    assert type(network[0]) is SyncBatchNorm2d
