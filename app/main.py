@@ -11,6 +11,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from app.acquisitions import endpoints as acquisitions
+from app.budgets import endpoints as budgets
 from app.classifications import endpoints as classifications
 from app.core import health, reference
 from app.core.db import database_url, dispose_engine, libpq_url
@@ -77,6 +78,7 @@ def create_app() -> FastAPI:
     for room in (
         plans,
         pricing,
+        budgets,
         acquisitions,
         classifications,
         datasets,

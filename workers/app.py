@@ -19,6 +19,7 @@ from app.core.logs import configure_logging
 from app.core.queue import QUEUE, TASK, TRAINING_QUEUE
 from app.core.settings import get_settings
 from app.plans.tables import Plan
+from workers.budgeting import BudgetDesk
 from workers.classifying import ClassifyJob
 from workers.comparing import CompareDesk
 from workers.datasets import DatasetDesk
@@ -64,6 +65,7 @@ class Office:
             Desk(lambda row: PlanJob(row, self.releases), Plan, self.leases, self.scratch),
             Desk(lambda row: ClassifyJob(row, self.releases), Classification, self.leases, self.scratch),
             DatasetDesk(self.leases, self.scratch),
+            BudgetDesk(self.leases, self.scratch),
             CompareDesk(self.releases, self.leases, self.scratch),
             ShadowDesk(self.releases, self.leases, self.scratch),
             PickUp(self.releases),

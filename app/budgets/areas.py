@@ -1,0 +1,74 @@
+"""Areas that must or must not be bought: GeoJSON in, one checked shape out."""
+
+import json
+from typing import Any, Final
+
+import numpy as np
+import shapely
+
+from app.core.errors import AreaRefused
+
+MAX_POINTS: Final = 20_000
+_MAX_POLYGONS: Final = 1000
+
+
+def read_area(value: Any, loc: tuple[str | int, ...]) -> shapely.Geometry | None:
+    """The polygons of a GeoJSON Polygon, MultiPolygon, Feature or FeatureCollection as one shape (WGS 84).
+
+    None for None. Raises AreaRefused for other geometries, rings that cross themselves, places that are none,
+    and polygons over the antimeridian that are not cut there as RFC 7946 (3.1.9) has it.
+    """
+    if value is None:
+        return None
+    try:
+        rings = _polygons(value)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise _refused(loc, f"This is no GeoJSON polygon: {error}"[:300]) from None
+    if not rings or len(rings) > _MAX_POLYGONS:
+        raise _refused(loc, f"An area has 1 to {_MAX_POLYGONS} polygons.")
+    return shapely.union_all([_polygon(part, loc) for part in rings])
+
+
+def _polygons(value: Any) -> list[list[list[list[float]]]]:
+    kind = value["type"]
+    if kind == "Polygon":
+        return [value["coordinates"]]
+    if kind == "MultiPolygon":
+        return list(value["coordinates"])
+    if kind == "Feature":
+        return _polygons(value["geometry"])
+    if kind == "FeatureCollection":
+        return [part for feature in value["features"] for part in _polygons(feature["geometry"])]
+    raise ValueError(f"type {json.dumps(kind)[:40]}")
+
+
+def _polygon(part: list[list[list[float]]], loc: tuple[str | int, ...]) -> shapely.Geometry:
+    try:
+        rings = [np.array([[float(x) for x in point[:2]] for point in ring], float) for ring in part]
+        points = np.concatenate(rings)
+        if points.shape[1] != 2 or not np.isfinite(points).all():
+            raise ValueError("a position is a longitude and a latitude")
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        raise _refused(loc, f"The coordinates cannot be read: {error}"[:300]) from None
+    if len(points) > MAX_POINTS:
+        raise _refused(loc, f"An area has at most {MAX_POINTS} points.")
+    west, south = points.min(axis=0)
+    east, north = points.max(axis=0)
+    if south < -90 or north > 90 or west < -360 or east > 360:
+        raise _refused(loc, "Positions are longitude (-180 to 180), latitude (-90 to 90), in this order.")
+    if west < -180 or east > 180 or east - west > 180:
+        raise _refused(
+            loc,
+            "The area crosses the antimeridian; cut it there into a MultiPolygon (RFC 7946, section 3.1.9). "
+            "An area wider than 180 degrees is sent as several polygons.",
+        )
+    if any(len(ring) < 4 or (ring[0] != ring[-1]).any() for ring in rings):
+        raise _refused(loc, "A ring has four positions or more, the last the same as the first.")
+    polygon = shapely.Polygon(rings[0], rings[1:])
+    if not polygon.is_valid:
+        raise _refused(loc, f"The polygon crosses or touches itself: {shapely.is_valid_reason(polygon)}.")
+    return polygon
+
+
+def _refused(loc: tuple[str | int, ...], detail: str) -> AreaRefused:
+    return AreaRefused(detail, errors=[{"loc": list(loc), "detail": detail}])
