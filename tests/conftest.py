@@ -183,6 +183,7 @@ def live_service(
         "PATCHPLAN_LEASE_S": "3",
         "PATCHPLAN_HEARTBEAT_S": "0.5",
         "PATCHPLAN_SWEEP_S": "0.5",
+        "PATCHPLAN_DATASET_FOLDERS": str(folder / "open"),
     }
     outside = _variables()
     with environment(given), serving(say=lambda _line: None, port=0) as service:

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, ClassVar, Final
@@ -34,13 +35,12 @@ from workers.leases import Leases
 from workers.metrics import WORK_DONE
 from workers.objects import ARCHIVES, copy_url
 from workers.reading.child import ANSWER, INVENTORY, JOB, SNAPSHOT, Job
+from workers.sweeping import A_FEW, MOST_SHARE, OLD
 
 log = structlog.get_logger(__name__)
 
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 POLL_S: Final = 0.05
-ORPHAN_S: Final = 3600
-"""An object without a row is left alone for so long: its row may be about to be committed."""
 CLEAR_EVERY_S: Final = 1800
 
 
@@ -236,13 +236,21 @@ def tidy(dataset_id: uuid.UUID) -> None:
             get_store().delete(key)
 
 
-def clear_orphans(older_than_s: float = ORPHAN_S) -> None:
-    """Delete objects that processes left which died between putting them and committing their row."""
-    old: set[uuid.UUID] = set()
-    for key, age in get_store().ages(PREFIX).items():
-        if age >= older_than_s:
-            old.add(uuid.UUID(key.split("/")[1]))
-    for dataset_id in sorted(old):
+def clear_orphans(older: timedelta = OLD) -> None:
+    """Delete objects that processes left which died between putting them and committing their row.
+
+    Where no object has a row, or too many have none, the database is not the one that the store belongs to
+    (as in ``workers.sweeping``); then objects without a row stay.
+    """
+    before = datetime.now(UTC) - older
+    old = {uuid.UUID(key.split("/")[1]) for key in get_store().keys_before(before, PREFIX)}
+    with session_scope() as session:
+        known = set(session.scalars(select(Dataset.id).where(Dataset.id.in_(old))))
+    lost = old - known
+    if lost and (not known or len(lost) > max(A_FEW, MOST_SHARE * len(old))):
+        log.warning("store_and_database_differ", datasets_without_row=len(lost), datasets_with_row=len(known))
+        lost = set()
+    for dataset_id in sorted(known | lost):
         tidy(dataset_id)
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -78,14 +78,6 @@ class Store:
         """All keys below ``prefix`` (whole path segments), sorted."""
         listing = obstore.list(self._backend, prefix or None)
         return sorted(item["path"] for batch in listing for item in batch)
-
-    def ages(self, prefix: str) -> dict[str, float]:
-        """All keys below ``prefix``, and how many seconds ago each was written."""
-        now = datetime.now(UTC)
-        listing = obstore.list(self._backend, prefix)
-        return {
-            item["path"]: (now - item["last_modified"]).total_seconds() for batch in listing for item in batch
-        }
 
     def keys_before(self, moment: datetime, prefix: str = "") -> Iterator[str]:
         """The keys below ``prefix`` of objects last written before ``moment`` (zoned), in any order."""

@@ -1,0 +1,213 @@
+"""The desk that reads datasets, in this process: races, orphans, limits, object stores."""
+
+import io
+import tarfile
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from obstore.store import MemoryStore
+from sqlalchemy import select, text
+
+from app.core.db import session_scope
+from app.core.errors import Conflict, DatasetTooLarge, NotFound, ServiceUnavailable, SourceUnreadable
+from app.core.store import get_store
+from app.datasets.sources import RemotePlace, place_of
+from app.datasets.tables import Dataset, snapshot_key, upload_key
+from patchplan.supervise import environment
+from tests.archives import folders, tar, zipped
+from tests.workers.reading.reader import read_archive
+from workers.datasets import DatasetDesk, DatasetJob, clear_orphans
+from workers.leases import Leases
+from workers.objects import copy_object, copy_objects
+from workers.snapshots import fetch
+
+
+@pytest.fixture
+def desk(leases: Leases, tmp_path: Path, client: TestClient) -> Iterator[DatasetDesk]:
+    for key in get_store().keys("datasets"):
+        get_store().delete(key)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    yield DatasetDesk(leases, scratch)
+    assert list(scratch.iterdir()) == []
+
+
+def queue(client: TestClient, content: bytes) -> uuid.UUID:
+    answer = client.post(
+        "/v1/datasets", files={"archive": ("set.tar", io.BytesIO(content))}, headers={"Prefer": "wait=0"}
+    )
+    assert answer.status_code == 202, answer.text
+    return uuid.UUID(answer.json()["id"])
+
+
+def rows() -> dict[uuid.UUID, Dataset]:
+    with session_scope() as session:
+        return {row.id: row for row in session.scalars(select(Dataset))}
+
+
+def test_two_uploads_of_one_content_at_once_are_one_dataset(client: TestClient, desk: DatasetDesk) -> None:
+    first, second = queue(client, tar(folders())), queue(client, zipped(folders()))
+    assert queue(client, tar(folders())) == first
+    desk.work()
+    found = rows()
+    assert (found[first].same_as, found[second].same_as) == (None, first)
+    assert found[second].content_sha256 == found[first].content_sha256
+    assert len(get_store().keys("datasets")) == 2
+
+
+def test_one_that_was_thought_dead_writes_nothing(
+    client: TestClient, desk: DatasetDesk, tmp_path: Path
+) -> None:
+    dataset = queue(client, tar(folders()))
+    (late,) = desk._leases.take(Dataset, 1)
+    job = DatasetJob(late)
+    for _ in job.steps(tmp_path):
+        pass
+    with session_scope() as session:
+        session.execute(text("UPDATE datasets SET lease_expires_at = now() - interval '1 s'"))
+    desk.work()
+    ready = rows()[dataset]
+    assert (ready.status, ready.fence) == ("ready", 2)
+    desk._write(job)
+    job.close()
+    assert rows()[dataset].snapshot_key == ready.snapshot_key
+    # what it puts even later is not its successor's, and is swept
+    get_store().put(snapshot_key(dataset, late.fence), b"late")
+    clear_orphans(timedelta(0))
+    assert set(get_store().keys("datasets")) == {ready.snapshot_key, ready.inventory_key}
+
+
+def test_objects_whose_process_died_before_the_commit_are_swept(
+    client: TestClient, desk: DatasetDesk
+) -> None:
+    kept = queue(client, tar(folders()))
+    orphan = upload_key(uuid.uuid4())
+    get_store().put(orphan, b"put, never committed")
+    clear_orphans()
+    assert get_store().exists(orphan)
+    clear_orphans(timedelta(0))
+    assert get_store().keys("datasets") == [upload_key(kept)]
+    # where nothing has a row the database is another one's
+    get_store().put(orphan, b"put, never committed")
+    with session_scope() as session:
+        session.execute(text("DELETE FROM datasets"))
+    clear_orphans(timedelta(0))
+    assert len(get_store().keys("datasets")) == 2
+
+
+def test_a_dataset_deleted_while_it_is_read_leaves_nothing(client: TestClient, desk: DatasetDesk) -> None:
+    dataset = queue(client, tar(folders()))
+    (row,) = desk._leases.take(Dataset, 1)
+    assert client.delete(f"/v1/datasets/{dataset}").status_code == 204
+    desk._read(DatasetJob(row))
+    assert (rows(), get_store().keys("datasets")) == ({}, [])
+
+
+def test_one_that_something_refers_to_stays(client: TestClient, desk: DatasetDesk) -> None:
+    dataset = queue(client, tar(folders()))
+    desk.work()
+    with session_scope() as session:
+        session.execute(text("CREATE TABLE uses (dataset_id uuid REFERENCES datasets (id))"))
+        session.execute(text("INSERT INTO uses VALUES (:id)"), {"id": dataset})
+    try:
+        assert client.delete(f"/v1/datasets/{dataset}").status_code == 409
+        assert len(get_store().keys("datasets")) == 2
+    finally:
+        with session_scope() as session:
+            session.execute(text("DROP TABLE uses"))
+
+
+def test_a_stopped_desk_gives_its_dataset_back(client: TestClient, desk: DatasetDesk) -> None:
+    dataset = queue(client, tar(folders()))
+    (row,) = desk._leases.take(Dataset, 1)
+    desk.stop()
+    desk._read(DatasetJob(row))
+    back = rows()[dataset]
+    assert (back.status, back.attempts) == ("queued", 0)
+    assert get_store().keys("datasets") == [upload_key(dataset)]
+
+
+def test_the_child_has_no_more_memory_than_it_may(client: TestClient, desk: DatasetDesk) -> None:
+    with environment({"PATCHPLAN_DATASET_MEMORY_BYTES": str(220 * 1024 * 1024)}):
+        # a header of an archive that has to be held whole
+        huge = tarfile.TarInfo("forest/a.png")
+        huge.pax_headers = {"comment": "x" * (150 * 1024 * 1024)}
+        dataset = queue(client, tar(folders(), extra=[huge]))
+        desk.work()
+    error = rows()[dataset].error
+    assert error is not None
+    assert error["type"] == "/problems/dataset-too-large"
+    assert get_store().keys("datasets") == []
+
+
+def test_a_snapshot_is_fetched_once_and_checked(
+    client: TestClient, desk: DatasetDesk, tmp_path: Path
+) -> None:
+    dataset = queue(client, tar(folders()))
+    with pytest.raises(Conflict):
+        fetch(dataset, tmp_path)
+    desk.work()
+    row = rows()[dataset]
+    path = fetch(row, tmp_path)
+    stamp = path.stat().st_mtime_ns
+    assert fetch(row, tmp_path).stat().st_mtime_ns == stamp
+    path.unlink()
+    get_store().put(str(row.snapshot_key), b"other bytes")
+    with pytest.raises(ServiceUnavailable, match="damaged"):
+        fetch(row, tmp_path)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    with pytest.raises(NotFound):
+        fetch(uuid.uuid4(), tmp_path)
+
+
+def spent(steps: Any) -> None:
+    for _ in steps:
+        pass
+
+
+def test_objects_of_a_store_become_a_dataset(tmp_path: Path) -> None:
+    store, files = MemoryStore(), folders()
+    for name, content in files.items():
+        store.put(name, content)
+    path = tmp_path / "objects.tar"
+    spent(copy_objects(store, path, 10**9, 100))
+    expected = read_archive(tmp_path, tar(files))["content_sha256"]
+    assert read_archive(tmp_path, path.read_bytes())["content_sha256"] == expected
+    store.put("packed.zip", zipped(files))
+    spent(copy_object(store, "packed.zip", path, 10**9))
+    assert read_archive(tmp_path, path.read_bytes())["content_sha256"] == expected
+    with pytest.raises(DatasetTooLarge):
+        spent(copy_objects(store, path, 10**9, 3))
+    with pytest.raises(DatasetTooLarge):
+        spent(copy_objects(store, path, 100, 100))
+    with pytest.raises(SourceUnreadable):
+        spent(copy_objects(MemoryStore(), path, 100, 100))
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("s3://open/images", True),
+        ("s3://open/images/2026/", True),
+        ("s3://open/images-secret", False),
+        ("s3://open/images/../secret", False),
+        ("s3://open/images/%2e%2e/secret", False),
+        ("s3://open/images/%252e%252e/secret", False),
+        ("s3://open/images?x=1", False),
+        ("s3://other/images", False),
+        ("https://open/images", False),
+        ("memory:///images", False),
+    ],
+)
+def test_urls_that_were_opened(url: str, good: bool) -> None:
+    with environment({"PATCHPLAN_DATASET_URLS": "gs://elsewhere/, s3://open/images"}):
+        if good:
+            assert place_of(url) == RemotePlace(url)
+        else:
+            with pytest.raises(Exception, match="not read from there"):
+                place_of(url)
