@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.core.errors import ProblemError
 from app.rasters import Limits, RasterInfo, inspect
+from app.rasters.checks import ALPHA_IS_DATA
 from app.rasters.gdal import open_tiff
 from app.rasters.ground import metres_per_unit
 from app.rasters.hr import MAX_COARSER
@@ -182,6 +183,8 @@ def _notes(info: RasterInfo, pixel: Pair, card: Card, side_m: float, window: Win
         notes.append(
             f"A tile is {side_m:.4g} m here, the release was trained on {trained}: mind its answers."
         )
+    if ALPHA_IS_DATA in info.warnings:
+        notes.append("The band that it calls alpha holds a picture (near infrared?): it hides no pixel.")
     limit = MAX_COARSER * side_m / card.hr_px
     if max(pixel) > limit * 1.001:
         notes.append(

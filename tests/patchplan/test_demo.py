@@ -150,6 +150,20 @@ def test_a_small_image_is_one_tile_and_a_coarse_one_is_warned_of(tmp_path: Path)
     assert cut_tiles(inspect(tmp_path / "lr.tif"), coarse.tile_m)
 
 
+def test_a_fourth_band_called_alpha_is_kept_as_a_band_if_it_is_a_picture(tmp_path: Path) -> None:
+    for alpha in (noise(320, 320, bands=1), np.full((1, 320, 320), 255, np.uint8)):
+        alpha[:, :32] = 0
+        hr = np.concatenate([noise(320, 320), alpha])
+        scene = choose_scene(write(tmp_path / "hr.tif", hr, alpha="yes"), card(), 9)
+        make_lr(scene, tmp_path / "lr.tif")
+        a_picture = alpha[0, 100, 100] != 255
+        assert any("alpha" in note for note in scene.notes) == a_picture
+        with rasterio.open(tmp_path / "lr.tif") as lr:
+            assert lr.count == (4 if a_picture else 3)
+            # a picture hides nothing, a mask hides what it hid
+            assert lr.dataset_mask().all() == a_picture
+
+
 def test_no_geotiff_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "x.tif").write_text("hello")
     with pytest.raises(DemoError, match="cannot be used"):
