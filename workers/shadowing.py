@@ -41,12 +41,15 @@ PAUSE_S: Final = 0.1
 ENLIST: Final = text(
     """
     INSERT INTO shadow_plans (id, org_id, plan_id, release, card_sha256, status)
-    SELECT gen_random_uuid(), plans.org_id, plans.id, :release, :card, 'queued' FROM plans
+    SELECT gen_random_uuid(), plans.org_id, plans.id,
+           CAST(:release AS varchar), CAST(:card AS varchar), 'queued'
+    FROM plans
     WHERE plans.org_id = :org AND plans.status = 'ready'
       AND plans.created_at >= :since AND plans.created_at > now() - interval '1 day'
       AND coalesce(plans.release_id::text, plans.release) = :champion
       AND NOT EXISTS (SELECT FROM shadow_plans AS known WHERE known.plan_id = plans.id
-                      AND known.release = :release AND known.card_sha256 = :card)
+                      AND known.release = CAST(:release AS varchar)
+                      AND known.card_sha256 = CAST(:card AS varchar))
     ORDER BY plans.created_at LIMIT 100
     ON CONFLICT DO NOTHING
     """

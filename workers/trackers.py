@@ -135,11 +135,11 @@ class Mlflow:
     """A run of an MLflow experiment."""
 
     def __init__(self, url: str, experiment: str, story: Story) -> None:
-        self._run = MlflowRun(url, experiment)
-        self._story = story
+        self._url, self._experiment, self._story = url, experiment, story
 
     def open(self) -> None:
         """The run with our id, made where there is none: a run that goes on elsewhere is the same run."""
+        self._run = MlflowRun(self._url, self._experiment)
         self._run.open(str(self._story.run_id), self._story.name, self._story.params)
 
     def log(self, metric: Metric) -> None:

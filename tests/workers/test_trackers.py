@@ -42,6 +42,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_reads_what_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.trackers.CLOSE_WITHIN_S", 60.0)
     monkeypatch.setenv("PATCHPLAN_TENSORBOARD_DIR", str(tmp_path))
     monkeypatch.delenv("PATCHPLAN_MLFLOW_URL", raising=False)
     get_settings.cache_clear()
@@ -87,9 +88,10 @@ def test_a_dead_or_deaf_server_holds_nobody_up(deaf: str, monkeypatch: pytest.Mo
         begun = time.monotonic()
         tracker = Tracker({"mlflow": Mlflow(url, "patchplan", story())})
         tell(tracker)
-        assert time.monotonic() - begun < 0.5
+        told = time.monotonic()
+        assert told - begun < 1
         tracker.close("finished")
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - told < 2
 
 
 def test_one_broken_tracker_leaves_the_others_alone(tmp_path: Path) -> None:
@@ -145,8 +147,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         str(port),
     ]
     url = f"http://127.0.0.1:{port}"
+    # of the server only the tracking is wanted, none of its jobs
+    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([command, *words], stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen([command, *words], stdout=log, stderr=log, env=env, start_new_session=True)
     try:
         deadline = time.monotonic() + 240
         while not _healthy(url):
