@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 POLL_S: Final = 0.05
-CLEAR_EVERY_S: Final = 1800
+CLEAR_EVERY_S: Final = 6 * 3600
 
 
 class DatasetJob(Piece):
