@@ -63,6 +63,9 @@ def begin(principal: Principal, name: str, form: AliasForm, expected: int | None
             row = comparing.ask(session, principal.org_id, candidate, champion, form.dataset)
             result = Gate(candidate, champion, row.id, before.version)
         else:
+            if name == CHAMPION and not form.force and expected is None:
+                # of two who find no champion, one is the first; the other has to pass the gate
+                expected = 0 if before is None else before.version
             step = aliases.Move(candidate, principal.key_id, gated, form.reason, None)
             result = _move(session, principal, name, step, expected)
     queue.send(Comparison.__tablename__ if isinstance(result, Gate) else PICK_UP)

@@ -134,6 +134,15 @@ def test_of_many_who_read_the_same_version_one_moves_it(client: TestClient, tmp_
     assert client.delete("/v1/aliases/candidate", headers={"If-Match": '"2"'}).status_code == 204
 
 
+def test_only_one_can_be_the_first_champion_without_a_gate(client: TestClient, tmp_path: Path) -> None:
+    rows = [published(tmp_path, seed=seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda row: put(client, "champion", row.id), rows))
+    assert sorted(answer.status_code for answer in answers)[0] == 201
+    assert all(answer.status_code in (412, 422) for answer in answers if answer.status_code != 201)
+    assert client.get("/v1/aliases/champion").json()["version"] == 1
+
+
 @pytest.mark.parametrize(
     "name", ["Champion", "tiny", "0199c0de-0000-7000-8000-00000000000a", "a b", "x" * 101]
 )
