@@ -15,7 +15,7 @@ from app.core.money import plain
 from app.reports import plots
 from app.reports.purchases import points, polygons, purchases
 from app.reports.question import Question
-from app.reports.schemas import PurchaseGroup, SavingsGroup, SavingsOut
+from app.reports.schemas import PurchaseGroup, SavingFigure, SavingsGroup, SavingsOut
 
 MOST_SHAPES: Final = 2000
 MOST_DAYS: Final = 62
@@ -28,7 +28,7 @@ h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.05rem; margin: 0 0 .5rem }
 p.sub { color: #666; margin: .2rem 0 1.4rem }
 .cards, .plots { display: grid; gap: 1rem; margin-bottom: 1.6rem }
 .cards { grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)) }
-.plots { grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)) }
+.plots { align-items: start; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)) }
 .card, section { border: 1px solid #ddd; border-radius: 8px; padding: .9rem 1rem; min-width: 0 }
 .card b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums }
 .card span { color: #666; font-size: .85rem }
@@ -38,7 +38,7 @@ svg .n { font-size: 12.5px; fill: #222 } svg .g { stroke: #e4e4e4 } svg .f { fil
   font-size: .85rem } .legend span { display: inline-block; width: .8em; height: .8em; margin-right: .4em }
 .wide { overflow-x: auto; margin-bottom: 1.6rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; min-width: 100% }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap }
+th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap }
 th { border-bottom: 1px solid #bbb } th.t, td.t { text-align: left }
 .none { color: #666; margin: 2rem 0; text-align: center }
 footer { color: #666; font-size: .85rem }
@@ -52,10 +52,8 @@ PURCHASES: Final[tuple[Column, ...]] = (
     ("km²", lambda group: f"{group.area_km2:.4f}"),
     ("spent", lambda group: plain(group.spent)),
     ("full HR", lambda group: plain(group.full_hr.cost)),
-    ("real saving", lambda group: plain(group.real_saving.cost)),
-    ("", lambda group: percent(group.real_saving.share)),
-    ("nominal saving", lambda group: plain(group.nominal_saving.cost)),
-    ("", lambda group: percent(group.nominal_saving.share)),
+    ("real saving", lambda group: saving(group.real_saving)),
+    ("nominal saving", lambda group: saving(group.nominal_saving)),
     ("accuracy", lambda group: percent(group.accuracy)),
     ("labelled", lambda group: str(group.labelled)),
     ("per correct", lambda group: "" if group.cost_per_correct is None else plain(group.cost_per_correct)),
@@ -239,6 +237,12 @@ def _table(title: str, texts: Sequence[str], numbers: Sequence[str], rows: Seque
         f"<p class=sub>{len(rows) - MOST_ROWS} more rows are in the CSV.</p>" if len(rows) > MOST_ROWS else ""
     )
     return f"<h2>{_e(title)}</h2><div class=wide><table><tr>{head}</tr>{body}</table>{more}</div>"
+
+
+def saving(figure: SavingFigure) -> str:
+    """A saving with its share."""
+    share = percent(figure.share)
+    return f"{plain(figure.cost)} ({share})" if share else plain(figure.cost)
 
 
 def percent(share: float | None) -> str:

@@ -66,7 +66,8 @@ class Axes:
 def line_plot(title: str, labels: Sequence[str], series: Sequence[Series], y_name: str) -> str:
     """Lines over labels that follow each other; one label is a row of points."""
     values = [value for line in series for value in line.values]
-    axes = Axes((0, max(1, len(labels) - 1)), _around(values))
+    # a single label stands in the middle
+    axes = Axes((0, len(labels) - 1) if len(labels) > 1 else (-1, 1), _around(values))
     parts = axes.grid("", y_name)
     every = max(1, ceil(len(labels) / 8))
     for position, label in enumerate(labels):
@@ -77,7 +78,11 @@ def line_plot(title: str, labels: Sequence[str], series: Sequence[Series], y_nam
         colour = COLOURS[index % len(COLOURS)]
         points = [axes.at(position, value) for position, value in enumerate(line.values)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2.2" points="{path}"/>')
+        # lines that lie on each other are still told apart
+        dashes = f' stroke-dasharray="{6 * index} 5"' if index else ""
+        parts.append(
+            f'<polyline fill="none" stroke="{colour}" stroke-width="{3.4 - index}" points="{path}"{dashes}/>'
+        )
         parts += [
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}"/>'
             for x, y in points[:: max(1, every)]
@@ -124,7 +129,7 @@ def map_plot(title: str, geometries: Sequence[dict[str, Any]], points: Sequence[
     places = [tuple(place[:2]) for ring in rings for place in ring] + list(points)
     west, east = min(place[0] for place in places), max(place[0] for place in places)
     south, north = min(place[1] for place in places), max(place[1] for place in places)
-    height = 440
+    height = 380
     squeeze = max(0.05, cos(radians((south + north) / 2)))
     span = max((east - west) * squeeze / (W - LEFT - RIGHT), (north - south) / (height - TOP - BOTTOM), 1e-7)
     span *= 1.08

@@ -1,0 +1,174 @@
+"""The ledger over HTTP and under it: each purchase once, corrections as entries, nobody else's."""
+
+import csv
+import io
+import uuid
+from decimal import Decimal
+from typing import Any
+
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from app.core.db import session_scope
+from app.core.work import uuid7
+from app.ledger import service
+from app.plans.service import get_plan
+from app.plans.tables import Plan
+from tests.conftest import KeyMaker
+from tests.plans import ready_plan
+
+PRODUCT = "example-archive/by-the-patch"
+
+
+def placed(client: TestClient, plan: uuid.UUID) -> Any:
+    order = client.post("/v1/orders", json={"plans": [str(plan)], "product": PRODUCT}).json()
+    return client.post(f"/v1/orders/{order['id']}/moves", json={"to": "placed"}).json()
+
+
+def receive(plan_id: uuid.UUID, tile: int, *patches: int) -> uuid.UUID:
+    """An acquisition of some patches, as `app.acquisitions` writes it, entered in the ledger."""
+    acquisition = uuid7()
+    with session_scope() as session:
+        plan = session.get_one(Plan, plan_id)
+        session.execute(
+            text(
+                "UPDATE received_patches SET superseded_in = 9"
+                " WHERE plan_id = :plan AND tile = :tile AND patch = ANY(:patches) AND superseded_in IS NULL"
+            ),
+            {"plan": plan_id, "tile": tile, "patches": list(patches)},
+        )
+        session.execute(
+            text(
+                "INSERT INTO acquisitions (id, plan_id, revision, digest, file_sha256, file_bytes, raster,"
+                " bands, refused) VALUES (:id, :plan, 1, '', '', 1, '{}', '{1}', '[]')"
+            ),
+            {"id": acquisition, "plan": plan_id},
+        )
+        for slot, patch in enumerate(patches):
+            session.execute(
+                text(
+                    "INSERT INTO received_patches (acquisition_id, tile, patch, plan_id, slot, chosen,"
+                    " valid_fraction, gsd_m, area_km2, price, received_in)"
+                    " SELECT :id, tile, :patch, plan_id, :slot, true, 1, 1, areas_km2[:patch + 1],"
+                    " prices[:patch + 1], 1 FROM tiles WHERE plan_id = :plan AND tile = :tile"
+                ),
+                {"id": acquisition, "patch": patch, "slot": slot, "plan": plan_id, "tile": tile},
+            )
+        service.acquired(session, get_plan(session, plan.org_id, plan_id), [acquisition])
+    return acquisition
+
+
+def entries(client: TestClient, **params: Any) -> list[Any]:
+    found: list[Any] = client.get("/v1/ledger", params=params).json()["entries"]
+    return found
+
+
+def test_what_is_received_for_a_priced_plan_is_entered_once(client: TestClient) -> None:
+    plan = ready_plan(2, 1, price="1000", currency="EUR")
+    acquisition = receive(plan, 0, 5, 6)
+    [entry] = entries(client)
+    assert (entry["kind"], entry["product"], entry["patches"]) == ("acquisition", "ad-hoc", [5, 6])
+    assert Decimal(entry["amount"]) == Decimal(str(entry["area_km2"])) * 1000
+    # the same again, other pixels for a patch, and one more patch
+    with session_scope() as session:
+        row = session.get_one(Plan, plan)
+        service.acquired(session, row, [acquisition])
+    receive(plan, 0, 6, 7)
+    receive(plan, 1, 0)
+    masks = sorted((one["tile"], tuple(one["patches"])) for one in entries(client))
+    assert masks == [(0, (5, 6)), (0, (7,)), (1, (0,))]
+    [group] = client.get("/v1/reports/savings").json()["purchases"]
+    assert (group["tiles"], group["patches"], group["full_hr"]["patches"]) == (2, 4, 32)
+    assert group["spent"] == group["nominal_cost"]
+
+
+def test_tiles_of_which_nothing_came_count_in_full_hr(client: TestClient) -> None:
+    plan = ready_plan(3, 1, price="1000", currency="EUR")
+    receive(plan, 1, 0)
+    [group] = client.get("/v1/reports/savings").json()["purchases"]
+    assert (group["tiles"], group["tiles_bought"], group["full_hr"]["patches"]) == (3, 1, 48)
+    [nominal] = client.get("/v1/reports/savings").json()["groups"]
+    assert group["full_hr"]["cost"] == nominal["every"]["cost"]
+
+
+def test_what_an_order_bought_is_not_paid_again(client: TestClient) -> None:
+    plan = ready_plan(price="1000", currency="EUR")
+    order = placed(client, plan)
+    receive(plan, 0, 5, 6, 0)
+    [entry] = [one for one in entries(client) if one["kind"] == "acquisition"]
+    # 0 was not ordered
+    assert entry["patches"] == [0]
+    assert {one["order_id"] for one in entries(client, order=order["id"])} == {order["id"]}
+
+
+def test_a_plan_without_a_price_enters_nothing(client: TestClient) -> None:
+    receive(ready_plan(), 0, 1)
+    assert entries(client) == []
+
+
+def test_corrections_are_entries(client: TestClient) -> None:
+    order = placed(client, ready_plan())
+    [entry] = entries(client)
+    base = f"/v1/ledger/{entry['id']}/corrections"
+    body = {"amount": "-0.0123", "reason": "credit note"}
+    key = {"Idempotency-Key": "c1"}
+    first = client.post(base, json=body, headers=key)
+    again = client.post(base, json=body, headers=key)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json()["id"] == again.json()["id"]
+    assert again.headers["Idempotency-Replayed"] == "true"
+    other = client.post(base, json=body | {"amount": "-1"}, headers=key)
+    assert other.json()["type"] == "/problems/idempotency-mismatch"
+    assert sum(Decimal(one["amount"]) for one in entries(client)) == Decimal(order["price"]) - Decimal(
+        "0.0123"
+    )
+    # a correction is not corrected; a purchase that was taken back neither
+    assert client.post(f"/v1/ledger/{first.json()['id']}/corrections", json=body).status_code == 422
+    client.post(f"/v1/orders/{order['id']}/moves", json={"to": "cancelled"})
+    assert sum(Decimal(one["amount"]) for one in entries(client)) == 0
+    assert client.post(base, json=body).status_code == 422
+
+
+def test_bad_corrections(client: TestClient) -> None:
+    placed(client, ready_plan())
+    [entry] = entries(client)
+    for body in (
+        {"amount": "0", "reason": "x"},
+        {"amount": 1, "reason": "x"},
+        {"amount": "1e3", "reason": "x"},
+        {"amount": "NaN", "reason": "x"},
+        {"amount": "1", "reason": ""},
+        {"amount": "1", "reason": "a\nb"},
+        {"amount": "1"},
+    ):
+        assert client.post(f"/v1/ledger/{entry['id']}/corrections", json=body).status_code == 422, body
+    nobody = client.post(f"/v1/ledger/{uuid.uuid4()}/corrections", json={"amount": "1", "reason": "x"})
+    assert nobody.status_code == 404
+    assert len(entries(client)) == 1
+
+
+def test_pages_and_csv_hold_the_same(client: TestClient, api_key: KeyMaker) -> None:
+    plan = ready_plan(3, 1)
+    placed(client, plan)
+    first = client.get("/v1/ledger", params={"limit": 2}).json()
+    rest = client.get("/v1/ledger", params={"limit": 2, "token": first["next"]}).json()
+    assert rest["next"] is None
+    paged = [one["id"] for one in first["entries"] + rest["entries"]]
+    answer = client.get("/v1/ledger", headers={"Accept": "text/csv"})
+    table = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["id"] for row in table] == paged[::-1]
+    assert table[0]["patches"] == "5 6 9 10"
+    assert client.get("/v1/ledger", params={"plan": str(uuid.uuid4())}).json()["entries"] == []
+    buyer = {"Authorization": f"Bearer {api_key('acquire')}"}
+    reader = {"Authorization": f"Bearer {api_key('report')}"}
+    assert client.get("/v1/ledger", headers=buyer).status_code == 403
+    correction = {"amount": "1", "reason": "x"}
+    assert (
+        client.post(f"/v1/ledger/{paged[0]}/corrections", json=correction, headers=reader).status_code == 403
+    )
+    stranger = {"Authorization": f"Bearer {api_key(org='other')}"}
+    assert client.get("/v1/ledger", headers=stranger).json()["entries"] == []
+    assert (
+        client.post(f"/v1/ledger/{paged[0]}/corrections", json=correction, headers=stranger).status_code
+        == 404
+    )

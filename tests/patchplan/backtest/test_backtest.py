@@ -1,0 +1,82 @@
+"""The backtest: what it says of answers, what it refuses, and the whole of it on the drawn town."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from patchplan.backtest import main
+from patchplan.backtest.report import compare, with_answers
+from patchplan.backtest.run import FILES, Tried
+from patchplan.demo.errors import DemoError
+
+
+def tile(number: int, name: str, *used: int) -> dict[str, Any]:
+    return {"tile": number, "class": name, "probability": 0.5, "patches_used": list(used)}
+
+
+def tried(name: str) -> Tried:
+    scene: Any = None
+    return Tried(
+        scene,
+        name,
+        Path("lr.tif"),
+        plan={"tiles": [{"chosen": [1]}, {"chosen": []}], "totals": {"patches": 32}},
+        bought={"tiles": [tile(0, "<b>", 1), tile(1, "field")]},
+        all_hr={"tiles": [tile(1, "field"), tile(0, "forest")]},
+        taken={0: [1]},
+    )
+
+
+def test_answers_that_change_are_told_by_tile() -> None:
+    found = compare([tried("a.tif"), tried("b.tif")])
+    assert found["answers"] == {"tiles": 4, "same": 2, "changed": 2, "agreement": 0.5}
+    assert [(one["scene"], one["tile"], one["patches"]) for one in found["changed"]] == [
+        ("a.tif", 0, [1]),
+        ("b.tif", 0, [1]),
+    ]
+    assert found["scenes"][0] == {
+        "scene": "a.tif", "tiles": 2, "chosen": 1, "bought": 1, "patches": 32, "changed": 1,
+    }  # fmt: skip
+    page = with_answers("<h1>Savings</h1><footer>x</footer>", found)
+    assert page.startswith("<h1>Backtest</h1>")
+    assert "2 of 4 tiles keep their class (50.0%)" in page
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+
+
+def test_what_cannot_be_tested(tmp_path: Path) -> None:
+    product = ["--product", "example-archive/by-the-patch", "--out", str(tmp_path / "out")]
+    with pytest.raises(DemoError, match="no folder"):
+        main(["--hr", str(tmp_path / "none"), *product])
+    with pytest.raises(DemoError, match="no GeoTIFF"):
+        main(["--hr", str(tmp_path), *product])
+    (tmp_path / "not.tif").write_text("no raster")
+    with pytest.raises(DemoError, match=r"not\.tif"):
+        main(["--hr", str(tmp_path), *product])
+    assert not any((tmp_path / "out").glob("backtest.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_drawn_town(tmp_path: Path) -> None:
+    from patchplan.demo.drawn import draw_scene
+
+    (tmp_path / "hr").mkdir()
+    draw_scene(tmp_path / "hr" / "town.tif")
+    out = tmp_path / "out"
+    arguments = ["--hr", str(tmp_path / "hr"), "--product", "example-archive/by-the-patch", "--out", str(out)]
+    assert main(arguments) == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
+    result = json.loads((out / "backtest.json").read_text())
+    [scene] = result["scenes"]
+    assert scene["bought"] == scene["chosen"] == result["order"]["estimate"]["patches"]
+    assert result["answers"]["tiles"] == scene["tiles"] == 12
+    assert len(result["changed"]) == result["answers"]["changed"]
+    [purchase] = result["savings"]["purchases"]
+    assert purchase["spent"] == result["order"]["price"]
+    assert purchase["real_saving"]["cost"] == result["order"]["saving"]["real"]
+    page = (out / "backtest.html").read_text()
+    assert "Answers with what was bought" in page
+    assert purchase["spent"] in page
