@@ -5,11 +5,13 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from app.core.work import WorkStatus
+from app.labels.names import printable
 from app.plans.schemas import ProblemOut
 
+Text = Annotated[str, AfterValidator(printable)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -23,7 +25,7 @@ def _read_classes(value: object) -> object:
 
 
 Classes = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=200)]],
+    list[Annotated[Text, Field(min_length=1, max_length=200)]],
     Field(min_length=2, max_length=10_000),
     BeforeValidator(_read_classes),
 ]
@@ -61,7 +63,7 @@ class FromTiles(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     plans: Annotated[list[uuid.UUID], Field(min_length=1, max_length=1000)] | None = None
-    tags: Annotated[dict[str, str], Field(min_length=1, max_length=32)] | None = None
+    tags: Annotated[dict[Text, Text], Field(min_length=1, max_length=32)] | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "FromTiles":
@@ -75,7 +77,7 @@ class DatasetRequest(DatasetOptions):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    uri: str | None = Field(
+    uri: Text | None = Field(
         None,
         min_length=1,
         max_length=2000,

@@ -33,10 +33,17 @@ def clean_label(label: str) -> str:
     return text
 
 
-def shown(name: str) -> str:
+def shown(name: str, most: int = SHOWN) -> str:
     """A stranger's name as it may stand in an answer or a log: escaped, and not too long."""
     text = "".join(
         c if unicodedata.category(c) not in UNSEEN else c.encode("unicode_escape").decode()
-        for c in name[:SHOWN]
+        for c in name[:most]
     )
-    return text if len(name) <= SHOWN else text + "..."
+    return text if len(name) <= most else text + "..."
+
+
+def printable(text: str) -> str:
+    """The text itself; raises ValueError where it holds what cannot be seen, or kept by the database."""
+    if not text.isprintable():
+        raise ValueError("holds characters that cannot be printed")
+    return text

@@ -4,7 +4,11 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.labels.names import printable
+
+Text = Annotated[str, AfterValidator(printable)]
 
 PLAN_ID: Final = "0199c0de-0000-7000-8000-000000000001"
 LABEL: Final[dict[str, Any]] = {
@@ -23,7 +27,7 @@ class LabelIn(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     tile: int = Field(ge=0, le=2**31 - 1)
-    class_: str | None = Field(
+    class_: Text | None = Field(
         alias="class", min_length=1, max_length=200, description="null takes back what was said before."
     )
 
@@ -37,7 +41,7 @@ class LabelForm(BaseModel):
     )
 
     labels: Annotated[list[LabelIn], Field(min_length=1, max_length=10_000)]
-    by: str | None = Field(
+    by: Text | None = Field(
         None, min_length=1, max_length=200, description="Who looked, beside the name of the key."
     )
     new_classes: bool = Field(

@@ -191,4 +191,4 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _plain(error: DataError) -> str:
-    return shown(str(error)[:1]) + str(error)[1:500]
+    return shown(str(error), 500)

@@ -16,6 +16,7 @@ from app.core.errors import UnknownLayout
 from models.data.sources import open_source
 from workers.reading.forms import Found
 from workers.reading.heap import Heap
+from workers.reading.names import shown
 from workers.reading.pictures import Look
 
 
@@ -62,7 +63,9 @@ def write_inventory(path: Path, looks: Sequence[Look], unreadable: Sequence[tupl
         for look in looks:
             file.write(json.dumps(_line(look), ensure_ascii=False) + "\n")
         for name, reason in unreadable:
-            file.write(json.dumps({"picture": name, "unreadable": reason}, ensure_ascii=False) + "\n")
+            file.write(
+                json.dumps({"picture": shown(name), "unreadable": shown(reason)}, ensure_ascii=False) + "\n"
+            )
 
 
 def _line(look: Look) -> dict[str, Any]:

@@ -166,6 +166,8 @@ def test_what_can_be_seen_at_once_makes_no_row(live: Live) -> None:
         ({"uri": "s3://bucket/images"}, "source-not-allowed"),
         ({"uri": "/a", "from": {"tags": {"a": "b"}}}, "unprocessable"),
         ({"from": {}}, "unprocessable"),
+        ({"from": {"tags": {"a": "\0"}}}, "unprocessable"),
+        ({"uri": "/a", "classes": ["a\0", "b"]}, "unprocessable"),
         ({"from": {"tags": {"team": "nobody"}}}, "not-found"),
         ({}, "unprocessable"),
     ):

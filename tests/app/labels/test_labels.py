@@ -1,5 +1,6 @@
 """Labels of tiles, and the loop closed: a dataset made of what was planned, bought and labelled."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_the_newest_label_counts_and_none_is_lost(live: Live, plan: Any) -> None
     assert listed(live, plan) == [(0, "field"), (1, "harbor")]
     assert label(live, plan, (0, None)).status_code == 201
     assert listed(live, plan) == [(1, "harbor")]
-    assert listed(live, plan, history=True) == [(0, None), (1, "harbor"), (1, "forest"), (0, "field")]
+    assert listed(live, plan, history=True) == [(0, None), (1, "harbor"), (0, "field"), (1, "forest")]
     with session_scope() as session:
         assert labels_of_plan(session, plan["id"]) == {1: "harbor"}
         newest = session.scalars(newest_labels()).all()
@@ -88,10 +89,17 @@ def test_unknown_classes_are_refused_unless_they_are_meant(live: Live, plan: Any
         {"labels": [{"tile": 0, "class": "field"}, {"tile": 0, "class": "forest"}]},
         {"labels": [{"tile": 0}]},
         {"labels": [{"tile": 0, "class": "field"}], "more": 1},
+        {"labels": [{"tile": 0, "class": "field"}], "by": "a\0b"},
+        {"labels": [{"tile": 0, "class": "\ud800"}]},
     ],
 )
 def test_labels_that_make_no_sense(live: Live, plan: Any, body: Any) -> None:
-    assert live.client.post(f"{plan['links']['self']}/labels", json=body).status_code == 422
+    answer = live.client.post(
+        f"{plan['links']['self']}/labels",
+        content=json.dumps(body),
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code == 422
     assert listed(live, plan, history=True) == []
 
 
