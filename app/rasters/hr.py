@@ -21,7 +21,7 @@ from app.rasters.gdal import open_tiff
 from app.rasters.ground import Floats, project
 from app.rasters.info import RasterInfo
 from app.rasters.lr import shown
-from app.rasters.resample import Grid, resample
+from app.rasters.resample import Grid, along_axes, resample
 from app.rasters.scaling import Scaling, value_scaling
 from app.rasters.tiles import GRID, Tile, tile_grid
 
@@ -165,7 +165,7 @@ def _read_tile(
     crs_wkt: str,
     hr_px: int,
 ) -> Iterator[PatchPixels]:
-    """Patches of one tile, resampled together: a call for each would cost several times as much."""
+    """Patches of one tile. Where nothing is warped they are resampled together, in half the time."""
     tile = cells[0][0]
     windows = [patch_window(patch, hr_px) for _, patch, _, _ in cells]
     top, left = min(w[0] for w in windows), min(w[2] for w in windows)
@@ -176,11 +176,15 @@ def _read_tile(
         for _, patch, _, _ in cells:
             yield PatchPixels(tile.index, patch, None, 0.0, info.gsd_m, Refusal.GSD_TOO_COARSE)
         return
-    values, cover = resample(dataset, info, bands, around, samples=4)
+    together = resample(dataset, info, bands, around) if along_axes(info, grid) else None
     for (_, patch, inside, _), (row0, row1, col0, col1) in zip(cells, windows, strict=True):
-        there = slice(row0 - top, row1 - top), slice(col0 - left, col1 - left)
-        counted = _counted(grid.part(row0, row1, col0, col1), inside)
-        yield _patch(info, scaling, tile, patch, counted, values[:, *there], cover[there])
+        part = grid.part(row0, row1, col0, col1)
+        if together is None:
+            values, cover = resample(dataset, info, bands, part, samples=4)
+        else:
+            there = slice(row0 - top, row1 - top), slice(col0 - left, col1 - left)
+            values, cover = together[0][:, *there], together[1][there]
+        yield _patch(info, scaling, tile, patch, _counted(part, inside), values, cover)
 
 
 def _patch(

@@ -48,10 +48,16 @@ def resample(
     Raises TruncatedRaster where blocks cannot be read.
     """
     grid = _in_reach(grid, info)
-    to_source = ~Affine(*info.transform) @ grid.transform
-    if to_source.b == 0 == to_source.d and same_crs(info.crs_wkt, grid.crs_wkt):
-        return _along_axes(dataset, info, bands, grid, to_source)
+    if along_axes(info, grid):
+        return _along_axes(dataset, info, bands, grid, ~Affine(*info.transform) @ grid.transform)
     return _warped(dataset, info, bands, grid, samples)
+
+
+def along_axes(info: RasterInfo, grid: Grid) -> bool:
+    """Whether the raster's rows and columns run along the grid's; otherwise it is warped, which takes memory:
+    some hundred bytes for each of the ``samples`` x ``samples`` places in a target pixel."""
+    to_source = ~Affine(*info.transform) @ grid.transform
+    return bool(to_source.b == 0 == to_source.d) and same_crs(info.crs_wkt, grid.crs_wkt)
 
 
 def _in_reach(grid: Grid, info: RasterInfo) -> Grid:

@@ -27,6 +27,9 @@ from app.rasters import (
     read_hr_patches,
     tile_grid,
 )
+from app.rasters.gdal import open_tiff
+from app.rasters.lr import shown
+from app.rasters.resample import Grid, resample
 from tests.app.rasters.making import NORTH_UP, UTM, across, info_of, noise, write_tiff
 from tests.app.rasters.places import PLACES, raster
 
@@ -116,6 +119,27 @@ def test_one_file_brings_every_patch_it_covers(tmp_path: Path, size: float | Non
             error = np.abs(f.pixels.astype(int) - expected(tile, f.patch, 128))
             assert error.max() <= 6
     assert [(f.tile, f.patch) for f in found] == sorted((f.tile, f.patch) for f in found)
+
+
+@pytest.mark.parametrize("px", [101, 301])
+@pytest.mark.parametrize("seen", ["all", "three rows", "one patch"])
+def test_patches_read_together_are_those_read_alone(tmp_path: Path, px: int, seen: str) -> None:
+    (tile,) = cut_tiles(PLAN)
+    xmin, ymin, xmax, ymax = tile.bounds
+    right, low = {"all": (1.0, 1.0), "three rows": (0.9, 0.75), "one patch": (0.25, 0.25)}[seen]
+    box = (xmin, ymax - low * (ymax - ymin), xmin + right * (xmax - xmin), ymax)
+    path = cut_out(tmp_path / "a.tif", box, px=px)
+    info = info_of(path)
+    taken = [found for found in read(path, [tile]) if found.pixels is not None]
+    assert taken
+    with open_tiff(path) as dataset:
+        for found in taken:
+            assert found.patch is not None
+            alone = Grid(tile_grid(tile, 128), 128, 128, PLAN.crs_wkt).part(*patch_window(found.patch, 128))
+            values, cover = resample(dataset, info, (1, 2, 3), alone)
+            error = shown(values, cover, AS_IS).astype(int) - found.pixels
+            assert np.abs(error).max() <= 1
+            assert (error != 0).mean() < 0.01
 
 
 @pytest.mark.parametrize("hr_px", [4, 30, 63, 64, 65, 126])
