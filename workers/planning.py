@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, insert
 from sqlalchemy.orm import Session
 
+from app.budgets.on_plan import choose_again
 from app.core.errors import Internal
 from app.core.store import get_store
 from app.plans.answer import TileAnswer, answer_tile, totals
@@ -89,6 +90,13 @@ class PlanJob(Job[Pixels, Decision]):
             )
             for decision, tile_areas, fraction in zip(self._decisions, areas, self._fractions, strict=True)
         ]
+        self._answers, options = choose_again(
+            plan,
+            self._tiles,
+            self._answers,
+            [decision.gain for decision in self._decisions],
+            self.release.card.gain,
+        )
         warnings = [*plan.warnings, *self._notes]
         if min(self._fractions) == 0:
             warnings.append(BLIND_TILES)
@@ -96,6 +104,7 @@ class PlanJob(Job[Pixels, Decision]):
             **totals(self._answers, plan.currency),
             "scaling": self._scaling.to_json(),
             "warnings": warnings,
+            "options": options or None,
         }
 
     def write(self, session: Session) -> None:

@@ -14,12 +14,11 @@ from app.budgets.lots import lot_by_lot
 from app.budgets.steps import Way, patch_by_patch, sold_alone
 from app.budgets.stock import ENOUGH, Mask, Stock, TileOffer, touching
 from app.core import money
-from app.core.errors import BudgetTooSmall
 from app.orderable.ground import area_km2
 from app.orderable.pieces import Ints
 from app.orderable.shapes import ShapeMaker
 from app.pricing.products import Product
-from app.pricing.quote import Quote, quote
+from app.pricing.quote import Quote, check_budget, quote, too_small
 
 # points of the curve that a client gets
 CURVE_POINTS: Final = 100
@@ -71,11 +70,6 @@ class Allocation:
     patches: int
 
 
-def smallest_order(product: Product, patch_km2: Decimal = Decimal(0)) -> Decimal:
-    """The least an order of the product costs when the smallest patch has ``patch_km2``, VAT included."""
-    return quote(product, [patch_km2]).total
-
-
 def allocate(
     tiles: Sequence[TileOffer],
     product: Product,
@@ -94,9 +88,7 @@ def allocate(
     """
     stock = Stock(tiles)
     if len(stock):
-        least = smallest_order(product, Decimal(repr(float(stock.area.min()))))
-        if budget < least:
-            raise too_small(product, budget, least)
+        check_budget(product, budget, Decimal(repr(float(stock.area.min()))))
     must, never = touching(stock, must_buy), touching(stock, never_buy)
     must &= ~never
     way = _way(stock, product, must, never, max_patches, never_buy)
@@ -104,7 +96,7 @@ def allocate(
     prices = _Prices(product, km2)
     reached = prices.reached(budget)
     if reached < 0:
-        raise too_small(product, budget, prices.of(0), what="what must be bought")
+        raise too_small(product, budget, prices.of(0), "what must be bought")
     spent = _quote(stock, product, way, reached)
     while reached and spent.total > budget:
         reached -= 1
@@ -123,19 +115,6 @@ def allocate(
         tiles=tuple(_verdicts(stock, bought, must | ~never, tiles)),
         polygons=tuple(way.ground(reached)),
         patches=len(stock),
-    )
-
-
-def too_small(
-    product: Product, budget: Decimal, least: Decimal, what: str = "the smallest order"
-) -> BudgetTooSmall:
-    """The problem of a budget that buys nothing."""
-    return BudgetTooSmall(
-        f"{money.plain(budget)} {product.currency} is under {money.plain(least)} {product.currency}, "
-        f"which {what} of {product.ref} costs.",
-        smallest_order=money.plain(least),
-        currency=product.currency,
-        errors=[{"loc": ["body", "budget"], "detail": f"under {money.plain(least)} {product.currency}"}],
     )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.budgets.areas import read_area
-from app.budgets.choose import Allocation, Verdict, smallest_order, too_small
+from app.budgets.choose import Allocation, Verdict
 from app.budgets.schemas import BudgetForm, BudgetOut, BudgetResult, BudgetTileOut
 from app.budgets.stock import TileOffer
 from app.budgets.tables import Budget, BudgetTile
@@ -30,6 +30,7 @@ from app.plans.schemas import ProblemOut
 from app.plans.service import get_ready_plan
 from app.plans.tables import Plan, TileRow
 from app.pricing.products import Product
+from app.pricing.quote import check_budget
 from app.pricing.service import find_product
 from app.releases.finding import made_with
 from models.card import GainModel
@@ -59,9 +60,7 @@ def create(org_id: uuid.UUID, form: BudgetForm, key: str | None) -> Asked:
         read_area(body[name], ("body", name))
     with session_scope() as session:
         product = product_of(session, org_id, form)
-        least = smallest_order(product)
-        if form.budget < least:
-            raise too_small(product, form.budget, least)
+        check_budget(product, form.budget)
         _check_plans(session, org_id, form)
         row = session.execute(
             insert(Budget)

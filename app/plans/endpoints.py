@@ -11,12 +11,16 @@ from starlette.responses import StreamingResponse
 from app.core.auth import Principal, require
 from app.core.db import SessionDep, session_scope
 from app.core.errors import (
+    AreaRefused,
+    BudgetTooSmall,
     Conflict,
     IdempotencyInFlight,
     IdempotencyMismatch,
     NotAcceptable,
     NotFound,
     PayloadTooLarge,
+    PriceListExpired,
+    UnknownProduct,
     Unprocessable,
     UnsupportedMedia,
 )
@@ -74,7 +78,8 @@ QUEUED: dict[str, Any] = {JSON: {"example": QUEUED_EXAMPLE}}
             "headers": {"Location": {"schema": {"type": "string"}}},
         },
         **problem_responses(
-            PayloadTooLarge, UnsupportedMedia, Unprocessable, IdempotencyMismatch, IdempotencyInFlight
+            *(PayloadTooLarge, UnsupportedMedia, Unprocessable, IdempotencyMismatch, IdempotencyInFlight),
+            *(UnknownProduct, PriceListExpired, BudgetTooSmall, AreaRefused),
         ),
     },
 )

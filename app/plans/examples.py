@@ -25,6 +25,8 @@ SUMMARY_EXAMPLE: Final[dict[str, Any]] = {
     "tile_size_m": None,
     "price_per_km2": "12.50",
     "currency": "EUR",
+    "product": None,
+    "budget": None,
     "tags": {"team": "forest"},
     "raster": {
         "width": 64,
@@ -83,6 +85,10 @@ FORM_EXAMPLES: Final[dict[str, str]] = {
     "tile_size_m": "76.8",
     "price_per_km2": "12.50",
     "currency": "EUR",
+    "product": "example-archive/small-minimum",
+    "budget": "50.00",
+    "must_buy": '{"type": "Polygon", "coordinates": [[[8.1, 50.1], [8.2, 50.1], [8.2, 50.2], [8.1, 50.1]]]}',
+    "never_buy": '{"type": "Polygon", "coordinates": [[[8.3, 50.1], [8.4, 50.1], [8.4, 50.2], [8.3, 50.1]]]}',
     "tags": '{"team": "forest"}',
     "replace": "true",
 }

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from pyproj import CRS
 from sqlalchemy import select, tuple_
@@ -18,6 +18,7 @@ from app.core.errors import Unprocessable
 from app.core.work import WorkStatus
 from app.plans.schemas import PatchOut, PlanSummary, ProblemOut, RasterOut, ReleaseRef, TileOut, Totals
 from app.plans.tables import Plan, TileRow
+from app.pricing.products import Product
 
 # Tiles read in one short session while an answer is streamed: a slow client holds no connection.
 TILES_A_PAGE: Final = 500
@@ -48,6 +49,8 @@ def summarise(plan: Plan) -> PlanSummary:
         tile_size_m=plan.tile_size_m,
         price_per_km2=plan.price_per_km2,
         currency=plan.currency,
+        product=None if plan.product is None else Product.from_json(plan.product).ref,
+        budget=_budget(plan.options),
         tags=plan.tags,
         raster=RasterOut(
             width=raster["width"],
@@ -71,6 +74,12 @@ def summarise(plan: Plan) -> PlanSummary:
             "classifications": f"{base}/classifications",
         },
     )
+
+
+def _budget(options: dict[str, Any] | None) -> dict[str, Any] | None:
+    if options is None or options.get("budget") is None:
+        return None
+    return {"budget": options["budget"], "result": options.get("result")}
 
 
 def crs_name(wkt: str) -> str:

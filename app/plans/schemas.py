@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from app.budgets.areas import read_area
 from app.core import money
 from app.core.work import WorkStatus
 
@@ -58,6 +59,15 @@ def _read_price(value: object) -> object:
 
 def _read_currency(value: str | None) -> str | None:
     return None if value is None else money.parse_currency(value)
+
+
+def _read_geojson(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError("must be a GeoJSON object") from None
+    return value
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -121,6 +131,20 @@ class PlanForm(RasterForm):
     currency: Annotated[str | None, AfterValidator(_read_currency)] = Field(
         None, description="ISO 4217 code; needs `price_per_km2`.", examples=["EUR"]
     )
+    product: str | None = Field(
+        None,
+        max_length=200,
+        description="`price-list/key` or `price-list/key@1`, instead of `price_per_km2`.",
+    )
+    budget: Annotated[Decimal | None, BeforeValidator(_read_price)] = Field(
+        None, gt=0, description="Decimal string, VAT included: buy the best patches for it. Needs a price."
+    )
+    must_buy: Annotated[dict[str, Any] | None, BeforeValidator(_read_geojson)] = Field(
+        None, description="GeoJSON: patches here are chosen."
+    )
+    never_buy: Annotated[dict[str, Any] | None, BeforeValidator(_read_geojson)] = Field(
+        None, description="GeoJSON: patches here are not chosen."
+    )
     tags: Annotated[dict[str, str], BeforeValidator(_read_tags)] = Field(
         default_factory=dict, description="JSON object of strings, at most 32; savings are grouped by them."
     )
@@ -141,6 +165,12 @@ class PlanForm(RasterForm):
     def _price_and_currency(self) -> "PlanForm":
         if (self.price_per_km2 is None) != (self.currency is None):
             raise ValueError("price_per_km2 and currency come together or not at all")
+        if self.product is not None and self.price_per_km2 is not None:
+            raise ValueError("name either a product or price_per_km2")
+        if self.budget is not None and self.product is None and self.price_per_km2 is None:
+            raise ValueError("a budget needs a product or price_per_km2")
+        for name in ("must_buy", "never_buy"):
+            read_area(getattr(self, name), ("body", name))
         return self
 
 
@@ -231,6 +261,10 @@ class PlanSummary(BaseModel):
     tile_size_m: float | None
     price_per_km2: Money | None
     currency: str | None
+    product: str | None = Field(None, description="The version of the product the plan was priced with.")
+    budget: dict[str, Any] | None = Field(
+        None, description="`budget`, and once the plan is ready `result` as `POST /v1/budgets` gives it."
+    )
     tags: dict[str, str]
     raster: RasterOut
     warnings: list[str] = Field(examples=[["outside_training_scale"]])

@@ -4,8 +4,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
@@ -13,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.core import queue
+from app.core import money, queue
 from app.core.auth import Principal
 from app.core.db import session_scope
 from app.core.errors import Conflict, NotFound
@@ -24,6 +25,9 @@ from app.core.work import WorkStatus, uuid7
 from app.plans import idempotency
 from app.plans.schemas import PlanForm
 from app.plans.tables import Plan, TileRow
+from app.pricing.products import Product
+from app.pricing.quote import check_budget
+from app.pricing.service import find_product
 from app.rasters import Limits, RasterInfo, Tile, choose_bands, cut_tiles, inspect, tile_sides_m
 from app.releases.finding import Found, choose
 from models.card import Card
@@ -113,7 +117,12 @@ def _make(
     principal: Principal, form: PlanForm, file: ReceivedFile, reservation: idempotency.Reservation | None
 ) -> uuid.UUID:
     checked = check(principal.org_id, file.path, form)
+    product = _product(principal.org_id, form)
     plan = _row(principal, form, file, checked)
+    plan.options = _options(form)
+    if product is not None:
+        plan.product = product.to_json()
+        plan.price_per_km2, plan.currency = product.base_price_per_km2, product.currency
     get_store().put(plan.lr_key, file.path)
     try:
         with session_scope() as session:
@@ -126,6 +135,24 @@ def _make(
         raise
     queue.send(Plan.__tablename__)
     return plan.id
+
+
+def _product(org_id: uuid.UUID, form: PlanForm) -> Product | None:
+    """The product a form names. Raises UnknownProduct, PriceListExpired, BudgetTooSmall."""
+    if form.product is None:
+        return None
+    with session_scope() as session:
+        product = find_product(session, org_id, form.product, datetime.now(UTC).date())
+    if form.budget is not None:
+        check_budget(product, form.budget)
+    return product
+
+
+def _options(form: PlanForm) -> dict[str, Any] | None:
+    asked = form.model_dump(mode="json", include={"must_buy", "never_buy"}, exclude_none=True)
+    if form.budget is not None:
+        asked["budget"] = money.plain(form.budget)
+    return asked or None
 
 
 def _row(principal: Principal, form: PlanForm, file: ReceivedFile, checked: Checked) -> Plan:

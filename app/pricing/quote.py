@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from app.core import money
+from app.core.errors import BudgetTooSmall
 from app.pricing.products import Product
 
 
@@ -89,6 +90,24 @@ def quote(product: Product, areas_km2: Sequence[Decimal]) -> Quote:
         vat=vat,
         total_unrounded=add(net_exact, vat_exact),
         total=add(net, vat),
+    )
+
+
+def check_budget(product: Product, budget: Decimal, patch_km2: Decimal = Decimal(0)) -> None:
+    """Raises BudgetTooSmall if an order of one patch of ``patch_km2`` costs more, VAT included."""
+    least = quote(product, [patch_km2]).total
+    if budget < least:
+        raise too_small(product, budget, least, "the smallest order")
+
+
+def too_small(product: Product, budget: Decimal, least: Decimal, what: str) -> BudgetTooSmall:
+    """The problem of a budget that does not pay for ``what``."""
+    return BudgetTooSmall(
+        f"{money.plain(budget)} {product.currency} is under {money.plain(least)} {product.currency}, "
+        f"which {what} of {product.ref} costs.",
+        smallest_order=money.plain(least),
+        currency=product.currency,
+        errors=[{"loc": ["body", "budget"], "detail": f"under {money.plain(least)} {product.currency}"}],
     )
 
 
