@@ -131,7 +131,7 @@ def kept_row(run_id: str) -> TrainingRun:
         return session.scalars(select(TrainingRun).where(TrainingRun.id == run_id)).one()
 
 
-def wait_until(condition: Any, seconds: float = 60) -> None:
+def wait_until(condition: Any, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
