@@ -66,7 +66,10 @@ def trials(
     sizes = sizes_of(stage.samples, len(indices), grid**2, generator).to(hr.device)
     actions = masks_of(sizes, grid)
     answer = lr if name == "ft2" else None
-    said = [answered(system, members, indices, batch, a, answer).argmax(dim=1) for a in actions]
+    nothing = actions[0]  # S = 0: what the HR stream says of the fill is known already
+    alone = system.fusion.hr_answer(hr, nothing) if answer is None else system.fusion.fuse(hr, lr, nothing)
+    others = [answered(system, members, indices, batch, a, answer) for a in actions[1:]]
+    said = [x.argmax(dim=1) for x in (alone, *others)]
     right = (torch.stack(said) == batch.labels).float()
     bought = most_likely(system.purchases(system.chances_from(lr, hr)))
     figures = {"accuracy": float(right.mean()), "patches": float(bought.sum(dim=1).mean())}
