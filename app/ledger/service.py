@@ -184,11 +184,13 @@ def correct(
     Raises NotFound, Unprocessable for an entry that is none of a purchase, IdempotencyMismatch.
     """
     entry = session.scalar(
-        # the lock puts corrections of one entry one after the other
-        select(LedgerEntry).where(LedgerEntry.id == entry_id, LedgerEntry.org_id == org_id).with_for_update()
+        select(LedgerEntry).where(LedgerEntry.id == entry_id, LedgerEntry.org_id == org_id)
     )
     if entry is None:
         raise NotFound(f"There is no ledger entry {entry_id}.")
+    # corrections of one entry come one after the other, and not while its order is being cancelled
+    session.execute(select(Order.id).where(Order.id == entry.order_id).with_for_update())
+    session.execute(select(LedgerEntry.id).where(LedgerEntry.id == entry.id).with_for_update())
     if key is not None:
         known = session.scalar(
             select(LedgerEntry).where(LedgerEntry.corrects == entry.id, LedgerEntry.idempotency_key == key)

@@ -66,8 +66,6 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
     if form.budget is not None:
         budget, bought = _budget(session, org_id, form.budget)
         plan_ids = list(dict.fromkeys(plan_id for plan_id, _ in bought))
-        if not plan_ids:
-            raise NothingToOrder("The budget buys no patch.")
     else:
         plan_ids = list(form.plans or [])
     plans = [get_ready_plan(session, org_id, plan_id) for plan_id in plan_ids]
@@ -90,7 +88,7 @@ def _budget(
         .where(BudgetTile.budget_id == budget_id)
         .order_by(BudgetTile.position)
     )
-    return budget, {(plan_id, tile): frozenset(patches) for plan_id, tile, patches in rows if patches}
+    return budget, {(plan_id, tile): frozenset(patches) for plan_id, tile, patches in rows}
 
 
 def _product(
@@ -114,19 +112,22 @@ def _product(
 def _add_plan(
     session: Session, wanted: Wanted, plan: Plan, bought: dict[Tile, frozenset[int]] | None
 ) -> None:
-    rows = session.scalars(select(TileRow).where(TileRow.plan_id == plan.id).order_by(TileRow.tile)).all()
+    found = session.scalars(select(TileRow).where(TileRow.plan_id == plan.id).order_by(TileRow.tile))
+    # a budget may be about some tiles of a plan: full HR is then those
+    rows = [row for row in found if bought is None or (plan.id, row.tile) in bought]
     for row, place in zip(rows, middles(rows, raster_info(plan)), strict=True):
         wanted.places[plan.id, row.tile] = place
     chosen = {
         row.tile: (
-            bought.get((plan.id, row.tile), frozenset())
+            bought[plan.id, row.tile]
             if bought is not None
             else frozenset(patch for patch, is_chosen in enumerate(row.chosen) if is_chosen)
         )
         for row in rows
     }
     for cell in cells_of_plan(session, plan, "all"):
-        (wanted.chosen if cell.patch in chosen[cell.tile] else wanted.others).append(cell)
+        if cell.tile in chosen:
+            (wanted.chosen if cell.patch in chosen[cell.tile] else wanted.others).append(cell)
 
 
 def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
