@@ -29,7 +29,7 @@ from models.release import Release
 from workers.desk import Desk, Job
 from workers.leases import Leases
 from workers.lr import lr_batches
-from workers.planning import TILES_A_FORWARD, PlanJob
+from workers.planning import TILES_A_FORWARD
 from workers.releases import Releases
 
 Pixels = NDArray[np.uint8]
@@ -47,6 +47,7 @@ ENLIST: Final = text(
     WHERE plans.org_id = :org AND plans.status = 'ready'
       AND plans.created_at >= :since AND plans.created_at > now() - interval '1 day'
       AND coalesce(plans.release_id::text, plans.release) = :champion
+      AND plans.product IS NULL
       AND NOT EXISTS (SELECT FROM shadow_plans AS known WHERE known.plan_id = plans.id
                       AND known.release = CAST(:release AS varchar)
                       AND known.card_sha256 = CAST(:card AS varchar))
@@ -54,7 +55,11 @@ ENLIST: Final = text(
     ON CONFLICT DO NOTHING
     """
 )
-"""Plans of the last day only: a worker that was away for longer has no use for catching up."""
+"""Plans of the last day only: a worker that was away for longer has no use for catching up.
+
+What is bought of a plan with a product depends on budgets and areas too, so that two policies cannot be told
+apart by it.
+"""
 
 BUSY: Final = text(
     "SELECT EXISTS (SELECT FROM plans WHERE status IN ('queued', 'running'))"
@@ -101,7 +106,7 @@ class ShadowJob(Job[Pixels, Floats]):
     @staticmethod
     def forward(release: Release, items: Sequence[Pixels]) -> Sequence[Floats]:
         """Eq. 6 for all tiles at once: (B, 3, lr_px, lr_px) -> (B, 16)."""
-        return PlanJob.forward(release, items)
+        return list(release.plan(np.stack(items)))
 
     def take(self, results: Sequence[Floats]) -> None:
         """Keep probabilities."""

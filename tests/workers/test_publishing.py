@@ -15,6 +15,7 @@ from app.core.settings import get_settings
 from app.core.store import get_store
 from app.releases.tables import ReleaseRow
 from models.card import CardError
+from models.release import Release
 from tests.app.releases.publishing import org_id, published, tiny_folder
 from workers.publishing import publish
 from workers.releases import Releases
@@ -96,7 +97,10 @@ def test_damaged_weights_and_impossible_names_are_refused(client: TestClient, tm
 
 def test_workers_fetch_once_and_check_every_time(client: TestClient, tmp_path: Path) -> None:
     row = published(tmp_path, threshold=0.25)
-    get = lambda: Releases().get(row.name, row.weights_sha256, row.id)  # noqa: E731
+
+    def get() -> Release:
+        return Releases().get(row.name, row.weights_sha256, row.id)
+
     assert get().card.threshold == 0.25
     cached = get_settings().release_cache_dir / row.card_sha256
     kept = get_store().get(f"{row.folder_key}/weights.safetensors")
