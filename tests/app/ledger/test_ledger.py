@@ -6,6 +6,7 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
@@ -68,7 +69,7 @@ def test_what_is_received_for_a_priced_plan_is_entered_once(client: TestClient) 
     acquisition = receive(plan, 0, 5, 6)
     [entry] = entries(client)
     assert (entry["kind"], entry["product"], entry["patches"]) == ("acquisition", "ad-hoc", [5, 6])
-    assert Decimal(entry["amount"]) == Decimal(str(entry["area_km2"])) * 1000
+    assert float(entry["amount"]) == pytest.approx(1000 * entry["area_km2"], rel=1e-12)
     # the same again, other pixels for a patch, and one more patch
     with session_scope() as session:
         row = session.get_one(Plan, plan)

@@ -30,9 +30,9 @@ def fill(plan: uuid.UUID) -> Decimal:
         )
         session.execute(
             text(
-                "INSERT INTO tiles (plan_id, tile, row, col, bounds, clipped, north_up, east_right,"
+                'INSERT INTO tiles (plan_id, tile, "row", col, bounds, clipped, north_up, east_right,'
                 " valid_fraction, probabilities, chosen, areas_km2, prices)"
-                " SELECT plan_id, n, row, col, bounds, clipped, north_up, east_right, valid_fraction,"
+                ' SELECT plan_id, n, "row", col, bounds, clipped, north_up, east_right, valid_fraction,'
                 " probabilities, chosen, areas_km2, prices FROM tiles, generate_series(1, :tiles - 1) n"
                 " WHERE plan_id = :plan AND tile = 0"
             ),
