@@ -47,7 +47,7 @@ ENLIST: Final = text(
     WHERE plans.org_id = :org AND plans.status = 'ready'
       AND plans.created_at >= :since AND plans.created_at > now() - interval '1 day'
       AND coalesce(plans.release_id::text, plans.release) = :champion
-      AND plans.product IS NULL
+      AND plans.product IS NULL AND plans.options IS NULL
       AND NOT EXISTS (SELECT FROM shadow_plans AS known WHERE known.plan_id = plans.id
                       AND known.release = CAST(:release AS varchar)
                       AND known.card_sha256 = CAST(:card AS varchar))
@@ -57,7 +57,7 @@ ENLIST: Final = text(
 )
 """Plans of the last day only: a worker that was away for longer has no use for catching up.
 
-What is bought of a plan with a product depends on budgets and areas too, so that two policies cannot be told
+What is bought of a plan with a budget or areas depends on these too, so that two policies cannot be told
 apart by it.
 """
 
