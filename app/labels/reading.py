@@ -3,8 +3,8 @@
 import uuid
 from typing import Any
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, exists, select
+from sqlalchemy.orm import Session, aliased
 
 from app.labels.tables import Label
 
@@ -12,13 +12,12 @@ from app.labels.tables import Label
 def newest_labels() -> Select[Any]:
     """The label that counts of every labelled tile, also one that takes a label back (class_name null).
 
-    Narrow it with ``where``; as a join use ``newest_labels().subquery()``.
+    By plan and tile. Narrow it with ``where``; as a join use ``newest_labels().subquery()``.
     """
-    return (
-        select(Label)
-        .distinct(Label.plan_id, Label.tile)
-        .order_by(Label.plan_id, Label.tile, Label.number.desc())
-    )
+    newer = aliased(Label)
+    same_tile = (newer.plan_id == Label.plan_id) & (newer.tile == Label.tile)
+    newest = select(Label).where(~exists().where(same_tile, newer.number > Label.number))
+    return newest.order_by(Label.plan_id, Label.tile)
 
 
 def labels_of_plan(session: Session, plan_id: uuid.UUID) -> dict[int, str]:

@@ -62,16 +62,9 @@ def page(
         query = query if after is None else query.where(Label.number < after)
         found = list(session.scalars(query.limit(limit + 1)))
     else:
-        newest = newest_labels().where(Label.plan_id == plan.id)
-        newest = newest if after is None else newest.where(Label.tile > after)
         # a label that was taken back fills no place of a page
-        inner = newest.subquery()
-        query = (
-            select(Label)
-            .join(inner, inner.c.number == Label.number)
-            .where(Label.class_name.is_not(None))
-            .order_by(Label.tile)
-        )
+        query = newest_labels().where(Label.plan_id == plan.id, Label.class_name.is_not(None))
+        query = query if after is None else query.where(Label.tile > after)
         found = list(session.scalars(query.limit(limit + 1)))
     more = len(found) > limit
     last = found[limit - 1] if more else None

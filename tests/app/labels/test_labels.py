@@ -1,6 +1,7 @@
 """Labels of tiles, and the loop closed: a dataset made of what was planned, bought and labelled."""
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_the_newest_label_counts_and_none_is_lost(live: Live, plan: Any) -> None
     assert listed(live, plan) == [(1, "harbor")]
     assert listed(live, plan, history=True) == [(0, None), (1, "harbor"), (0, "field"), (1, "forest")]
     with session_scope() as session:
-        assert labels_of_plan(session, plan["id"]) == {1: "harbor"}
+        assert labels_of_plan(session, uuid.UUID(plan["id"])) == {1: "harbor"}
         newest = session.scalars(newest_labels()).all()
     assert [(row.tile, row.class_name, row.key_name) for row in newest] == [
         (0, None, "test"),
