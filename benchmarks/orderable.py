@@ -96,9 +96,11 @@ def row(name: str, product: Product, offers: list[TileOffer], chosen: list[list[
     tiles = {cell.tile for cell in wanted}
     whole = len(tiles) * max(16 * float(every[0].area_km2), minimum)
     kept = (full - charged) / (full - areas.sum()) if full > areas.sum() else 0.0
+    apart = float(np.maximum(areas, minimum).sum())
+    gap = float(order.quote.total_unrounded / order.bound)
     return (
-        f"{name:>13} {len(offers):>6} {len(wanted):>7} {kept:>7.1%} {charged / np.maximum(areas, minimum).sum():>9.4f}"
-        f" {charged / whole:>8.4f} {float(order.quote.total_unrounded / order.bound):>7.4f} {len(order.polygons):>8}"
+        f"{name:>13} {len(offers):>6} {len(wanted):>7} {kept:>7.1%} {charged / apart:>9.4f}"
+        f" {charged / whole:>8.4f} {gap:>7.4f} {len(order.polygons):>8}"
         f" {order_s:>8.1f} {order_cpu:>7.1f} {budget_s:>9.1f} {budget_cpu:>8.1f}"
     )
 

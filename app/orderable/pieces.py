@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.orderable.ground import Floats, Shapes, areas_km2, shapes
 from app.orderable.legal import vertices
-from app.orderable.shapes import Shape, ShapeMaker, join, tidy
+from app.orderable.shapes import Shape, ShapeMaker, join, straight
 
 Ints = NDArray[np.int64]
 
@@ -84,6 +84,8 @@ def outlines(maker: ShapeMaker, polygons: Shapes, sides: Floats) -> tuple[list[G
     """
     pairs = shared_edges(polygons)
     whole, unions = _outermost(polygons, members_of(components(len(polygons), pairs)))
+    # before areas are measured: what is charged is the outline as it is delivered
+    unions = straight(unions)
     leaves: list[Group] = []
     lossy: list[Group] = []
     pending: list[tuple[Ints, shapely.Geometry]] = []
@@ -113,8 +115,6 @@ def _as_it_is(maker: ShapeMaker, union: shapely.Geometry, area: float) -> Shape 
     simple = not (rules.convex or maker.width or maker.refused or maker.avoid is not None)
     if not simple or union.geom_type != "Polygon" or (len(union.interiors) and not rules.holes_allowed):
         return None
-    if shapely.get_num_coordinates(union) > 5:
-        union = tidy(union)
     if rules.max_vertices is not None and vertices(union) > rules.max_vertices:
         return None
     return Shape(union, area, max(area, maker.minimum))

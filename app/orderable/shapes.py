@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import shapely
 
-from app.orderable.ground import Frame, Shapes, area_km2, areas_km2
+from app.orderable.ground import Frame, Shapes, area_km2, areas_km2, shapes
 from app.orderable.legal import SLACK_DEGREES, is_convex, is_wide, rounded, vertices
 from app.pricing.products import Product
 
@@ -132,8 +132,14 @@ def fill(geometry: shapely.Geometry) -> shapely.Geometry:
 
 def tidy(geometry: shapely.Geometry) -> shapely.Geometry:
     """Without corners on straight lines."""
-    simple = shapely.simplify(geometry, _STRAIGHT_DEGREES)
-    return simple if simple.is_valid and not simple.is_empty else geometry
+    return straight(shapes([geometry]))[0]
+
+
+def straight(geometries: Shapes) -> Shapes:
+    """``tidy`` of many."""
+    simple = shapely.simplify(geometries, _STRAIGHT_DEGREES)
+    found: Shapes = np.where(shapely.is_valid(simple) & ~shapely.is_empty(simple), simple, geometries)
+    return found
 
 
 def bridge(flat: shapely.Geometry, width_m: float) -> shapely.Geometry:

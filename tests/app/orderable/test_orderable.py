@@ -119,7 +119,8 @@ def test_orders_are_legal_cover_and_cost_no_more_than_plain_ones(
         assert found.quote.total_unrounded <= total(sold, tiles) * slack
     whole = shapely.box(*shapely.total_bounds(np.array(GROUND)))
     if more and not violations(whole, sold):
-        assert found.quote.total_unrounded <= total(sold, [whole]) * slack
+        # a rectangle reaches 1 mm over what it holds on each side
+        assert found.quote.total_unrounded <= total(sold, [whole]) * Decimal("1.0001")
 
 
 def partitions(things: list[int]) -> Iterator[list[list[int]]]:
