@@ -153,7 +153,8 @@ def test_a_run_is_told_as_it_goes_and_ends_as_a_release(party: Party, undisturbe
     last = {"Last-Event-ID": epochs[42]["id"]}
     again = parse_events(party.client.get(f"/v1/training-runs/{run['id']}/events", headers=last).text)
     assert [event for event in again if event["event"] == "metric"] == epochs[43:]
-    curves, token = [], ""
+    curves: list[Any] = []
+    token: str | None = ""
     while token is not None:
         page = party.client.get(
             f"/v1/training-runs/{run['id']}/metrics",
@@ -259,4 +260,4 @@ def test_twenty_runs_killed_at_random(party: Party, undisturbed: Undisturbed) ->
     with session_scope() as session:
         runs = session.scalars(select(TrainingRun.release_id)).all()
         releases = session.scalars(select(ReleaseRow.id)).all()
-    assert sorted(runs) == sorted(releases), seed
+    assert sorted(map(str, runs)) == sorted(map(str, releases)), seed

@@ -1,6 +1,8 @@
 """Batches shared by processes or split for lack of memory: the same numbers drawn, the same result."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.timeout(900)
 
 RECIPE = """
 images = { hr_px = 32, lr_px = 16, ds = [2, 4], fill = "lr", augment = "crop-flip" }
-networks = { policy = "resnet8", hr = "resnet8", lr = "tiny" }
+networks = { policy = "tiny", hr = "tiny", lr = "tiny" }
 [stages]
 hr = { epochs = 1, batch = 16, lr = 1e-3, mask_share = 0.3, mixup = 0.2 }
 lr = { epochs = 1, batch = 16, lr = 1e-3 }
@@ -76,13 +78,57 @@ def test_two_processes_come_to_what_one_comes_to(scenes: Path, tmp_path: Path) -
             assert a["values"][key] == pytest.approx(b["values"][key], abs=1e-4)
 
 
+# each rank has half of the rows; rank 0 prints how far gradients and statistics are from one process's
+BATCH_NORM = """
+import copy, torch
+from torch import nn
+from models.distributed import joined, synchronise
+from models.networks.resnet import resnet
+torch.manual_seed(0)
+body = resnet("resnet8", 3)
+alone = copy.deepcopy(body)
+x, y = torch.randn(16, 3, 32, 32) + 3, torch.arange(16) % 3
+nn.functional.cross_entropy(alone(x), y).backward()
+with joined("cpu") as group:
+    synchronise(body, group)
+    rows = slice(0, 6) if group.leads else slice(6, 16)
+    share = len(x[rows]) / len(x)
+    (nn.functional.cross_entropy(body(x[rows]), y[rows]) * share).backward()
+    group.sum_gradients(body.parameters())
+    off = [float((a.grad - b.grad).abs().max()) for a, b in zip(alone.parameters(), body.parameters())]
+    off += [float((a - b).abs().max()) for a, b in zip(alone.buffers(), body.buffers())]
+    if group.leads:
+        print(max(off))
+"""
+
+
+def test_batch_norm_over_two_processes_is_that_of_one() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", BATCH_NORM],
+            env={**common, "RANK": str(rank)},
+            cwd=checkout(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [rank.communicate(timeout=600)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert float(said[0]) < 1e-4
+
+
 def test_a_batch_that_does_not_fit_is_split_and_the_card_says_so(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory really runs out: beside more than 8 images, more is asked for than any machine has."""
     from models.stages import classify
 
-    recipe = RECIPE.replace("resnet8", "tiny")
+    recipe = RECIPE
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train.main(command(scenes, whole, recipe, "--work", str(whole / "work"))) == 0
     real = classify.classification_loss

@@ -277,7 +277,7 @@ def test_a_run_for_a_gpu_waits_for_one(client: TestClient, dataset: uuid.UUID) -
 @pytest.fixture
 def finished(client: TestClient, dataset: uuid.UUID) -> str:
     """A failed run with three epochs."""
-    run_id = post_run(client, dataset)["id"]
+    run_id = str(post_run(client, dataset)["id"])
     with session_scope() as session:
         for epoch in range(3):
             session.add(
