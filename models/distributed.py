@@ -7,7 +7,7 @@ are summed by one all-reduce a step; see decision 0046.
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -35,11 +35,8 @@ class Group:
         """Make every gradient the sum over all processes, in one message."""
         if self.alone:
             return
-        owned = [p for p in parameters if p.requires_grad]
-        for p in owned:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        grads = [cast("Tensor", p.grad) for p in owned]
+        # the same ones in every process; those without are left alone, or Adam would move them by their momentum
+        grads = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in grads])
         dist.all_reduce(flat)
         for grad, summed in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
