@@ -35,7 +35,7 @@ class Group:
         """Make every gradient the sum over all processes, in one message."""
         if self.alone:
             return
-        # the same ones in every process; those without are left alone, or Adam would move them by their momentum
+        # the same ones in every process; Adam would move those without by their momentum
         grads = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in grads])
         dist.all_reduce(flat)
