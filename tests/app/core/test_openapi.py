@@ -46,6 +46,9 @@ def has_example(content: dict[str, Any], document: dict[str, Any]) -> bool:
     if {"example", "examples"} & content.keys():
         return True
     schema = content.get("schema", {})
+    # OpenAPI 3.1 lets examples stand beside a reference
+    if {"example", "examples"} & schema.keys():
+        return True
     if "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
     properties = schema.get("properties", {})
