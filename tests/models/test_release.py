@@ -22,7 +22,7 @@ CLASSES = ["field", "harbour", "road"]
 
 def lite_system() -> System:
     torch.manual_seed(0)
-    lite = build.LITE
+    lite = LITE
     return System(Architecture(3, 32, 64, lite, lite, lite, lr_input_px=32, fill="lr")).eval()
 
 
