@@ -163,7 +163,13 @@ def train(args: argparse.Namespace, group: Group | None = None) -> Card | None:
     recipe = _recipe(args)
     if args.folds and not group.alone:
         raise ValueError("folds are trained one after another, by one process")
-    job = _job(args, recipe, work, group, events)
+    made = group.leads and args.work is None and not work.exists()
+    try:
+        job = _job(args, recipe, work, group, events)
+    except DataError:  # nothing there that the same command could go on from
+        if made:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
     split = _split(job, args.folds)
     if not group.leads:
         _trained(job, split.learns, "release", args.seed)

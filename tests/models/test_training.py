@@ -184,4 +184,5 @@ def test_wrong_data_and_recipes_are_one_line(
     (lonely / "only" / "a.png").write_bytes((scenes / "along" / "along00.png").read_bytes())
     assert train.main(["--recipe", "ucmerced", "--data", str(lonely), *out]) == 2
     assert "one class" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.work"))
     assert not (tmp_path / "r").exists()
