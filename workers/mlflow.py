@@ -61,6 +61,9 @@ class MlflowRun:
         """Say how the run ended: finished, failed, killed; anything else leaves it running."""
         if status in ENDED:
             self._post("runs/update", run_id=self._id, status=ENDED[status], end_time=_now_ms())
+
+    def drop(self) -> None:
+        """Close the connections."""
         self._client.close()
 
     def _experiment_id(self) -> str:

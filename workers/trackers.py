@@ -58,6 +58,9 @@ class Backend(Protocol):
     def close(self, status: str) -> None:
         """The run ended, or goes on elsewhere: finished, failed, killed or running."""
 
+    def drop(self) -> None:
+        """Let go of connections and files, however far it came."""
+
 
 class Tracker:
     """All trackers that are set up, each with a thread of its own, so that no call here ever waits."""
@@ -103,6 +106,9 @@ class _Line(threading.Thread):
             self._backend.close(item)
         except Exception as error:  # noqa: BLE001 - whatever a tracker's trouble is, it is not the run's
             log.warning("tracker_lost", tracker=self._named, error=repr(error))
+        finally:
+            with contextlib.suppress(Exception):
+                self._backend.drop()
 
 
 class TensorBoard:
@@ -116,7 +122,10 @@ class TensorBoard:
         """Begin a file; a run that goes on after a restart has one for each part."""
         from tensorboardX import SummaryWriter  # an extra: needed only where it is asked for
 
-        self._writer = SummaryWriter(str(self._folder), flush_secs=5)
+        # files are named by the second: two parts of a run may begin in the same one
+        self._writer = SummaryWriter(
+            str(self._folder), flush_secs=5, filename_suffix=f".{uuid.uuid4().hex[:8]}"
+        )
         rows = "\n".join(f"| {key} | {value} |" for key, value in sorted(self._story.params.items()))
         self._writer.add_text("run", f"| | |\n|---|---|\n{rows}", 0)
 
@@ -126,8 +135,11 @@ class TensorBoard:
             self._writer.add_scalar(f"{metric.prefix}/{key}", value, metric.step, metric.at_ms / 1000)
         self._writer.flush()
 
-    def close(self, status: str) -> None:  # noqa: ARG002
+    def close(self, status: str) -> None:
         """Event files do not say how a run ended."""
+
+    def drop(self) -> None:
+        """Close the file, if there is one yet."""
         self._writer.close()
 
 
@@ -150,6 +162,10 @@ class Mlflow:
     def close(self, status: str) -> None:
         """Say how the run ended; one that goes on elsewhere is left running."""
         self._run.close(status)
+
+    def drop(self) -> None:
+        """Close the connections."""
+        self._run.drop()
 
 
 def open_tracker(story: Story) -> Tracker:

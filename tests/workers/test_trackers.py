@@ -96,6 +96,7 @@ def test_a_dead_or_deaf_server_holds_nobody_up(deaf: str, monkeypatch: pytest.Mo
 
 def test_one_broken_tracker_leaves_the_others_alone(tmp_path: Path) -> None:
     heard: list[Metric | str] = []
+    dropped: list[object] = []
 
     class Ear:
         def open(self) -> None:
@@ -107,6 +108,9 @@ def test_one_broken_tracker_leaves_the_others_alone(tmp_path: Path) -> None:
         def close(self, status: str) -> None:
             heard.append(status)
 
+        def drop(self) -> None:
+            dropped.append(self)
+
     class Broken(Ear):
         def log(self, metric: Metric) -> None:
             raise RuntimeError("full")
@@ -115,6 +119,7 @@ def test_one_broken_tracker_leaves_the_others_alone(tmp_path: Path) -> None:
     tell(tracker)
     tracker.close("failed")
     assert heard[-1] == "failed"
+    assert len(dropped) == 2
     metrics = [item for item in heard if isinstance(item, Metric)]
     assert [metric.prefix for metric in metrics] == ["hr", "hr", "hr", "pt", "hr.2"]
     assert metrics[0].values == {"loss": 1.0, "accuracy": 0.5}
@@ -229,3 +234,4 @@ def test_an_mlflow_that_refuses_is_an_error_of_its_own(mlflow_server: str) -> No
     run.open(str(uuid.uuid4()), "x", {})
     with pytest.raises(httpx.HTTPStatusError):
         run.log({"": 1.0}, -1, -1)
+    run.drop()
