@@ -5,7 +5,7 @@ stands the lot as one polygon. All are legal, so a state's price is what the ven
 looked up on a raster of the lot with bins of a patch's side; what a rectangle covers is then counted exactly.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -43,6 +43,7 @@ def lot_by_lot(stock: Stock, maker: ShapeMaker, must: Mask, never: Mask, max_pat
     wanted = _wanted(stock, must, never, max_patches)
     least = max(maker.minimum, (maker.width / 1000) ** 2)
     way = Way(0.0, float(stock.low.sum()), np.zeros(0, np.int64))
+    steps: list[tuple[float, Step]] = []
     for number, members in enumerate(_cut(stock, least)):
         states = list(_Lot(stock, maker, members, must, never, wanted).states())
         corners = upper_hull([state.km2 for state in states], [state.value for state in states])
@@ -53,14 +54,32 @@ def lot_by_lot(stock: Stock, maker: ShapeMaker, must: Mask, never: Mask, max_pat
         if first.polygons:
             way.polygons[number] = first.polygons
         for a, b in pairwise(corners):
-            one, other = states[a], states[b]
-            fresh = np.setdiff1d(other.bought, one.bought)
-            way.steps.append(
-                Step(other.km2 - one.km2, other.value - one.value, fresh, number, other.polygons)
-            )
+            rate = _rate(states[a], states[b])
+            # what lies between two corners is worse value than both, but is there for who cannot pay more
+            for one, other in pairwise(_rising(states[a : b + 1])):
+                fresh = np.setdiff1d(other.bought, one.bought)
+                more = Step(other.km2 - one.km2, other.value - one.value, fresh, number, other.polygons)
+                steps.append((rate, more))
     # an equal rate keeps the order of lots and, within a lot, that of its states
-    way.steps.sort(key=lambda step: -(step.value / step.km2 if step.km2 > 0 else np.inf))
+    steps.sort(key=lambda step: -step[0])
+    way.steps = [step for _, step in steps]
     return way
+
+
+def _rate(one: State, other: State) -> float:
+    spent = other.km2 - one.km2
+    return (other.value - one.value) / spent if spent > 0 else float("inf")
+
+
+def _rising(states: Sequence[State]) -> list[State]:
+    """The first and the last state, and of those between them the ones that cost and gain more in turn."""
+    last = states[-1]
+    found = [states[0]]
+    for state in states[1:-1]:
+        before = found[-1]
+        if before.km2 < state.km2 < last.km2 and before.value < state.value < last.value:
+            found.append(state)
+    return [*found, last]
 
 
 def _wanted(stock: Stock, must: Mask, never: Mask, max_patches: int | None) -> Mask:

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.budgets.areas import read_area
 from app.budgets.choose import Allocation, allocate
-from app.budgets.service import result_of
+from app.budgets.service import polygons_json, result_of
 from app.budgets.stock import Stock, TileOffer, touching
 from app.orderable.cells import Cell, polygons
 from app.plans.answer import TileAnswer
@@ -59,7 +59,7 @@ def choose_again(
     )
     bought = [set(tile.bought) for tile in found.tiles]
     result = result_of(Decimal(options["budget"]), found)
-    return _chosen(answers, bought), {**options, "result": result}
+    return _chosen(answers, bought), {**options, "result": result, "polygons": polygons_json(found)}
 
 
 def _with_areas(

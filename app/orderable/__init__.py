@@ -2,6 +2,15 @@
 
 from app.orderable.cells import Cell, CellId, cells_of_plan
 from app.orderable.legal import violations
-from app.orderable.order import Orderable, OrderPolygon, orderable
+from app.orderable.order import Orderable, OrderPolygon, as_given, orderable
 
-__all__ = ["Cell", "CellId", "OrderPolygon", "Orderable", "cells_of_plan", "orderable", "violations"]
+__all__ = [
+    "Cell",
+    "CellId",
+    "OrderPolygon",
+    "Orderable",
+    "as_given",
+    "cells_of_plan",
+    "orderable",
+    "violations",
+]

@@ -21,6 +21,9 @@ from app.orderable.shapes import Shape, ShapeMaker
 BLOCK: Final = 160
 # polygons made for one block beside its pieces
 _MOST_COLUMNS: Final = 600
+# the solver's choice is changed here and there, and solved again, so often; polygons made for that each time
+_ROUNDS: Final = 3
+_MOST_CHANGES: Final = 400
 _DEFICIT: Final = 1 + 1e-9
 
 
@@ -71,7 +74,8 @@ def _finite_loss(loss: Floats, lost: "np.ndarray[tuple[int], np.dtype[np.bool_]]
 def reach_m(maker: ShapeMaker, side_m: float) -> float:
     """Further apart than this (metres) two groups never save by sharing a polygon."""
     minimum = maker.minimum * 1e6
-    corridor = max(maker.width, side_m)
+    # at a pole a patch may be all edge and no ground
+    corridor = max(maker.width, side_m, 0.1)
     return min(minimum / corridor, 3 * float(np.sqrt(minimum))) + 2 * corridor
 
 
@@ -115,7 +119,7 @@ def _merged(
     maker: ShapeMaker, groups: Sequence[Group], flat: Shapes, pairs: Ints, gaps: Floats, sides: Floats
 ) -> pool.Merging:
     width = max(maker.width, float(min(sides[group.members].min() for group in groups)))
-    merging = pool.Merging(groups, flat, maker.minimum, width, boxes_only=maker.rules.convex)
+    merging = pool.Merging(groups, flat, maker.minimum, width, convex=maker.rules.convex)
     merging.run(pairs, gaps)
     return merging
 
@@ -149,43 +153,68 @@ def _solve(
     perfect = all(leaf.shape.charged <= leaf.area * _DEFICIT for leaf in leaves)
     if (len(leaves) == 1 or perfect) and (row_loss >= least).all():
         return leaves, np.zeros(0, np.int64), float(least.sum()), True
-    columns, groups = _columns(maker, block, lossy, sides, limit_s)
-    costs = np.array([group.shape.charged for group in groups])
-    choice = cover.choose(columns, costs, row_loss, limit_s)
-    lost = [leaves[row].members for row in np.flatnonzero(choice.given_up)]
-    taken = _once(maker, [columns[i] for i in choice.taken], [groups[i] for i in choice.taken], leaves, sides)
-    return taken, np.concatenate([np.zeros(0, np.int64), *lost]), choice.bound, choice.optimal
-
-
-def _columns(
-    maker: ShapeMaker, block: _Block, lossy: Sequence[Group], sides: Floats, limit_s: float
-) -> tuple[list[Ints], list[Group]]:
-    leaves = block.leaves
-    columns: list[Ints] = [np.array([i]) for i in range(len(leaves))]
-    groups = list(leaves)
-    outline = shapes([leaf.ground for leaf in leaves])
-    known: set[tuple[int, ...]] = {(i,) for i in range(len(leaves))}
-    stop = time.monotonic() + max(limit_s, 0.1) / 2
-    owner = {int(piece): row for row, leaf in enumerate(leaves) for piece in leaf.members}
-    for group in lossy:
-        rows = {owner[int(piece)] for piece in group.members if int(piece) in owner}
-        if rows and sum(len(leaves[row].members) for row in rows) == len(group.members):
-            known.add(tuple(sorted(rows)))
-            columns.append(np.array(sorted(rows)))
-            groups.append(group)
-    for wanted in _wanted(maker, block, outline):
-        key = tuple(sorted(int(row) for row in wanted))
-        if key in known:
-            continue
-        if len(columns) > _MOST_COLUMNS + len(leaves) or time.monotonic() > stop:
+    stop = time.monotonic() + max(limit_s, 0.1)
+    columns = _Columns(maker, leaves, sides)
+    columns.add_lossy(lossy)
+    columns.add(_wanted(maker, block, columns.outline), _MOST_COLUMNS, stop - max(limit_s, 0.1) / 2)
+    choice = columns.choose(row_loss, stop)
+    for _ in range(_ROUNDS if len(leaves) > pool.EXHAUSTIVE else 0):
+        taken = [columns.rows[i] for i in choice.taken]
+        if time.monotonic() > stop or len(taken) < 2:
             break
-        known.add(key)
-        side = min(float(sides[leaves[row].members].min()) for row in key)
-        shape = maker.best(outline[list(key)], side)
-        if shape is not None and shape.charged < sum(leaves[row].shape.charged for row in key):
-            columns.append(np.array(key))
-            groups.append(_merged_group([leaves[row] for row in key], shape))
-    return columns, groups
+        columns.add(pool.changes(taken, columns.flat), _MOST_CHANGES, stop)
+        better = columns.choose(row_loss, stop)
+        saved, choice = choice.cost - better.cost, better
+        if saved <= choice.cost * cover.GAP:
+            break
+    lost = [leaves[row].members for row in np.flatnonzero(choice.given_up)]
+    rows, groups = [columns.rows[i] for i in choice.taken], [columns.groups[i] for i in choice.taken]
+    taken_groups = _once(maker, rows, groups, leaves, sides)
+    return taken_groups, np.concatenate([np.zeros(0, np.int64), *lost]), choice.bound, choice.optimal
+
+
+class _Columns:
+    """The groups of a block that the solver chooses from; first come its leaves, each by itself."""
+
+    def __init__(self, maker: ShapeMaker, leaves: list[Group], sides: Floats) -> None:
+        self.maker, self.leaves, self.sides = maker, leaves, sides
+        self.rows: list[Ints] = [np.array([i]) for i in range(len(leaves))]
+        self.groups = list(leaves)
+        self.outline = shapes([leaf.ground for leaf in leaves])
+        self.flat = Frame.around(self.outline).plane(self.outline)
+        self._known: set[tuple[int, ...]] = {(i,) for i in range(len(leaves))}
+
+    def add_lossy(self, lossy: Sequence[Group]) -> None:
+        """Outlines that stayed whole beside their halves."""
+        owner = {int(piece): row for row, leaf in enumerate(self.leaves) for piece in leaf.members}
+        for group in lossy:
+            rows = {owner[int(piece)] for piece in group.members if int(piece) in owner}
+            if rows and sum(len(self.leaves[row].members) for row in rows) == len(group.members):
+                self._known.add(tuple(sorted(rows)))
+                self.rows.append(np.array(sorted(rows)))
+                self.groups.append(group)
+
+    def add(self, wanted: Iterable[Ints], most: int, stop: float) -> None:
+        """Those of ``wanted`` that cost less than their leaves, until ``stop`` or so many were added."""
+        before = len(self.rows)
+        for rows in wanted:
+            key = tuple(sorted(int(row) for row in rows))
+            if not key or key in self._known:
+                continue
+            if len(self.rows) - before >= most or time.monotonic() > stop:
+                return
+            self._known.add(key)
+            parts = [self.leaves[row] for row in key]
+            side = min(float(self.sides[part.members].min()) for part in parts)
+            shape = self.maker.best(self.outline[list(key)], side)
+            if shape is not None and shape.charged < sum(part.shape.charged for part in parts):
+                self.rows.append(np.array(key))
+                self.groups.append(_merged_group(parts, shape))
+
+    def choose(self, row_loss: Floats, stop: float) -> cover.Choice:
+        """The cheapest of them, as far as the solver gets until ``stop``."""
+        costs = np.array([group.shape.charged for group in self.groups])
+        return cover.choose(self.rows, costs, row_loss, stop - time.monotonic())
 
 
 def _merged_group(parts: Sequence[Group], shape: Shape) -> Group:
@@ -201,6 +230,9 @@ def _wanted(maker: ShapeMaker, block: _Block, outline: Shapes) -> Iterable[Ints]
     yield from (np.array(step) for step in reversed(block.steps))
     if maker.minimum > 0:
         flat = Frame.around(outline).plane(outline)
+        areas = np.array([leaf.area for leaf in block.leaves])
+        side = float(np.sqrt(areas.min() * 1e6))
+        yield from pool.growths(flat, areas, maker.minimum, max(maker.width, side))
         found = {tuple(group.tolist()) for group in pool.windows(flat, maker.minimum, _MOST_COLUMNS // 4)}
         yield from (np.array(key) for key in sorted(found, key=len, reverse=True))
 

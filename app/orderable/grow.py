@@ -50,10 +50,40 @@ def _grown(shape: Shape, maker: ShapeMaker, tree: shapely.STRtree, parts: Shapes
     for _ in range(40):
         middle = (least + by_m) / 2
         least, by_m = (middle, by_m) if area_km2(box(middle)) <= most else (least, middle)
-    found = box(least)
+    flat = frame.plane(near)
+    outwards = _by_patches(frame, box(0.002), flat, most, reach / 64)
+    tried = [(int(covers(found, near).sum()), found) for found in (outwards, box(least))]
+    count, found = max(tried, key=lambda one: one[0])
     before = int(covers(shape.polygon, near).sum())
-    if int(covers(found, near).sum()) <= before or not maker.allows(found):
+    if count <= before or not maker.allows(found):
         return shape
     if not covers(found, shapes([shape.polygon])).all():
         return shape
     return Shape(found, area_km2(found), shape.charged)
+
+
+def _by_patches(
+    frame: Frame, start: shapely.Geometry, flat: Shapes, most: float, step_m: float
+) -> shapely.Geometry:
+    """A box grown from side to side, always to the next patches' edges where it gains most for its ground."""
+    best = np.array(frame.plane(start).bounds)
+    found = start
+    bounds = shapely.bounds(flat)
+    sign = np.array([-1, -1, 1, 1])
+    while True:
+        options = []
+        for side in range(4):
+            further = (bounds[:, side] - best[side]) * sign[side]
+            further = further[further > 0]
+            if not len(further):
+                continue
+            tried = best.copy()
+            tried[side] += sign[side] * (further[further <= further.min() + step_m].max() + 2e-3)
+            polygon = rounded(frame.lonlat(shapely.box(*tried)))
+            area = area_km2(polygon)
+            if area <= most:
+                inside = (bounds[:, :2] >= tried[:2]).all(axis=1) & (bounds[:, 2:] <= tried[2:]).all(axis=1)
+                options.append((int(inside.sum()) / area, side, tried, polygon))
+        if not options:
+            return found
+        _, _, best, found = max(options, key=lambda option: option[:2])

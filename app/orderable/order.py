@@ -96,6 +96,20 @@ def orderable(
     )
 
 
+def as_given(polygons: Sequence[shapely.Geometry], product: Product, cells: Sequence[Cell]) -> Orderable:
+    """The order of ``polygons`` (WGS 84) as they are, with those of ``cells`` that they cover.
+
+    What is not covered of ``cells`` is not ``dropped``: nobody says here what was asked for.
+    """
+    final = [
+        Shape(part, float(area), max(float(area), float(product.min_polygon_km2)))
+        for part, area in zip(polygons, areas_km2(shapes(polygons)), strict=True)
+    ]
+    kept, _ = _order(final, cells)
+    price = quote(product, [polygon.area_km2 for polygon in kept])
+    return Orderable(product, kept, (), price, price.total_unrounded, optimal=False)
+
+
 class _Pieces:
     """Cells taken apart where the antimeridian cuts them: a polygon to order never crosses it."""
 

@@ -14,6 +14,9 @@ from app.orderable.pieces import Group, Ints
 EXHAUSTIVE: Final = 8
 # all pairs up to here, the edges of the Delaunay triangulation above
 _ALL_PAIRS: Final = 40
+# all growing groups of so many outlines, only the last ones of more
+_FEW: Final = 24
+_NEAREST: Final = 3
 _ASPECTS: Final = (1.0, 2.0, 0.5)
 
 
@@ -44,11 +47,12 @@ def _delaunay(flat: Shapes) -> Ints:
 class Merging:
     """Kruskal's way through the neighbours, nearest first, merging where that costs less than apart.
 
-    Areas of groups are estimates: the smaller of the bounding box and the parts plus corridors between them.
+    Areas of groups are estimates: the smaller of the bounding box and the parts plus corridors between them;
+    for a ``convex`` product that of the hull.
     """
 
     def __init__(
-        self, groups: Sequence[Group], flat: Shapes, minimum: float, width_m: float, *, boxes_only: bool
+        self, groups: Sequence[Group], flat: Shapes, minimum: float, width_m: float, *, convex: bool
     ) -> None:
         self.parent = list(range(len(groups)))
         self.members: dict[int, list[int]] = {i: [i] for i in range(len(groups))}
@@ -57,7 +61,7 @@ class Merging:
         self.box = shapely.bounds(flat).tolist()
         self.minimum = minimum
         self.width = width_m
-        self.boxes_only = boxes_only
+        self.hulls: list[shapely.Geometry] | None = list(shapely.convex_hull(flat)) if convex else None
         self.steps: list[list[int]] = []
 
     def run(self, pairs: Ints, gaps: Floats) -> None:
@@ -73,9 +77,13 @@ class Merging:
         west, south, east, north = (
             f(x, y) for f, x, y in zip((min, min, max, max), self.box[a], self.box[b], strict=True)
         )
-        area = (east - west) * (north - south) / 1e6
-        if not self.boxes_only:
-            area = min(area, self.area[a] + self.area[b] + gap * self.width / 1e6)
+        hull = None
+        if self.hulls is None:
+            corridor = self.area[a] + self.area[b] + gap * self.width / 1e6
+            area = min((east - west) * (north - south) / 1e6, corridor)
+        else:
+            hull = shapely.convex_hull(shapely.geometrycollections([self.hulls[a], self.hulls[b]]))
+            area = shapely.area(hull) / 1e6
         charged = max(area, self.minimum)
         if charged >= self.charged[a] + self.charged[b]:
             return
@@ -88,6 +96,8 @@ class Merging:
         self.members[a] = self.members[a] + self.members.pop(b)
         self.area[a], self.charged[a] = area, charged
         self.box[a] = [west, south, east, north]
+        if self.hulls is not None and hull is not None:
+            self.hulls[a] = hull
 
     def _root(self, x: int) -> int:
         while self.parent[x] != x:
@@ -114,6 +124,54 @@ def windows(flat: Shapes, minimum: float, most: int) -> Iterator[Ints]:
                 found = beside[inside]
                 if len(found) > 1:
                     yield found
+
+
+def growths(flat: Shapes, areas: Floats, minimum: float, width_m: float) -> Iterator[Ints]:
+    """From each outline, always the next one that costs least ground, to just over the minimum.
+
+    Of many outlines only the last group under the minimum and the first one over it; of few all of them.
+    ``areas`` are the outlines' (km²). Nothing where there is no minimum to share.
+    """
+    n = len(flat)
+    gaps = np.asarray(shapely.distance(flat[:, None], flat[None, :]), float)
+    west, south, east, north = shapely.bounds(flat).T
+    for seed in range(n if minimum > 0 else 0):
+        chosen, free = [seed], np.ones(n, dtype=bool)
+        free[seed] = False
+        area, gap = areas[seed], gaps[seed].copy()
+        box = np.array([west[seed], south[seed], east[seed], north[seed]])
+        while free.any() and area <= minimum:
+            wide = np.maximum(east, box[2]) - np.minimum(west, box[0])
+            high = np.maximum(north, box[3]) - np.minimum(south, box[1])
+            cost = np.minimum(wide * high / 1e6, area + areas + gap * width_m / 1e6)
+            best = int(np.argmin(np.where(free, cost, np.inf)))
+            if cost[best] > minimum and n > _FEW and len(chosen) > 1:
+                yield np.array(chosen)
+            chosen.append(best)
+            free[best] = False
+            area, gap = float(cost[best]), np.minimum(gap, gaps[best])
+            box = np.array(
+                [min(box[0], west[best]), min(box[1], south[best]),
+                 max(box[2], east[best]), max(box[3], north[best])]
+            )  # fmt: skip
+            if n <= _FEW or area > minimum or not free.any():
+                yield np.array(chosen)
+
+
+def changes(taken: Sequence[Ints], flat: Shapes) -> Iterator[Ints]:
+    """What may be better than the groups ``taken``: two near ones as one, or an outline in the other one."""
+    grounds = np.array([shapely.geometrycollections(flat[group]) for group in taken], dtype=object)
+    near = np.asarray(shapely.distance(grounds[:, None], grounds[None, :]), float)
+    np.fill_diagonal(near, np.inf)
+    for a, group in enumerate(taken):
+        for b in np.argsort(near[a], kind="stable")[: min(_NEAREST, len(taken) - 1)].tolist():
+            if a < b or a not in np.argsort(near[b], kind="stable")[:_NEAREST]:
+                yield np.union1d(group, taken[b])
+            to_b = np.asarray(shapely.distance(flat[group], grounds[b]), float)
+            for row in group[np.argsort(to_b, kind="stable")[:_NEAREST]].tolist():
+                yield np.union1d(taken[b], [row])
+                if len(group) > 1:
+                    yield np.setdiff1d(group, [row])
 
 
 def subsets(count: int) -> Iterator[Ints]:

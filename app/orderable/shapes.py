@@ -192,13 +192,19 @@ def enlarge(polygon: shapely.Geometry, area: float) -> shapely.Geometry:
         west, south, east, north = flat.bounds
         return rounded(frame.lonlat(shapely.box(west - by_m, south - by_m, east + by_m, north + by_m)))
 
-    low, high = 0.0, float(np.sqrt(area * 1e6)) * 4
     if area_km2(grown(0.0)) >= area:
         return grown(0.0)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if area_km2(grown(middle)) >= area else (middle, high)
-    return grown(high)
+    west, south, east, north = flat.bounds
+    half, short = (east - west + north - south) / 4, (east - west - north + south) / 4
+    goal = area
+    for step in range(60):
+        found = grown(max(float(np.sqrt(goal * 1e6 / 4 + short * short)) - half, 0.0))
+        of_found = area_km2(found)
+        if step >= 3 and of_found >= area:
+            break
+        # the plane is nearly the ellipsoid: three corrections, then up by what the rounding takes
+        goal *= area / of_found if step < 3 else 1 + 1e-9 * 2.0**step
+    return found
 
 
 def covers(polygon: shapely.Geometry, cells: Shapes) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":

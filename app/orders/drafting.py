@@ -1,6 +1,7 @@
 """From plans or a budget to a draft: the cheapest legal polygons, their price, and that of full HR."""
 
 import dataclasses
+import json
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,13 +14,15 @@ import shapely
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.budgets.areas import read_area
+from app.budgets.on_plan import product_of
 from app.budgets.tables import Budget, BudgetTile
 from app.core import money
 from app.core.errors import Conflict, NotFound, NothingToOrder, Unprocessable
 from app.core.work import WorkStatus, uuid7
 from app.ledger.places import Place, middles
 from app.ledger.shares import shares
-from app.orderable import Cell, CellId, Orderable, cells_of_plan, orderable
+from app.orderable import Cell, CellId, Orderable, as_given, cells_of_plan, orderable
 from app.orders.schemas import OrderForm
 from app.orders.tables import Order, OrderLine, OrderPlan, OrderTile
 from app.plans.service import get_ready_plan, raster_info
@@ -37,7 +40,11 @@ Tile = tuple[uuid.UUID, int]
 
 @dataclass
 class Wanted:
-    """What an order is to be made of, read from the database in one go."""
+    """What an order is to be made of, read from the database in one go.
+
+    ``avoid`` is ground that no polygon may lie on. ``figure`` is what a budget said that this costs, with
+    VAT, and ``polygons`` what it had in mind (none where each patch is sold alone).
+    """
 
     product: Product
     budget_id: uuid.UUID | None
@@ -45,6 +52,9 @@ class Wanted:
     chosen: list[Cell] = field(default_factory=list)
     others: list[Cell] = field(default_factory=list)
     places: dict[Tile, Place] = field(default_factory=dict)
+    avoid: shapely.Geometry | None = None
+    figure: Decimal | None = None
+    polygons: list[shapely.Geometry] = field(default_factory=list)
 
 
 @dataclass
@@ -72,7 +82,23 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
     wanted = Wanted(_product(session, org_id, form, plans, budget), form.budget, plan_ids)
     for plan in plans:
         _add_plan(session, wanted, plan, bought)
+    never = [budget.request] if budget is not None else [plan.options or {} for plan in plans]
+    areas = [read_area(options.get("never_buy"), ("body", "never_buy")) for options in never]
+    if any(area is not None for area in areas):
+        wanted.avoid = shapely.union_all([area for area in areas if area is not None])
+    if budget is not None:
+        _hold_to(wanted, Product.from_json(budget.product), budget.answer)
+    elif len(plans) == 1:
+        _hold_to(wanted, product_of(plans[0]), plans[0].options)
     return wanted
+
+
+def _hold_to(wanted: Wanted, priced_with: Product | None, answer: dict[str, Any] | None) -> None:
+    if priced_with is None or priced_with.to_json() != wanted.product.to_json() or answer is None:
+        return
+    if "polygons" in answer:
+        wanted.figure = Decimal(answer["result"]["quote"]["total"])
+        wanted.polygons = [shapely.geometry.shape(one) for one in answer["polygons"]]
 
 
 def _budget(
@@ -97,16 +123,14 @@ def _product(
     today = datetime.now(UTC).date()
     if form.product is not None:
         return find_product(session, org_id, form.product, today)
-    if budget is not None:
-        kept = Product.from_json(budget.product)
-        # prices that held when the budget was made may have run out since
-        return kept if kept.price_list is None else find_product(session, org_id, kept.ref, today)
-    prices = {(plan.price_per_km2, plan.currency) for plan in plans}
-    [(price, currency), *more] = prices
-    if more or price is None or currency is None:
+    kept = [product_of(plan) for plan in plans] if budget is None else [Product.from_json(budget.product)]
+    terms = {json.dumps(one.to_json()): one for one in kept if one is not None}
+    if None in kept or len(terms) != 1:
         detail = "Name a product: the plans have no price per km², or not all the same one."
         raise Unprocessable(detail, errors=[{"loc": ["body", "product"], "detail": detail}])
-    return Product.ad_hoc(price, currency)
+    [product] = terms.values()
+    # prices that held when the plan or budget was made may have run out since
+    return product if product.price_list is None else find_product(session, org_id, product.ref, today)
 
 
 def _add_plan(
@@ -135,7 +159,7 @@ def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
     if not wanted.chosen:
         raise NothingToOrder("The plans chose no patch: there is nothing to order.")
     product = wanted.product
-    found = orderable(wanted.chosen, product, candidates=wanted.others, time_limit_s=SOLVE_S)
+    found = _cheapest(wanted)
     if not found.polygons:
         raise NothingToOrder("No patch is worth what the smallest legal polygon costs.")
     every = [dataclasses.replace(cell, worth=None) for cell in (*wanted.chosen, *wanted.others)]
@@ -152,6 +176,18 @@ def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
         _lines(order, found),
         _tiles(order, wanted, found, every),
     )
+
+
+def _cheapest(wanted: Wanted) -> Orderable:
+    """The cheapest order, and never a dearer one than the budget promised."""
+    found = orderable(
+        wanted.chosen, wanted.product, candidates=wanted.others, avoid=wanted.avoid, time_limit_s=SOLVE_S
+    )
+    if wanted.figure is None or (found.quote.total <= wanted.figure and not found.dropped):
+        return found
+    patches = [part for cell in wanted.chosen for part in shapely.get_parts(cell.polygon)]
+    promised = as_given(wanted.polygons or patches, wanted.product, [*wanted.chosen, *wanted.others])
+    return dataclasses.replace(promised, bound=min(found.bound, promised.bound))
 
 
 def _order(org_id: uuid.UUID, wanted: Wanted, found: Orderable, full: Orderable) -> Order:

@@ -13,7 +13,7 @@ from tests.client import GEOJSON, WAIT, made_plan, post_plan
 from tests.conftest import Live
 from tests.imagery import lr_geotiff
 
-AD_HOC = {"price_per_km2": "1000", "currency": "EUR"}
+AD_HOC: dict[str, Any] = {"price_per_km2": "1000", "currency": "EUR"}
 
 
 def plan_of(live: Live, tiles: int = 3) -> dict[str, Any]:

@@ -31,9 +31,9 @@ def lattice(
     return list(found)
 
 
-def geodesic_km2(polygon: shapely.Geometry) -> float:
-    """The area by pyproj, edges cut so short that a geodesic is a straight line."""
-    cut = shapely.segmentize(polygon, 1e-4)
+def geodesic_km2(polygon: shapely.Geometry, step: float = 1e-4) -> float:
+    """The area by pyproj, edges cut so short (degrees) that a geodesic is a straight line."""
+    cut = shapely.segmentize(polygon, step)
     return abs(float(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(cut)[0])) / 1e6
 
 
