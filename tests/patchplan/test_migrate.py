@@ -1,13 +1,18 @@
-"""The revisions: they build what the tables say, and they can be undone."""
+"""The revisions: they build what the tables say, they can be undone, and they keep what is there."""
+
+import uuid
+from decimal import Decimal
+from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 import app.core.tables  # noqa: F401 - registers every table
-from app.core.db import Base, get_engine
+from app.core.db import Base, get_engine, session_scope
 from patchplan.embedded import Services
 from patchplan.migrate import downgrade, migrate
+from tests.plans import ready_plan
 
 
 def test_revisions_and_tables_agree(database: Services) -> None:
@@ -22,3 +27,59 @@ def test_all_revisions_can_be_undone_and_done_again(database: Services) -> None:
     migrate()
     migrate()
     assert {"organisations", "api_keys"} <= set(inspect(get_engine()).get_table_names())
+
+
+def received(plan: uuid.UUID, revision: int, *patches: int, price: str | None) -> uuid.UUID:
+    """An acquisition of patches of tile 0 of 0.0004 km² each, written as the API of 0002 did."""
+    acquisition = uuid.uuid4()
+    with session_scope() as session:
+
+        def write(statement: str, **values: Any) -> None:
+            session.execute(text(statement), {"id": acquisition, "plan": plan, "now": revision, **values})
+
+        write(
+            "INSERT INTO acquisitions (id, plan_id, revision, digest, file_sha256, file_bytes, raster, bands,"
+            " refused, received_at) VALUES (:id, :plan, :now, :digest, '', 1, '{}', '{1}', '[]',"
+            " timestamptz '2026-03-01Z' + :now * interval 'P1D')",
+            digest=str(acquisition),
+        )
+        for patch in patches:
+            write(
+                "UPDATE received_patches SET superseded_in = :now"
+                " WHERE plan_id = :plan AND patch = :patch AND superseded_in IS NULL",
+                patch=patch,
+            )
+            write(
+                "INSERT INTO received_patches (acquisition_id, tile, patch, plan_id, slot, chosen,"
+                " valid_fraction, gsd_m, area_km2, price, received_in)"
+                " VALUES (:id, 0, :patch, :plan, 0, true, 1, 0.3, 0.0004, :price, :now)",
+                patch=patch,
+                price=None if price is None else Decimal(price),
+            )
+    return acquisition
+
+
+def test_what_was_received_before_there_was_a_ledger_is_entered(database: Services) -> None:
+    priced, bare = ready_plan(price="1000", currency="EUR"), ready_plan()
+    downgrade("0002")
+    tables = set(inspect(get_engine()).get_table_names())
+    assert "received_patches" in tables
+    assert not tables & {"ledger", "orders", "price_lists"}
+    first = received(priced, 1, 0, 1, price="0.4")
+    second = received(priced, 2, 1, 2, price="0.4")
+    received(priced, 3, 2, price="0.4")
+    received(bare, 1, 5, price=None)
+    migrate()
+    with session_scope() as session:
+        entries = session.execute(text("SELECT * FROM ledger ORDER BY at")).all()
+        org_id = session.scalars(text("SELECT DISTINCT org_id FROM plans")).one()
+    # a patch that replaced another was paid for once, and a plan without a price has nothing to enter
+    assert [(row.acquisition_id, row.patches, row.amount) for row in entries] == [
+        (first, 0b011, Decimal("0.8")),
+        (second, 0b100, Decimal("0.4")),
+    ]
+    for row in entries:
+        assert (row.org_id, row.plan_id, row.tile, row.kind) == (org_id, priced, 0, "acquisition")
+        assert (row.currency, row.product, row.release) == ("EUR", "ad-hoc", "tiny")
+    assert [row.area_km2 for row in entries] == [Decimal("0.0008"), Decimal("0.0004")]
+    assert [row.at.day for row in entries] == [2, 3]
