@@ -55,7 +55,7 @@ PURCHASES: Final[tuple[Column, ...]] = (
     ("real saving", lambda group: saving(group.real_saving)),
     ("nominal saving", lambda group: saving(group.nominal_saving)),
     ("accuracy", lambda group: percent(group.accuracy)),
-    ("labelled", lambda group: str(group.labelled)),
+    ("labelled", lambda group: str(group.labelled or "")),
     ("per correct", lambda group: "" if group.cost_per_correct is None else plain(group.cost_per_correct)),
 )
 
@@ -222,14 +222,19 @@ def _values(group: dict[str, str | None], question: Question) -> list[str]:
 
 
 def _table(title: str, texts: Sequence[str], numbers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table without the columns of numbers that are empty in every row."""
     if not rows:
         return ""
+    first = len(texts)
+    kept = [column for column in range(first, first + len(numbers)) if any(row[column] for row in rows)]
+    numbers = [numbers[column - first] for column in kept]
+    rows = [[*row[:first], *(row[column] for column in kept)] for row in rows]
     head = "".join(f"<th class=t>{_e(name)}</th>" for name in texts)
     head += "".join(f"<th>{_e(name)}</th>" for name in numbers)
     body = "".join(
         "<tr>"
-        + "".join(f"<td class=t>{_e(cell)}</td>" for cell in row[: len(texts)])
-        + "".join(f"<td>{_e(cell)}</td>" for cell in row[len(texts) :])
+        + "".join(f"<td class=t>{_e(cell)}</td>" for cell in row[:first])
+        + "".join(f"<td>{_e(cell)}</td>" for cell in row[first:])
         + "</tr>"
         for row in rows[:MOST_ROWS]
     )

@@ -142,14 +142,16 @@ def map_plot(title: str, geometries: Sequence[dict[str, Any]], points: Sequence[
     frame = f'x="{LEFT}" y="{TOP}" width="{W - LEFT - RIGHT}" height="{height - TOP - BOTTOM}"'
     parts = [f'<rect class="f" {frame}/>', f'<clipPath id="m"><rect {frame}/></clipPath>']
     half_lon, half_lat = (W - LEFT - RIGHT) / 2 * span / squeeze, (height - TOP - BOTTOM) / 2 * span
-    for tick in ticks(mid_lon - half_lon, mid_lon + half_lon, 4):
+    across = ticks(mid_lon - half_lon, mid_lon + half_lon, 4)
+    for tick, label in zip(across, degrees(across), strict=True):
         x, _ = at((tick, mid_lat))
         parts.append(f'<line class="g" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>')
-        parts.append(text(x, height - BOTTOM + 16, f"{tick:.6g}°", "middle"))
-    for tick in ticks(mid_lat - half_lat, mid_lat + half_lat, 5):
+        parts.append(text(x, height - BOTTOM + 16, label, "middle"))
+    up = ticks(mid_lat - half_lat, mid_lat + half_lat, 5)
+    for tick, label in zip(up, degrees(up), strict=True):
         _, y = at((mid_lon, tick))
         parts.append(f'<line class="g" x1="{LEFT}" x2="{W - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(text(LEFT - 8, y + 4, f"{tick:.6g}°", "end"))
+        parts.append(text(LEFT - 8, y + 4, label, "end"))
     parts.append('<g clip-path="url(#m)">')
     for ring in rings:
         pixels = [at(place) for place in ring]
@@ -203,6 +205,12 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     step = next((s * power for s in (1, 2, 2.5, 5, 10) if s * power >= raw), 10 * power)
     first = ceil(low / step - 1e-9)
     return [round(k * step, 12) for k in range(first, floor(high / step + 1e-9) + 1)]
+
+
+def degrees(values: Sequence[float]) -> list[str]:
+    """Degrees with as many digits as tell them all exactly, the same for each."""
+    digits = next((n for n in range(12) if all(abs(round(v, n) - v) < 1e-10 for v in values)), 12)
+    return [f"{value:.{digits}f}°" for value in values]
 
 
 def _around(values: Sequence[float]) -> Pair:

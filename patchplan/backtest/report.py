@@ -62,21 +62,24 @@ def with_answers(page: str, result: Json) -> str:
         f"{_said(one['bought'])}{_said(one['all_hr'])}</tr>"
         for one in result["changed"]
     )
-    head = "<th class=t>scene</th><th>tile</th><th>S</th><th class=t>with what was bought</th><th></th>"
-    head += "<th class=t>with all HR</th><th></th>"
+    head = "<th class=t>scene</th><th>tile</th><th>S</th><th class=t>with what was bought</th>"
+    head += "<th class=t>with all HR</th>"
     table = f"<div class=wide><table><tr>{head}</tr>{rows}</table></div>" if rows else ""
     kept = f"{answers['same']} of {answers['tiles']} tiles keep their class ({answers['agreement']:.1%})"
     title = "<h2>Answers with what was bought, against all HR</h2>"
     section = f"{title}<p>{kept}; {answers['changed']} change.</p>{table}"
-    return page.replace("<footer>", f"{section}<footer>", 1).replace(
-        "<h1>Savings</h1>", "<h1>Backtest</h1>", 1
-    )
+    page = page.replace("<footer>", f"{section}<footer>", 1)
+    page = page.replace("<title>Savings</title>", "<title>Backtest</title>", 1)
+    scenes = len(result["scenes"])
+    about = f"{scenes} scene{'s' * (scenes != 1)}, {result['product']}, planned by {result['release']}."
+    start, end = page.index("<h1>"), page.index("</p>", page.index("<h1>"))
+    return f"{page[:start]}<h1>Backtest</h1><p class=sub>{_e(about)}{page[end:]}"
 
 
 def _said(answer: Json) -> str:
     probability = answer["probability"]
-    shown = "" if probability is None else f"{probability:.0%}"
-    return f"<td class=t>{_e(answer['class'] or '-')}</td><td>{shown}</td>"
+    shown = "" if probability is None else f" ({probability:.0%})"
+    return f"<td class=t>{_e(answer['class'] or '-')}{shown}</td>"
 
 
 def _e(value: object) -> str:

@@ -247,8 +247,9 @@ def _summary(result: Json) -> str:
     if order is None:
         return f"{said}\nNothing would have been bought."
     saving, money = order["saving"], order["currency"]
+    polygons = f"{order['polygons']} polygon{'s' * (order['polygons'] != 1)}"
     return (
-        f"{said}\n{order['product']}: {order['price']} {money} in {order['polygons']} polygons instead of "
+        f"{said}\n{order['product']}: {order['price']} {money} in {polygons} instead of "
         f"{order['full_hr']['total']} {money} for all.\n"
         f"Real saving {saving['real']} {money} ({saving['real_share'] or 0:.1%}); nominal, if patches were"
         f" sold alone, {saving['nominal']} {money} ({saving['nominal_share'] or 0:.1%})."

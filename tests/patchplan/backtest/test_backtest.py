@@ -39,8 +39,10 @@ def test_answers_that_change_are_told_by_tile() -> None:
     assert found["scenes"][0] == {
         "scene": "a.tif", "tiles": 2, "chosen": 1, "bought": 1, "patches": 32, "changed": 1,
     }  # fmt: skip
-    page = with_answers("<h1>Savings</h1><footer>x</footer>", found)
-    assert page.startswith("<h1>Backtest</h1>")
+    of_service = "<h1>Savings</h1><p class=sub>From the beginning.</p><footer>x</footer>"
+    page = with_answers(of_service, {"product": "mine/<i>@1", "release": "tiny", **found})
+    assert page.startswith("<h1>Backtest</h1><p class=sub>2 scenes, mine/&lt;i&gt;@1, planned by tiny.</p>")
+    assert page.endswith("<footer>x</footer>")
     assert "2 of 4 tiles keep their class (50.0%)" in page
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
