@@ -204,15 +204,18 @@ class Supervision:
             raise _Over
 
     def _tell(self, session: Session) -> None:
-        if self._metrics:
-            rows = [{"run_id": self._row.id, **metric} for metric in self._metrics]
-            session.execute(insert(TrainingMetric).on_conflict_do_nothing(), rows)
+        self._tell_metrics(session)
         session.execute(
             update(TrainingRun)
             .where(TrainingRun.id == self._row.id)
             .values(progress=self._progress, notices=list(dict.fromkeys(self._notices)))
         )
         announce(session, TrainingRun, self._row.id)
+
+    def _tell_metrics(self, session: Session) -> None:
+        if self._metrics:
+            rows = [{"run_id": self._row.id, **metric} for metric in self._metrics]
+            session.execute(insert(TrainingMetric).on_conflict_do_nothing(), rows)
 
     def _carry(self, *, last: bool) -> None:
         """Bring the newest checkpoint to the store, one at a time, without waiting for it but at the end."""
@@ -255,6 +258,8 @@ class Supervision:
                 self._lock(session)
                 at = session.scalar(select(func.clock_timestamp()))
                 assert at is not None
+                # whoever goes on from this checkpoint will not tell its epochs again
+                self._tell_metrics(session)
                 session.execute(
                     update(TrainingRun)
                     .where(TrainingRun.id == self._row.id)

@@ -154,7 +154,9 @@ def test_a_model_page_of_any_card(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     shipped = Card.from_json((root / "releases" / "ucmerced" / "card.json").read_text())
     page = model_page(shipped)
-    assert "| 4 | 1680 | 98.33 (97.60 to 98.84) |" in page
+    figures = shipped.figures["by_ds"]["4"]
+    low, high = (f"{bound * 100:.2f}" for bound in figures["hr"]["ci95"])
+    assert f"| 4 | {figures['n']} | {figures['hr']['value'] * 100:.2f} ({low} to {high}) |" in page
     assert "data_sha256" in page
     assert "`patchplan train --recipe ucmerced" in page
 

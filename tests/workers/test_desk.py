@@ -16,6 +16,7 @@ from app.core.settings import get_settings
 from app.core.store import get_store
 from app.core.work import WorkStatus, claim
 from app.plans.tables import Plan, TileRow
+from models.release import Decision
 from tests.imagery import lr_geotiff
 from tests.workers.conftest import forwards, queue_plan
 from workers.desk import Desk
@@ -117,7 +118,7 @@ def test_a_forward_that_breaks_is_tried_plan_by_plan(
 class NotANumber(PlanJob):
     @staticmethod
     def forward(release: Any, items: Sequence[Any]) -> Sequence[Any]:
-        return [np.full(16, np.nan, np.float32) for _ in items]
+        return [Decision(np.full(16, np.nan, np.float32), None) for _ in items]
 
 
 def test_what_is_no_probability_is_no_answer(client: TestClient, leases: Leases, tmp_path: Path) -> None:
