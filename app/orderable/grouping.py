@@ -155,6 +155,10 @@ def _solve(
         return leaves, np.zeros(0, np.int64), float(least.sum()), True
     stop = time.monotonic() + max(limit_s, 0.1)
     columns = _Columns(maker, leaves, sides)
+    single = columns.everything()
+    if single is not None and not np.isfinite(row_loss).all():
+        # nothing is cheaper than one polygon of the least size
+        return [single], np.zeros(0, np.int64), single.shape.charged, True
     columns.add_lossy(lossy)
     columns.add(_wanted(maker, block, columns.outline), _MOST_COLUMNS, stop - max(limit_s, 0.1) / 2)
     choice = columns.choose(row_loss, stop)
@@ -183,6 +187,17 @@ class _Columns:
         self.outline = shapes([leaf.ground for leaf in leaves])
         self.flat = Frame.around(self.outline).plane(self.outline)
         self._known: set[tuple[int, ...]] = {(i,) for i in range(len(leaves))}
+
+    def everything(self) -> Group | None:
+        """All leaves in one polygon, if that is charged for as the least size."""
+        west, south, east, north = shapely.total_bounds(self.flat)
+        if (east - west) * (north - south) / 1e6 > 3 * self.maker.minimum:
+            return None
+        side = min(float(self.sides[leaf.members].min()) for leaf in self.leaves)
+        shape = self.maker.best(self.outline, side)
+        if shape is None or shape.charged > self.maker.minimum * (1 + 1e-6):
+            return None
+        return _merged_group(self.leaves, shape)
 
     def add_lossy(self, lossy: Sequence[Group]) -> None:
         """Outlines that stayed whole beside their halves."""

@@ -30,7 +30,7 @@ def planned(live: Live, **fields: Any) -> dict[str, Any]:
 
 
 def chosen(plan: dict[str, Any]) -> set[tuple[int, int]]:
-    return {(t["tile"], p["patch"]) for t in plan["tiles"] for p in t["patches"] if p["chosen"]}
+    return {(tile["tile"], patch) for tile in plan["tiles"] for patch in tile["chosen"]}
 
 
 def ground(live: Live, plan: dict[str, Any]) -> dict[tuple[int, int], shapely.Geometry]:
