@@ -112,6 +112,11 @@ PLAN_EXAMPLE: Final[dict[str, Any]] = SUMMARY_EXAMPLE | {
                     "price": "0.0046075",
                 }
             ],
+            "gain": {
+                "lr": 0.62,
+                "hr": 0.98,
+                "weights": [0.01] * 5 + [0.4, 0.1] + [0.01] * 2 + [0.1, 0.28] + [0.01] * 5,
+            },
         }
     ]
 }

@@ -16,7 +16,16 @@ from sqlalchemy.orm import Session
 from app.core.db import session_scope
 from app.core.errors import Unprocessable
 from app.core.work import WorkStatus
-from app.plans.schemas import PatchOut, PlanSummary, ProblemOut, RasterOut, ReleaseRef, TileOut, Totals
+from app.plans.schemas import (
+    PatchOut,
+    PlanSummary,
+    ProblemOut,
+    RasterOut,
+    ReleaseRef,
+    TileGain,
+    TileOut,
+    Totals,
+)
 from app.plans.tables import Plan, TileRow
 from app.pricing.products import Product
 
@@ -141,6 +150,7 @@ def tile_out(row: TileRow) -> TileOut:
             PatchOut(patch=number, probability=probability, selected=chosen, area_km2=area, price=price)
             for number, (probability, chosen, area, price) in enumerate(patches)
         ],
+        gain=None if row.gain is None else TileGain.model_validate(row.gain),
     )
 
 

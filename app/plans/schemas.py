@@ -184,6 +184,14 @@ class PatchOut(BaseModel):
     price: Money | None = Field(None, description="Unrounded: area_km2 x price_per_km2.")
 
 
+class TileGain(BaseModel):
+    """What HR is expected to do for a tile: with a set bought, lr + (hr - lr) x the sum of its weights."""
+
+    lr: float = Field(description="Expected accuracy without HR, 0..1.")
+    hr: float = Field(description="Expected accuracy with every patch.")
+    weights: list[float] = Field(description="Each patch's share of the way from `lr` to `hr`, by id; sum 1.")
+
+
 class TileOut(BaseModel):
     """One tile: where it is and its patches."""
 
@@ -195,6 +203,7 @@ class TileOut(BaseModel):
     valid_fraction: float = Field(description="Share of the tile with valid LR pixels.")
     chosen: list[int] = Field(description="The patches worth buying, by id.")
     patches: list[PatchOut]
+    gain: TileGain | None = Field(None, description="Null where the release has no gain model.")
 
 
 class RasterOut(BaseModel):

@@ -9,7 +9,10 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import update
 
+from app.core.db import session_scope
+from app.plans.tables import TileRow
 from tests.client import GEOJSON, kept, made_plan, post_hr, post_plan
 from tests.conftest import Live
 from tests.imagery import NORTH, WEST, geotiff, hr_geotiff, lr_geotiff, scene
@@ -21,6 +24,7 @@ def test_a_finished_plan(live: Live) -> None:
     plan = answer.json()
     assert answer.headers["Location"] == plan["links"]["self"]
     assert plan["release"] == {
+        "id": None,
         "name": "tiny",
         "version": "0",
         "streams": "hr+lr",
@@ -81,6 +85,16 @@ def test_edge_tiles_are_clipped_in_area_price_and_choice(live: Live) -> None:
     assert plan["totals"]["patches"] == 16 * 4 - sum(
         patch["area_km2"] == 0 for tile in plan["tiles"] for patch in tile["patches"]
     )
+
+
+def test_tiles_say_what_hr_gains_where_the_release_can_tell(live: Live) -> None:
+    plan = made_plan(live.client, lr_geotiff())
+    assert [tile["gain"] for tile in plan["tiles"]] == [None]
+    gain = {"lr": 0.25, "hr": 0.75, "weights": [0.5, 0.5] + [0.0] * 14}
+    with session_scope() as session:
+        session.execute(update(TileRow).where(TileRow.plan_id == plan["id"]).values(gain=gain))
+    shown = live.client.get(plan["links"]["self"]).json()
+    assert [tile["gain"] for tile in shown["tiles"]] == [gain]
 
 
 def test_geojson_has_a_feature_a_patch(live: Live) -> None:
