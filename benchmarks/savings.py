@@ -57,7 +57,9 @@ def panel(
     """The image with chosen patches and an order's polygons; ``shown`` is in pixels of the image."""
     scale = PANEL_PX / (shown[2] - shown[0])
     height = round((shown[3] - shown[1]) * scale)
-    small = image.transform((PANEL_PX, height), Image.Transform.EXTENT, shown, Image.Resampling.BILINEAR)
+    small = image.transform(
+        (PANEL_PX, height), Image.Transform.EXTENT, shown, Image.Resampling.BILINEAR, fillcolor="grey"
+    )
     layer = Image.new("RGBA", small.size)
     pen = ImageDraw.Draw(layer)
     to_crs = pyproj.Transformer.from_crs(4326, info.crs_wkt, always_xy=True)
@@ -77,7 +79,7 @@ def panel(
 
 
 def extent(info: RasterInfo, orders: list[Any]) -> tuple[float, float, float, float]:
-    """What every panel shows: the image, and half of it around where polygons reach over its edge."""
+    """What every panel shows: the image, and a twelfth of it around where polygons reach over its edge."""
     to_crs = pyproj.Transformer.from_crs(4326, info.crs_wkt, always_xy=True)
     low, high = np.zeros(2), np.array([info.width, info.height], float)
     shapes = [shapely.geometry.shape(one["geometry"]) for order in orders for one in order["features"]]
@@ -85,7 +87,7 @@ def extent(info: RasterInfo, orders: list[Any]) -> tuple[float, float, float, fl
         there = pixels(points, info, to_crs)
         low, high = np.minimum(low, there.min(axis=1)), np.maximum(high, there.max(axis=1))
     w, h = info.width, info.height
-    return max(low[0], -w / 2), max(low[1], -h / 2), min(high[0], 1.5 * w), min(high[1], 1.5 * h)
+    return max(low[0], -w / 12), max(low[1], -h / 12), min(high[0], 13 / 12 * w), min(high[1], 13 / 12 * h)
 
 
 def line(order: Any) -> str:

@@ -174,7 +174,11 @@ def _solve(
     lost = [leaves[row].members for row in np.flatnonzero(choice.given_up)]
     rows, groups = [columns.rows[i] for i in choice.taken], [columns.groups[i] for i in choice.taken]
     taken_groups = _once(maker, rows, groups, leaves, sides)
-    return taken_groups, np.concatenate([np.zeros(0, np.int64), *lost]), choice.bound, choice.optimal
+    # whatever the solver had time for: no order costs less than the ground that must be in it
+    ground = sum(leaf.area for leaf, lost_for in zip(leaves, row_loss, strict=True) if np.isinf(lost_for))
+    floor = min(max(ground, maker.minimum) if ground else 0.0, choice.cost)
+    bound = max(choice.bound, floor)
+    return taken_groups, np.concatenate([np.zeros(0, np.int64), *lost]), bound, choice.optimal
 
 
 class _Columns:
