@@ -29,7 +29,7 @@ p.sub { color: #666; margin: .2rem 0 1.4rem }
 .cards, .plots { display: grid; gap: 1rem; margin-bottom: 1.6rem }
 .cards { grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)) }
 .plots { align-items: start; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)) }
-.card, section { border: 1px solid #ddd; border-radius: 8px; padding: .9rem 1rem; min-width: 0 }
+.card, section { border: 1px solid #ddd; border-radius: 8px; padding: .9rem .8rem; min-width: 0 }
 .card b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums }
 .card span { color: #666; font-size: .85rem }
 svg { width: 100%; height: auto; display: block } svg text { font-size: 12px; fill: #444 }
@@ -39,7 +39,8 @@ svg .n { font-size: 12.5px; fill: #222 } svg .g { stroke: #e4e4e4 } svg .f { fil
 .wide { overflow-x: auto; margin-bottom: 1.6rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; min-width: 100% }
 th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap }
-th { border-bottom: 1px solid #bbb } th.t, td.t { text-align: left }
+th { border-bottom: 1px solid #bbb; white-space: normal; vertical-align: bottom }
+th.t, td.t { text-align: left }
 .none { color: #666; margin: 2rem 0; text-align: center }
 footer { color: #666; font-size: .85rem }
 """

@@ -33,7 +33,7 @@ def drafted(client: TestClient, plan: uuid.UUID, product: str | None = ARCHIVE, 
     return answer.json()
 
 
-def moved(client: TestClient, order_id: str, to: str, **headers: str) -> Any:
+def moved(client: TestClient, order_id: str, to: str | None, **headers: str) -> Any:
     return client.post(f"/v1/orders/{order_id}/moves", json={"to": to}, headers=headers)
 
 

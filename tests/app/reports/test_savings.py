@@ -180,7 +180,14 @@ def test_groups_by_release_and_by_two_things(live: Live) -> None:
 
 
 def test_an_empty_report(live: Live) -> None:
-    empty = {"from": None, "to": None, "group_by": [], "currency": None, "groups": [], "purchases": []}
+    empty: dict[str, Any] = {
+        "from": None,
+        "to": None,
+        "group_by": [],
+        "currency": None,
+        "groups": [],
+        "purchases": [],
+    }
     assert report(live) == empty
 
 

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.core.db import session_scope
+from app.core.errors import WebhookUrlRefused
 from app.core.settings import get_settings
 from app.webhooks import addresses, service
 from app.webhooks.addresses import AddressRefused, is_allowed, resolve
@@ -239,15 +241,15 @@ PRIVATE = [
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_addresses_that_are_not_public(address: str) -> None:
-    assert not is_allowed(addresses.ip_address(address))
+    assert not is_allowed(ip_address(address))
     shown = f"[{address}]" if ":" in address else address
-    with pytest.raises(addresses.WebhookUrlRefused):
+    with pytest.raises(WebhookUrlRefused):
         addresses.check_url(f"https://{shown}/hook")
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111"])
 def test_addresses_that_are(address: str) -> None:
-    assert is_allowed(addresses.ip_address(address))
+    assert is_allowed(ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +263,7 @@ def test_addresses_that_are(address: str) -> None:
     ],
 )  # fmt: skip
 def test_urls_that_are_refused(url: str) -> None:
-    with pytest.raises(addresses.WebhookUrlRefused):
+    with pytest.raises(WebhookUrlRefused):
         addresses.check_url(url)
 
 
