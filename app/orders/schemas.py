@@ -16,7 +16,10 @@ MOST_PLANS = 200
 
 
 def _read_amount(value: object) -> object:
-    return money.parse_price(value) if isinstance(value, str) else value
+    # a JSON number has been a double on its way, and may be larger than any price
+    if not isinstance(value, str):
+        raise ValueError("an amount is a decimal string such as 12.50")
+    return money.parse_price(value)
 
 
 def _plain(text: str) -> str:
@@ -25,7 +28,7 @@ def _plain(text: str) -> str:
     return text
 
 
-Amount = Annotated[Decimal, BeforeValidator(_read_amount), Field(ge=0)]
+Amount = Annotated[Decimal, BeforeValidator(_read_amount, json_schema_input_type=str), Field(ge=0)]
 Line = Annotated[str, Field(max_length=500), AfterValidator(_plain)]
 
 

@@ -336,6 +336,8 @@ def test_bad_quotes_and_moves_enter_nothing(client: TestClient) -> None:
     for bad in (
         {"total": "5", "currency": "USD"},
         {"total": "-5", "currency": "EUR"},
+        {"total": 6.4e209, "currency": "EUR"},
+        {"total": "9" * 13, "currency": "EUR"},
         {"total": "5.001", "currency": "EUR"},
         {"total": "5", "currency": "XYZ"},
         {"total": 5.0, "currency": "XXX"},
