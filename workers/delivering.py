@@ -3,18 +3,17 @@
 It is not a ``Desk``: nothing here is joined in a forward, and a row that failed waits for a time of its own.
 """
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import session_scope
 from app.core.settings import get_settings
 from app.webhooks import service
 from app.webhooks.sending import NotDelivered, send
 from app.webhooks.tables import WebhookDelivery, WebhookEndpoint
+from workers.looking import Looking
 from workers.metrics import WORK_DONE
 
 log = structlog.get_logger(__name__)
@@ -23,34 +22,13 @@ log = structlog.get_logger(__name__)
 AT_ONCE: Final = 8
 
 
-class DeliveryDesk(threading.Thread):
+class DeliveryDesk(Looking):
     """Sends what is due until told to stop."""
 
-    kind: Final = WebhookDelivery.__tablename__
+    kind = WebhookDelivery.__tablename__
 
     def __init__(self) -> None:
-        super().__init__(name=f"desk-{self.kind}", daemon=True)
-        self._bell = threading.Event()
-        self._stopping = threading.Event()
-
-    def ring(self) -> None:
-        """There may be something to send: look now."""
-        self._bell.set()
-
-    def stop(self) -> None:
-        """End after the tries under way; the rest is sent by whoever looks next."""
-        self._stopping.set()
-        self._bell.set()
-
-    def run(self) -> None:
-        """Look at every ring and every sweep until stopped."""
-        while not self._stopping.is_set():
-            try:
-                self.work()
-            except SQLAlchemyError as error:
-                log.warning("desk_waits_for_database", kind=self.kind, error=str(error))
-            self._bell.wait(get_settings().sweep_s)
-            self._bell.clear()
+        super().__init__(f"desk-{self.kind}")
 
     def work(self) -> int:
         """Send all that is due now; returns how many tries that took."""

@@ -5,7 +5,6 @@ sweep that finds what a lost message, a killed worker or a wiped broker left beh
 others are being worked on join at the next forward, so a plan of 10,000 tiles does not hold up a plan of one.
 """
 
-import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +20,10 @@ from sqlalchemy.orm import Session
 
 from app.core.db import session_scope
 from app.core.errors import Internal, ProblemError
-from app.core.settings import get_settings
 from app.core.work import WorkRow, fail, finish
 from models.release import Release
 from workers.leases import Leases
+from workers.looking import Looking
 from workers.metrics import FORWARD_ITEMS, FORWARDS, WORK_DONE
 
 log = structlog.get_logger(__name__)
@@ -95,39 +94,18 @@ class _Open:
         return found
 
 
-class Desk(threading.Thread):
+class Desk(Looking):
     """Works on the rows of one table until told to stop."""
 
     def __init__(
         self, make_job: Callable[[Any], Job[Any, Any]], model: type[WorkRow], leases: Leases, scratch: Path
     ) -> None:
-        super().__init__(name=f"desk-{model.__tablename__}", daemon=True)
+        super().__init__(f"desk-{model.__tablename__}")
         self.kind = model.__tablename__
         self._make_job = make_job
         self._model = model
         self._leases = leases
         self._scratch = scratch
-        self._bell = threading.Event()
-        self._stopping = threading.Event()
-
-    def ring(self) -> None:
-        """There may be work: look now."""
-        self._bell.set()
-
-    def stop(self) -> None:
-        """End after the forward under way; rows not finished go back to the queue."""
-        self._stopping.set()
-        self._bell.set()
-
-    def run(self) -> None:
-        """Look at every ring and every sweep until stopped."""
-        while not self._stopping.is_set():
-            try:
-                self.work()
-            except SQLAlchemyError as error:
-                log.warning("desk_waits_for_database", kind=self.kind, error=str(error))
-            self._bell.wait(get_settings().sweep_s)
-            self._bell.clear()
 
     def work(self) -> None:
         """Take rows and work on them until there are none left (or the desk is stopped)."""

@@ -3,13 +3,10 @@
 Which release makes a plan is decided when the plan is posted and kept in its row; this only warms up.
 """
 
-import threading
 from datetime import datetime
-from typing import Final
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import session_scope
 from app.core.errors import ProblemError
@@ -17,44 +14,28 @@ from app.core.settings import get_settings
 from app.releases.finding import CHAMPION, Found, find_key
 from app.releases.service import choose_card
 from app.releases.tables import Alias
+from workers.looking import Looking
 from workers.releases import Releases
 
 log = structlog.get_logger(__name__)
 
 
-class PickUp(threading.Thread):
+class PickUp(Looking):
     """Loads the service's default release, then each champion as it is named."""
 
-    kind: Final = Alias.__tablename__
+    kind = Alias.__tablename__
 
     def __init__(self, releases: Releases) -> None:
-        super().__init__(name="pick-up", daemon=True)
+        super().__init__("pick-up")
         self._releases = releases
-        self._bell = threading.Event()
-        self._stopping = threading.Event()
         self._seen: datetime | None = None
 
-    def ring(self) -> None:
-        """An alias has moved: look now."""
-        self._bell.set()
-
-    def stop(self) -> None:
-        """End after the release being loaded."""
-        self._stopping.set()
-        self._bell.set()
-
     def run(self) -> None:
-        """Look at every ring and every sweep until stopped."""
+        """Load the default release, then look as all do."""
         self._warm_up()
-        while not self._stopping.is_set():
-            self._bell.clear()
-            try:
-                self.look()
-            except SQLAlchemyError as error:
-                log.warning("pick_up_waits_for_database", error=str(error))
-            self._bell.wait(get_settings().sweep_s)
+        super().run()
 
-    def look(self) -> None:
+    def work(self) -> None:
         """Load the champions named since the last look: the newest ones, as many as memory holds."""
         for one in self._moved():
             if self._stopping.is_set():

@@ -4,21 +4,19 @@ The trainer is a child process that can be killed at any moment; this thread alo
 always with the fence of its claim, so that one thought dead cannot write over its successor.
 """
 
-import threading
 from pathlib import Path
 from typing import Final
 
 import structlog
 import torch
 from sqlalchemy import ColumnElement, func, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import session_scope
-from app.core.settings import get_settings
 from app.core.work import announce
 from app.training.states import RunStatus
 from app.training.tables import TrainingRun
 from workers.leases import Leases
+from workers.looking import Looking
 from workers.supervision import Supervision
 
 log = structlog.get_logger(__name__)
@@ -26,35 +24,14 @@ log = structlog.get_logger(__name__)
 AFTER_TROUBLE_S: Final = 1.0
 
 
-class TrainingDesk(threading.Thread):
+class TrainingDesk(Looking):
     """Works on one run after the other until told to stop."""
 
     kind = TrainingRun.__tablename__
 
     def __init__(self, leases: Leases, scratch: Path) -> None:
-        super().__init__(name="desk-training", daemon=True)
+        super().__init__("desk-training")
         self._leases, self._scratch = leases, scratch
-        self._bell = threading.Event()
-        self._stopping = threading.Event()
-
-    def ring(self) -> None:
-        """There may be work: look now."""
-        self._bell.set()
-
-    def stop(self) -> None:
-        """End the trainer; its run goes back to the queue and goes on from its last checkpoint."""
-        self._stopping.set()
-        self._bell.set()
-
-    def run(self) -> None:
-        """Look at every ring and every sweep until stopped."""
-        while not self._stopping.is_set():
-            try:
-                self.work()
-            except SQLAlchemyError as error:
-                log.warning("desk_waits_for_database", kind=self.kind, error=str(error))
-            self._bell.wait(get_settings().sweep_s)
-            self._bell.clear()
 
     def work(self) -> None:
         """Take runs and supervise them until there are none left, or the desk is stopped."""
