@@ -56,7 +56,8 @@ def list_cards() -> list[Card]:
 def choose_card(name: str | None) -> Card:
     """The card a request means: the one it names, else the configured default, else the first by name.
 
-    Raises Unprocessable when the name is unknown, ServiceUnavailable when no release is installed.
+    Raises Unprocessable when the name is unknown, ServiceUnavailable when no release is installed or the
+    configured default is not.
     """
     if name is not None:
         try:
@@ -65,7 +66,10 @@ def choose_card(name: str | None) -> Card:
             raise Unprocessable(error.detail, field="release") from None
     default = get_settings().default_release
     if default is not None:
-        return get_card(default)
+        try:
+            return get_card(default)
+        except NotFound:
+            raise ServiceUnavailable(f"The default release {default!r} is not installed.") from None
     cards = list_cards()
     if not cards:
         raise ServiceUnavailable("No release is installed: train one, or name its folder's parent.")

@@ -82,6 +82,19 @@ def test_which_release_a_request_means(folder: Path, monkeypatch: pytest.MonkeyP
         service.choose_card("../a")
 
 
+def test_a_default_that_is_not_installed_is_the_services_trouble_not_the_clients(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATCHPLAN_DEFAULT_RELEASE", "gone")
+    get_settings.cache_clear()
+    with pytest.raises(ServiceUnavailable, match="'gone' is not installed"):
+        service.choose_card(None)
+    assert service.choose_card("a").name == "a"
+    monkeypatch.setenv("PATCHPLAN_DEFAULT_RELEASE", "")
+    get_settings.cache_clear()
+    assert service.choose_card(None).name == "a"
+
+
 def test_without_any_release_nothing_can_be_planned(folder: Path) -> None:
     shutil.rmtree(folder / "a")
     with pytest.raises(ServiceUnavailable):
