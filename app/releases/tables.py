@@ -123,6 +123,7 @@ class Comparison(WorkRow, Base):
             unique=True,
             postgresql_where=NOT_FAILED,
         ),
+        Index("ix_comparisons_dataset", "dataset_id"),
     )
 
     org_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organisations.id", ondelete="CASCADE"))
@@ -130,7 +131,7 @@ class Comparison(WorkRow, Base):
     card_sha256: Mapped[str] = mapped_column(String(64))
     other: Mapped[str] = mapped_column(String(200))
     other_card_sha256: Mapped[str] = mapped_column(String(64))
-    dataset_id: Mapped[uuid.UUID]
+    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
@@ -146,6 +147,23 @@ class ShadowPlan(WorkRow, Base):
 
     org_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organisations.id", ondelete="CASCADE"))
     plan_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("plans.id", ondelete="CASCADE"))
+    release: Mapped[str] = mapped_column(String(200))
+    card_sha256: Mapped[str] = mapped_column(String(64))
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+
+
+class ShadowClassification(WorkRow, Base):
+    """What the organisation's shadow release would have answered to a live classification."""
+
+    __tablename__ = "shadow_classifications"
+    __table_args__ = (
+        *work_constraints("shadow_classifications"),
+        Index("uq_shadow_classifications_once", "classification_id", "release", "card_sha256", unique=True),
+        Index("ix_shadow_classifications_release", "org_id", "release"),
+    )
+
+    org_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organisations.id", ondelete="CASCADE"))
+    classification_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("classifications.id", ondelete="CASCADE"))
     release: Mapped[str] = mapped_column(String(200))
     card_sha256: Mapped[str] = mapped_column(String(64))
     result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))

@@ -83,3 +83,31 @@ def test_what_was_received_before_there_was_a_ledger_is_entered(database: Servic
         assert (row.currency, row.product, row.release) == ("EUR", "ad-hoc", "tiny")
     assert [row.area_km2 for row in entries] == [Decimal("0.0008"), Decimal("0.0004")]
     assert [row.at.day for row in entries] == [2, 3]
+
+
+def test_comparisons_whose_data_set_is_gone_do_not_stop_the_migration(database: Services) -> None:
+    ready_plan()
+    downgrade("0008")
+    kept, lost = uuid.uuid4(), uuid.uuid4()
+    with session_scope() as session:
+        org = session.scalars(text("SELECT id FROM organisations")).one()
+        session.execute(
+            text(
+                "INSERT INTO datasets (id, org_id, status, created_at, name, origin, request)"
+                " VALUES (:id, :org, 'queued', now(), 'coast', 'upload', '{}')"
+            ),
+            {"id": kept, "org": org},
+        )
+        for dataset in (kept, lost):
+            session.execute(
+                text(
+                    "INSERT INTO comparisons (id, org_id, status, release, card_sha256, other,"
+                    " other_card_sha256, dataset_id) VALUES (:id, :org, 'queued', 'a', '', 'b', '', :dataset)"
+                ),
+                {"id": uuid.uuid4(), "org": org, "dataset": dataset},
+            )
+    migrate()
+    with session_scope() as session:
+        assert session.scalars(text("SELECT dataset_id FROM comparisons")).all() == [kept]
+        session.execute(text("DELETE FROM datasets"))
+        assert session.scalars(text("SELECT dataset_id FROM comparisons")).all() == []
