@@ -29,6 +29,7 @@ from workers.leases import Leases, owner_name
 from workers.pickup import PickUp
 from workers.planning import PlanJob
 from workers.releases import Releases
+from workers.shadow_classes import ShadowClassifyDesk
 from workers.shadowing import ShadowDesk
 from workers.sweeping import StoreSweeper
 from workers.training import TrainingDesk
@@ -68,6 +69,7 @@ class Office:
             BudgetDesk(self.leases, self.scratch),
             CompareDesk(self.releases, self.leases, self.scratch),
             ShadowDesk(self.releases, self.leases, self.scratch),
+            ShadowClassifyDesk(self.releases, self.leases, self.scratch),
             PickUp(self.releases),
         ]
 

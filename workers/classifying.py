@@ -1,5 +1,6 @@
 """Classifying a plan: its LR tiles, the HR patches received as of one revision, the two-stream answer."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,29 +51,25 @@ class TileResult:
     weights: tuple[float, float]
 
 
-class ClassifyJob(Job[TileInput, TileResult]):
-    """One queued classification."""
+class TilesJob(Job[TileInput, TileResult]):
+    """Classifying every tile of a plan; what becomes of the answers is left open."""
 
-    model = Classification
     batch: ClassVar[int] = TILES_A_FORWARD
 
-    def __init__(self, row: Classification, releases: Releases) -> None:
-        self.row: Classification = row
+    def __init__(self, releases: Releases) -> None:
         self._releases = releases
         self._results: list[TileResult] = []
 
-    def open(self, scratch: Path) -> None:
-        """Fetch the LR raster, and which patches there were when the classification was asked for."""
-        row = self.row
-        self._scratch = scratch / f"classify-{row.id}-{row.fence}"
+    def fetch(self, asked: Classification, scratch: Path) -> None:
+        """The LR raster, and which patches there were when the classification was asked for."""
+        self._scratch = scratch / f"{self.model.__tablename__}-{self.row.id}-{self.row.fence}"
         self._scratch.mkdir()
-        self.release = self._releases.get(row.release, row.weights_sha256, row.release_id)
         with session_scope() as session:
-            self._plan = session.scalars(select(Plan).where(Plan.id == row.plan_id)).one()
+            self._plan = session.scalars(select(Plan).where(Plan.id == asked.plan_id)).one()
             self._rows = session.scalars(
-                select(TileRow).where(TileRow.plan_id == row.plan_id).order_by(TileRow.tile)
+                select(TileRow).where(TileRow.plan_id == asked.plan_id).order_by(TileRow.tile)
             ).all()
-            self._patches = _by_tile(received_as_of(session, row.plan_id, row.revision))
+            self._patches = _by_tile(received_as_of(session, asked.plan_id, asked.revision))
         self._path = self._scratch / "lr.tif"
         get_store().get_to_file(self._plan.lr_key, self._path)
         self._pixels = ReceivedPixels(self._scratch, self._plan.hr_px)
@@ -129,6 +126,27 @@ class ClassifyJob(Job[TileInput, TileResult]):
                 raise Internal("The classifier gave values that are no probabilities.")
         self._results += results
 
+    def close(self) -> None:
+        """Remove the copies of rasters and patches."""
+        if hasattr(self, "_scratch"):
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+class ClassifyJob(TilesJob):
+    """One queued classification."""
+
+    model = Classification
+
+    def __init__(self, row: Classification, releases: Releases) -> None:
+        super().__init__(releases)
+        self.row: Classification = row
+
+    def open(self, scratch: Path) -> None:
+        """Fetch the release, and what it is asked about."""
+        row = self.row
+        self.release = self._releases.get(row.release, row.weights_sha256, row.release_id)
+        self.fetch(row, scratch)
+
     def values(self) -> dict[str, Any]:
         """Nothing of the row's own changes but its status."""
         return {}
@@ -139,13 +157,6 @@ class ClassifyJob(Job[TileInput, TileResult]):
         rows = [self._tile_row(*each) for each in zip(self._rows, self._results, strict=True)]
         for start in range(0, len(rows), ROWS_AN_INSERT):
             session.execute(insert(ClassifiedTile), rows[start : start + ROWS_AN_INSERT])
-
-    def close(self) -> None:
-        """Remove the copies of rasters and patches."""
-        for path in self._scratch.glob("*"):
-            path.unlink(missing_ok=True)
-        if self._scratch.exists():
-            self._scratch.rmdir()
 
     def _tile_row(self, tile: TileRow, result: TileResult) -> dict[str, Any]:
         used = sorted(received.patch for received in self._patches.get(tile.tile, []))

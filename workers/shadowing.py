@@ -1,8 +1,4 @@
-"""A shadow release plans what the champion has planned, after the answer was given and in idle time only.
-
-Nothing on the way of a plan knows of it: plans that are ready are found by looking, and whoever asks how the
-two differ reads it from the rows that are written here.
-"""
+"""What a shadow release would have bought: the champion's plans, planned again."""
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -16,17 +12,17 @@ from sqlalchemy.orm import Session
 
 from app.core import money
 from app.core.db import session_scope
-from app.core.errors import Conflict, NotFound, ServiceUnavailable, Unprocessable
+from app.core.errors import Conflict, Unprocessable
 from app.core.store import get_store
 from app.plans.answer import PROBABILITY_DECIMALS, choose
 from app.plans.service import raster_info, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters import Scaling
 from app.releases.finding import Found, find_key, made_with
-from app.releases.finding import choose as choose_release
-from app.releases.tables import Alias, ShadowPlan
+from app.releases.tables import ShadowPlan
 from models.release import Release
-from workers.desk import Desk, Job
+from workers.beside import BesideDesk
+from workers.desk import Job
 from workers.leases import Leases
 from workers.lr import lr_batches
 from workers.planning import TILES_A_FORWARD
@@ -34,9 +30,6 @@ from workers.releases import Releases
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-
-SHADOW: Final = "shadow"
-PAUSE_S: Final = 0.1
 
 ENLIST: Final = text(
     """
@@ -60,11 +53,6 @@ ENLIST: Final = text(
 What is bought of a plan with a budget or areas depends on these too, so that two policies cannot be told
 apart by it.
 """
-
-BUSY: Final = text(
-    "SELECT EXISTS (SELECT FROM plans WHERE status IN ('queued', 'running'))"
-    " OR EXISTS (SELECT FROM classifications WHERE status IN ('queued', 'running'))"
-)
 
 
 class ShadowJob(Job[Pixels, Floats]):
@@ -166,42 +154,13 @@ class Tally:
         return found
 
 
-class ShadowDesk(Desk):
-    """Finds what there is to shadow, and works on it while nobody waits for a plan or a class."""
+class ShadowDesk(BesideDesk):
+    """Has the shadow plan what the champion has planned."""
+
+    enlisting = ENLIST
 
     def __init__(self, releases: Releases, leases: Leases, scratch: Path) -> None:
         super().__init__(lambda row: ShadowJob(row, releases), ShadowPlan, leases, scratch)
-
-    def work(self) -> None:
-        """Enlist plans, then work on them unless a client is waiting for something."""
-        enlist()
-        if not _busy():
-            super().work()
-
-    def _forward_once(self, table: list[Any]) -> None:
-        while _busy() and not self._stopping.wait(PAUSE_S):
-            pass
-        super()._forward_once(table)
-
-
-def enlist() -> None:
-    """Queue a row for each ready plan that an organisation's shadow has not seen yet."""
-    with session_scope() as session:
-        shadows = session.scalars(select(Alias).where(Alias.name == SHADOW, Alias.release.is_not(None))).all()
-    for alias in shadows:
-        with session_scope() as session:
-            try:
-                shadow = find_key(session, alias.org_id, str(alias.release))
-                champion = choose_release(session, alias.org_id, None)
-            except (NotFound, ServiceUnavailable):
-                continue
-            values = {"org": alias.org_id, "since": alias.moved_at, "champion": champion.key}
-            session.execute(ENLIST, {**values, "release": shadow.key, "card": shadow.card_sha256})
-
-
-def _busy() -> bool:
-    with session_scope() as session:
-        return bool(session.scalar(BUSY))
 
 
 def _threshold(plan: Plan, shadow: Found, champion: Found) -> float:

@@ -115,7 +115,7 @@ def get_model_page(session: SessionDep, principal: Reader, release: Ref) -> Resp
     "/{release}/shadow", summary="A release as a shadow", responses=problem_responses(NotFound, Unprocessable)
 )
 def get_shadow(session: SessionDep, principal: Reader, release: Ref) -> ShadowOut:
-    """How its choices differ from the champion's on the live plans it was run beside.
+    """How its choices and classes differ from the champion's on the live plans it was run beside.
 
     Point the alias `shadow` at a release to have it run: after each answer, when nobody waits for one.
     """

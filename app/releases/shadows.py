@@ -1,4 +1,4 @@
-"""What a shadow release would have planned, against what the champion did: sums over the plans it saw."""
+"""What a shadow release would have planned and said, against what the champion did: sums of what it saw."""
 
 import uuid
 from datetime import datetime
@@ -55,7 +55,42 @@ SHADOW_EXAMPLE: Final[dict[str, Any]] = {
     "champion_only": 128,
     "shadow_only": 32,
     "costs": [{"currency": "EUR", "champion": "118.20", "shadow": "107.10", "difference": "-11.10"}],
+    "classes": {
+        "classifications": 24,
+        "waiting": 0,
+        "failed": 0,
+        "tiles": 288,
+        "same_class": 0.965278,
+        "lr": {"tiles": 288, "same_class": 0.940972},
+        "with_hr": {"tiles": 61, "same_class": 0.983607},
+        "differences": [{"champion": "river", "shadow": "harbor", "tiles": 10}],
+    },
 }
+
+
+CLASS_SUMS: Final = text(
+    """
+    SELECT count(*) FILTER (WHERE status = 'ready') AS classifications,
+           count(*) FILTER (WHERE status = 'failed') AS failed,
+           count(*) FILTER (WHERE status IN ('queued', 'running')) AS waiting,
+           coalesce(sum((result->>'tiles')::bigint), 0) AS tiles,
+           coalesce(sum((result->>'same')::bigint), 0) AS same,
+           coalesce(sum((result->>'lr_tiles')::bigint), 0) AS lr_tiles,
+           coalesce(sum((result->>'lr_same')::bigint), 0) AS lr_same,
+           coalesce(sum((result->>'hr_tiles')::bigint), 0) AS hr_tiles,
+           coalesce(sum((result->>'hr_same')::bigint), 0) AS hr_same
+    FROM shadow_classifications WHERE org_id = :org AND release = :release AND card_sha256 = :card
+    """
+)
+
+DIFFERENCES: Final = text(
+    """
+    SELECT each->>'champion' AS champion, each->>'shadow' AS shadow, sum((each->>'tiles')::bigint) AS tiles
+    FROM shadow_classifications, jsonb_array_elements(result->'differences') AS each
+    WHERE org_id = :org AND release = :release AND card_sha256 = :card
+    GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 50
+    """
+)
 
 
 class ShadowCost(BaseModel):
@@ -65,6 +100,32 @@ class ShadowCost(BaseModel):
     champion: Money
     shadow: Money
     difference: Money = Field(description="Shadow less champion.")
+
+
+class SameClass(BaseModel):
+    """Tiles to which both gave a class, and the share to which both gave the same."""
+
+    tiles: int
+    same_class: float | None
+
+
+class Apart(BaseModel):
+    """Tiles to which the champion gave one class and the shadow another."""
+
+    champion: str
+    shadow: str
+    tiles: int
+
+
+class ShadowClasses(SameClass):
+    """Live classifications answered again by the shadow, from the same patches."""
+
+    classifications: int
+    waiting: int
+    failed: int
+    lr: SameClass = Field(description="By the LR image alone.")
+    with_hr: SameClass = Field(description="Tiles of which HR patches were there.")
+    differences: list[Apart] = Field(description="The most frequent ones, at most 50.")
 
 
 class ShadowOut(BaseModel):
@@ -88,6 +149,7 @@ class ShadowOut(BaseModel):
     champion_only: int
     shadow_only: int
     costs: list[ShadowCost]
+    classes: ShadowClasses
 
 
 def report(session: Session, org_id: uuid.UUID, found: Found) -> ShadowOut:
@@ -112,8 +174,28 @@ def report(session: Session, org_id: uuid.UUID, found: Found) -> ShadowOut:
         difference=_difference(total) if tiles else None,
         same_decision=round(1 - apart / patches, 6) if patches else None,
         costs=[_cost(row) for row in rows if row["currency"] is not None],
+        classes=_classes(session, values),
         **{key: value for key, value in total.items() if key != "squares"},
     )
+
+
+def _classes(session: Session, values: dict[str, Any]) -> ShadowClasses:
+    row = {key: int(value) for key, value in session.execute(CLASS_SUMS, values).mappings().one().items()}
+    found = session.execute(DIFFERENCES, values).mappings()
+    return ShadowClasses(
+        classifications=row["classifications"],
+        waiting=row["waiting"],
+        failed=row["failed"],
+        **_same(row, "").model_dump(),
+        lr=_same(row, "lr_"),
+        with_hr=_same(row, "hr_"),
+        differences=[Apart.model_validate(dict(each)) for each in found],
+    )
+
+
+def _same(row: dict[str, int], kind: str) -> SameClass:
+    tiles = row[f"{kind}tiles"]
+    return SameClass(tiles=tiles, same_class=round(row[f"{kind}same"] / tiles, 6) if tiles else None)
 
 
 def _difference(total: dict[str, int]) -> Estimate:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,18 @@ from sqlalchemy import select
 from app.core.db import session_scope
 from app.core.work import WorkStatus
 from app.plans.tables import TileRow
+from app.releases.finding import Found
 from app.releases.tables import ShadowPlan
-from tests.app.releases.publishing import published
+from models.card import load_card
+from tests.app.releases.publishing import published, tiny_folder
+from tests.client import post_hr
 from tests.conftest import KeyMaker
-from tests.imagery import lr_geotiff
+from tests.imagery import hr_geotiff, lr_geotiff
 from tests.workers.conftest import queue_plan
 from workers.desk import Desk
 from workers.leases import Leases
 from workers.releases import Releases
+from workers.shadow_classes import ShadowClassifyDesk
 from workers.shadowing import ShadowDesk
 
 NOW = {"Prefer": "wait=0"}
@@ -148,3 +153,70 @@ def test_many_workers_shadow_a_plan_once(
         ShadowDesk(Releases(), Leases(), tmp_path).work()
     desk.work()
     assert [(row.status, row.attempts) for row in rows()] == [(WorkStatus.READY, 1)]
+
+
+def classify(client: TestClient, plan: str, **body: Any) -> str:
+    answer = client.post(f"/v1/plans/{plan}/classifications", json=body, headers=NOW)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def said(client: TestClient, plan: str, classification: str) -> list[Any]:
+    """Each tile's class by all there is and by LR alone, and whether HR patches were there."""
+    answer = client.get(f"/v1/plans/{plan}/classifications/{classification}").json()
+    assert answer["status"] == "ready", answer
+    return [(t["class"], t["streams"]["lr"]["class"], bool(t["patches_used"])) for t in answer["tiles"]]
+
+
+def test_classes_differ_as_two_classifications_do(
+    client: TestClient, plan_desk: Desk, classify_desk: Desk, desk: ShadowDesk, leases: Leases, tmp_path: Path
+) -> None:
+    classes = ShadowClassifyDesk(Releases(), leases, tmp_path)
+    shadow = published(tmp_path, seed=3)
+    plan = queue_plan(client, lr_geotiff(4, 4), tile_size_m="80.1")
+    plan_desk.work()
+    classify(client, plan)
+    classify_desk.work()
+    stand(client, "shadow", shadow.id)
+    # what was answered before the alias was moved is none of its business, and without HR there is LR
+    live = [classify(client, plan)]
+    assert post_hr(client, plan, hr_geotiff(2, 4)).status_code == 201
+    live.append(classify(client, plan))
+    waiting = queue_plan(client)
+    classify_desk.work()
+    classes.work()
+    report = client.get(f"/v1/releases/{shadow.id}/shadow").json()["classes"]
+    assert (report["classifications"], report["waiting"], report["same_class"]) == (0, 2, None)
+
+    plan_desk.work()
+    assert client.get(f"/v1/plans/{waiting}").json()["status"] == "ready"
+    answers = [client.get(f"/v1/plans/{plan}/classifications/{each}").text for each in live]
+    classes.work()
+    assert [client.get(f"/v1/plans/{plan}/classifications/{each}").text for each in live] == answers
+    by_hand = classify(client, plan, release=str(shadow.id))
+    classify_desk.work()
+    classes.work()
+    report = client.get(f"/v1/releases/{shadow.id}/shadow").json()["classes"]
+    assert (report["classifications"], report["waiting"], report["failed"]) == (2, 0, 0)
+    lr_only, ours = (said(client, plan, each) for each in live)
+    theirs = said(client, plan, by_hand)
+    assert {with_hr for *_, with_hr in lr_only} == {False}
+    with_hr = [(a[0], b[0]) for a, b in zip(ours, theirs, strict=True) if a[2]]
+    assert len(with_hr) == 8
+    assert report["with_hr"] == {"tiles": 8, "same_class": sum(a == b for a, b in with_hr) / 8}
+    lr = [(a[1], b[1]) for a, b in zip(ours, theirs, strict=True)]
+    assert report["lr"]["tiles"] == 32
+    assert report["lr"]["same_class"] == pytest.approx(sum(a == b for a, b in lr) / 16, abs=1e-6)
+    assert report["tiles"] == 32
+    apart = sum(each["tiles"] for each in report["differences"])
+    assert report["same_class"] == pytest.approx(1 - apart / 32, abs=1e-6)
+    assert apart > 0
+    assert all(each["champion"] != each["shadow"] for each in report["differences"])
+    assert list(tmp_path.glob("shadow_classifications-*")) == []
+
+
+def test_a_shadow_that_reads_other_patches_is_not_asked_for_classes(tmp_path: Path, leases: Leases) -> None:
+    desk = ShadowClassifyDesk(Releases(), leases, tmp_path)
+    champion = Found.of_card(load_card(tiny_folder(tmp_path / "one")))
+    assert desk.can_stand_in(champion, champion)
+    assert not desk.can_stand_in(replace(champion, card=replace(champion.card, hr_px=64)), champion)
