@@ -37,7 +37,7 @@ from models.progress import Progress
 from models.recipe import STAGES, Recipe, RecipeError, Stage, load_recipe, parse_recipe
 from models.stages.inputs import Indices, Inputs
 from models.stages.members import Judges, Member
-from models.stages.memory import OutOfMemory, changed, is_out_of_memory
+from models.stages.memory import OutOfMemory, StartAgain, changed, is_out_of_memory
 from models.stages.trainer import Trainer
 from models.system import System, packed
 
@@ -54,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with joined(_device(args.device).type) as group:
             train(args, group)
+    except StartAgain as error:
+        # no failure: `_together` starts all processes anew
+        print(f"train: {error}", file=sys.stderr)
+        return MEMORY
     except Exception as error:
         status, problem = _told_apart(error)
         if problem is None:

@@ -21,7 +21,11 @@ _SAID = ("can't allocate memory", "out of memory", "bad_alloc", "could not creat
 
 
 class OutOfMemory(Exception):
-    """A batch does not fit, not even in the smallest parts; or, among several processes, not in these."""
+    """A batch does not fit, not even in the smallest parts."""
+
+
+class StartAgain(OutOfMemory):
+    """Among several processes: a batch does not fit in these parts; it may in those written down."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -44,7 +48,7 @@ class Memory:
     """How many parts each stage's batches are worked on in; `kept` is a file that outlives this process.
 
     `together`: other processes share the batch and would wait for ever for one that starts it again, so all
-    of them must: the new number is written down and OutOfMemory raised.
+    of them must: the new number is written down and StartAgain raised.
     """
 
     def __init__(
@@ -58,10 +62,13 @@ class Memory:
     def restore(self, parts: dict[str, int]) -> None:
         """Go on with at least these numbers of parts."""
         for stage, number in parts.items():
-            self.parts[stage] = max(number, self.parts.get(stage, 1))
+            if number > self.parts.get(stage, 1):
+                self.parts[stage] = number
+                # whoever split may not have been the one that speaks for all
+                self._notice(changed(stage, number))
 
     def within(self, stage: str, rows: int, work: Callable[[int], Result]) -> Result:
-        """`work(parts)` with as few parts as fit; parts have two rows or more. Raises OutOfMemory."""
+        """`work(parts)` in as few parts as fit, of two rows or more. Raises OutOfMemory, StartAgain."""
         while True:
             parts = self.parts.get(stage, 1)
             try:
@@ -86,7 +93,9 @@ class Memory:
             part.replace(self._kept)
         self._notice(changed(stage, parts))
         if self._together:
-            raise OutOfMemory(f"stage {stage}: {rows} images did not fit; all processes start it in {parts}")
+            raise StartAgain(
+                f"stage {stage}: {rows} images did not fit; all processes start again in {parts} parts"
+            )
 
 
 def changed(stage: str, parts: int) -> str:

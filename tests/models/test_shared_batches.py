@@ -150,6 +150,27 @@ def test_a_batch_that_does_not_fit_is_split_and_the_card_says_so(
     assert {event["text"] for event in told if event["kind"] == "notice"} >= {said}
 
 
+def test_when_one_of_two_processes_lacks_memory_both_start_again_in_parts(
+    scenes: Path, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train.main(command(scenes, one, RECIPE, "--work", str(one / "work"))) == 0
+    words = command(scenes, two, RECIPE, "--work", str(two / "work"), "--processes", "2")
+    subprocess.run(
+        [sys.executable, "-m", "tests.models.greedy", *words], check=True, cwd=checkout(), timeout=800
+    )
+    assert apart(weights(one), weights(two)) < 1e-4
+    training = load_card(two / "out").training
+    assert training["processes"] == 2
+    assert [said.partition(":")[0] for said in training["recipe_changes"]] == ["stage hr", "stage lr"]
+    told = [json.loads(line) for line in (two / "events").read_text().splitlines()]
+    kinds = [event["kind"] for event in told]
+    # whoever listens hears of the change, and of no failure
+    assert "failed" not in kinds
+    assert kinds[-1] == "done"
+    assert {event["text"] for event in told if event["kind"] == "notice"} == set(training["recipe_changes"])
+
+
 def test_what_never_fits_is_said() -> None:
     notices: list[str] = []
     memory = Memory(notices.append)
