@@ -89,6 +89,13 @@ def own_dropouts(module: nn.Module) -> list[Dropout]:
     return [m for m in found if isinstance(m, Dropout)]
 
 
+def draw_from(draws: Draws, *networks: nn.Module) -> None:
+    """From now on the dropout masks of these networks are the samples' own."""
+    for network in networks:
+        for dropout in own_dropouts(network):
+            dropout.draws = draws
+
+
 def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * _FIRST
     x = (x ^ (x >> np.uint64(27))) * _SECOND

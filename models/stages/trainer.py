@@ -125,7 +125,7 @@ class Trainer:
             if number < done_phases or phase.stage not in stages:
                 continue
             first = done_epochs if number == done_phases else 0
-            if not first and phase.stage in _POLICY_STAGES and self._follows_classifier(number):
+            if not first and phase.stage in _POLICY_STAGES and self._begins_policy(number):
                 self._fit_fusion()
             self._begin(phase, resumed=first > 0)
             for epoch in range(first, self.recipe.stages[phase.stage].epochs):
@@ -143,8 +143,11 @@ class Trainer:
                 self._save(number, epoch + 1)
         self.system.eval()
 
-    def _follows_classifier(self, number: int) -> bool:
-        return number > 0 and self.phases[number - 1].stage not in _POLICY_STAGES
+    def _begins_policy(self, number: int) -> bool:
+        """Whether the classifiers are finished just now, here or before, and were not fused yet."""
+        if number == 0:
+            return self.system.fusion.rule == "eq7"
+        return self.phases[number - 1].stage not in _POLICY_STAGES
 
     def _begin(self, phase: Phase, *, resumed: bool) -> None:
         member, stage = self.members.trained[phase.member], self.recipe.stages[phase.stage]
@@ -154,10 +157,13 @@ class Trainer:
             body = member.hr if phase.stage == "hr" else member.lr
             assert body is not None
             groups = [{"params": _trained(body), "lr": stage.lr}]
+            self.members.settle([body])
         else:
             groups = [{"params": _trained(self.system.policy.body), "lr": stage.policy_lr or stage.lr}]
-            if phase.stage != "pt" and stage.lr:
+            both = phase.stage != "pt" and stage.lr > 0
+            if both:
                 groups.append({"params": _trained(member.hr), "lr": stage.lr})
+            self.members.settle([member.hr] if both else [])
         for group in groups:
             group["base"] = group["lr"]
         kind = torch.optim.AdamW if self.recipe.training.optimiser == "adamw" else torch.optim.Adam

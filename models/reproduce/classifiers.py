@@ -1,0 +1,214 @@
+"""The classifiers that rows share: trained once for each set of images they may learn from."""
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from models.data.splits import kfold
+from models.precision import autocast
+from models.recipe import Recipe, Stage
+from models.reproduce.fit import fit
+from models.reproduce.learner import Learner, Plan
+from models.reproduce.protocol import Part
+from models.reproduce.study import Study
+from models.stages.classify import classification_loss
+from models.stages.draws import Draws, draw_from
+from models.stages.inputs import Batch, Indices
+from models.stages.members import Judges, Member
+from models.stages.trainer import Phase, Trainer, Watch
+from models.system import System
+
+MASKED = Stage(mask_share=0.85, mixup=0.2, smoothing=0.1)
+"""Most images lose a random number of patches, so that the classifier can use however few were bought."""
+
+
+class Watching(Watch):
+    """Ends a stage of the trainer at the checkpoint after which the slice has no room for another epoch."""
+
+    def __init__(self, study: Study) -> None:
+        self._study, self._longest, self._at = study, 0.0, 0.0
+
+    def begin(self, seconds: float) -> None:
+        self._longest = max(self._longest, seconds)
+
+    def saved(self, phase: Phase, epochs: int) -> None:
+        del phase, epochs
+        self._study.slice.room_for(self._longest)
+
+
+def optimiser_of(recipe: Recipe, groups: list[dict[str, object]]) -> Optimizer:
+    """The recipe's optimiser over parameter groups."""
+    kind = torch.optim.AdamW if recipe.training.optimiser == "adamw" else torch.optim.Adam
+    return kind(groups, lr=1e-3, weight_decay=recipe.training.weight_decay)
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+class Further(Learner):
+    """An HR classifier that goes on learning by one stage's masks and augmentation."""
+
+    def __init__(self, study: Study, recipe: Recipe, body: nn.Module, stage: Stage) -> None:
+        self.body, self.stage, self._study = body, stage, study
+        self._grid = recipe.images.grid
+        self._optimiser = optimiser_of(recipe, [{"params": trainable(body)}])
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"hr": self.body}
+
+    def optimisers(self) -> dict[str, Optimizer]:
+        return {"adam": self._optimiser}
+
+    def step(self, indices: Indices, batch: Batch, draws: Draws) -> dict[str, float]:
+        del indices
+        self.body.train()
+        draw_from(draws, self.body)
+        with autocast(self._study.device):
+            loss, right = classification_loss(
+                self.body, "hr", batch, self.stage, self._study.classes, self._grid, draws
+            )
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        return {"loss": float(loss.detach()), "accuracy": float(right)}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The paper's f_cl^h and f_cl^l, trained on whole images, in a system; `key` names the training."""
+
+    key: str
+    system: System
+
+
+def base(study: Study, learns: Indices, seed: int, *, given: bool = True) -> Base:
+    """Stages hr and lr on the images `learns`; `given` weights stand for hr where the study has some."""
+    recipe = study.profile.paper
+    weights = study.given if given else None
+    if weights is not None:
+        recipe = replace(recipe, stages={**recipe.stages, "hr": replace(recipe.stages["hr"], epochs=0)})
+    key = study.key("base", recipe.digest("lr"), seed, learns.tolist(), weights and weights.name)
+    system = study.system(recipe, seed)
+    if weights is not None:
+        load_given(system, weights)
+    place = unit_place(study, "base", key)
+    run_trainer(study, recipe, system, learns, seed, place, ("hr", "lr"))
+    return Base(key, system)
+
+
+def policy_stages(recipe: Recipe, sigma: float | None = None) -> Recipe:
+    """The recipe from pt on: its classifiers are the base's. `sigma` of ft1 and ft2 where it is another."""
+    stages = {key: replace(stage, epochs=0) for key, stage in recipe.stages.items() if key in ("hr", "lr")}
+    if sigma is not None:
+        stages |= {key: replace(recipe.stages[key], sigma=sigma) for key in ("ft1", "ft2")}
+    return replace(recipe, stages={**recipe.stages, **stages})
+
+
+def further(study: Study, start: Base, learns: Indices, seed: int, unit: str) -> tuple[str, nn.Module]:
+    """The HR classifier trained further: `masked` with LR fill, or as `longer` on whole images."""
+    masks = unit == "masked"
+    recipe = replace(study.profile.ours, images=replace(study.profile.ours.images, fill="lr"))
+    stage = MASKED if masks else replace(MASKED, mask_share=0.0)
+    body = copy.deepcopy(start.system.hr.body)
+    learner = Further(study, recipe, body, stage)
+    return train_unit(
+        study, unit, learner, study.profile.plan(unit), recipe, learns, seed, (start.key,)
+    ), body
+
+
+def judges(study: Study, part: Part) -> tuple[str, Judges]:
+    """Mask-trained classifiers, and for each image that `part` learns from one that has not learned from it.
+
+    Of folds they are the other folds' own; else two shadows, each trained on half of what the part learns.
+    """
+    if study.protocol.folds:
+        others = [(p.learns, p.tests, p.seed) for p in study.protocol.parts if p.number != part.number]
+    else:
+        groups = np.arange(len(part.learns))
+        held = kfold(study.labels.numpy()[part.learns], groups, 2, part.seed)
+        others = [
+            (np.setdiff1d(part.learns, part.learns[rows]), part.learns[rows], part.seed) for rows in held
+        ]
+    keys, members, of = [], [], np.zeros(len(study.labels), dtype=np.int64)
+    for number, (learns, unseen, seed) in enumerate(others):
+        start = base(study, learns, seed, given=False)
+        key, body = further(study, start, learns, seed, "masked")
+        assert start.system.lr is not None
+        members.append(Member(body, start.system.lr.body, learns))
+        of[unseen] = number
+        keys.append(key)
+    return "+".join(keys), Judges(tuple(members), of)
+
+
+def train_unit(
+    study: Study,
+    name: str,
+    learner: Learner,
+    plan: Plan,
+    recipe: Recipe,
+    learns: Indices,
+    seed: int,
+    keys: tuple[str, ...] = (),
+) -> str:
+    """Train a learner, or load it; returns the hash of all that has a say in it. Raises SliceOver."""
+    told = [plan.epochs, plan.batch, plan.lr, plan.schedule]
+    key = study.key(name, told, recipe.digest(), seed, learns.tolist(), keys)
+    place = unit_place(study, name, key)
+
+    def report(epochs: int, figures: dict[str, float]) -> None:
+        shown = ", ".join(f"{k} {v:.3f}" for k, v in figures.items())
+        print(f"{name} {epochs}/{plan.epochs}: {shown}", flush=True)
+
+    fit(place, learner, plan, study.inputs(recipe), learns, seed, study.slice, report)
+    return key
+
+
+def run_trainer(
+    study: Study,
+    recipe: Recipe,
+    system: System,
+    learns: Indices,
+    seed: int,
+    place: Path,
+    stages: tuple[str, ...],
+    judged: Judges | None = None,
+) -> None:
+    """Stages of the product's own trainer, resumable. Raises SliceOver."""
+    watch = Watching(study)
+
+    def report(event: dict[str, object]) -> None:
+        if "epoch" not in event:
+            return
+        watch.begin(float(str(event["seconds"])))
+        kept = ("loss", "reward", "accuracy", "patches")
+        shown = ", ".join(f"{k} {event[k]:.3f}" for k in kept if k in event)
+        print(f"{event['phase']} {int(str(event['epoch'])) + 1}: {shown}", flush=True)
+
+    groups = np.arange(len(study.labels))
+    inputs = study.inputs(recipe)
+    trainer = Trainer(recipe, system, inputs, learns, groups, seed, place, report, judged, watch=watch)
+    trainer.run(stages)
+    system.eval()
+
+
+def unit_place(study: Study, name: str, key: str) -> Path:
+    folder = study.work / "units"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}-{key[:16]}.pt"
+
+
+def load_given(system: System, file: Path) -> None:
+    """Published weights of the HR classifier, a state dict with or without `module.`. Raises ValueError."""
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state)
+    named = {key.removeprefix("module."): value for key, value in state.items()}
+    try:
+        system.hr.body.load_state_dict(named)
+    except RuntimeError as error:
+        raise ValueError(f"{file.name} does not fit the HR classifier: {error}") from error

@@ -1,0 +1,154 @@
+"""The rows that are to beat PatchDrop: LR fill, a mask-trained classifier, a policy that reads answers."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import gain
+from models.calibration import calibration
+from models.grid import centre_first
+from models.patchdrop import masked, most_likely
+from models.reproduce import choosing, classifiers
+from models.reproduce.answers import Answers
+from models.reproduce.bench import Bench
+from models.stages.draws import Draws
+from models.stages.inputs import Batch, Indices
+from models.system import System, log_mean
+
+COSTS = (10.0, 30.0, 100.0, 350.0, 1000.0, 3000.0)
+"""What a missed answer costs, in patches: one network, and a user moves along the curve with this number."""
+
+
+def ours(bench: Bench) -> "Ours":
+    """Train it: at all the classifiers' ds at once. Raises SliceOver."""
+    study = bench.study.at(bench.ds)
+    start, recipe = bench.base, study.profile.ours
+    key, body = classifiers.further(study, start, bench.learns, bench.seed, "masked")
+    judged_by, judges = classifiers.judges(study, bench.part)
+    system = study.system(recipe, bench.seed)
+    assert system.lr is not None
+    assert start.system.lr is not None
+    system.hr.body.load_state_dict(body.state_dict())
+    system.lr.body.load_state_dict(start.system.lr.body.state_dict())
+    named = study.key("ours", recipe.digest(), bench.seed, bench.learns.tolist(), key, judged_by)
+    place = classifiers.unit_place(study, "ours", named)
+    classifiers.run_trainer(study, recipe, system, bench.learns, bench.seed, place, ("ft2",), judges)
+    return Ours(bench, system)
+
+
+@dataclass
+class Ours:
+    """One part's trained system, measured at the bench's ds."""
+
+    bench: Bench
+    system: System
+
+    @cached_property
+    def _batches(self) -> list[tuple[Indices, Batch]]:
+        recipe = self.bench.ours_recipe
+        return list(self.bench.study.unseen(recipe, self.bench.tests, self.bench.ds))
+
+    @cached_property
+    @torch.no_grad()
+    def _without(self) -> tuple[Tensor, Tensor]:
+        """Both streams' class probabilities (n, N) without HR: of LR, and of HR on the fill alone."""
+        lr, hr = [], []
+        for _, batch in self._batches:
+            lr.append(self._lr(batch).exp())
+            hr.append(self.system.hr.body(batch.fill).float().softmax(dim=1))
+        return torch.cat(lr), torch.cat(hr)
+
+    def _lr(self, batch: Batch) -> Tensor:
+        assert self.system.lr is not None
+        return log_mean([self.system.lr.body(features) for features in batch.answering])
+
+    @cached_property
+    @torch.no_grad()
+    def chances(self) -> Tensor:
+        """(n, P + 1) of a right answer with the first k patches."""
+        return self.system.chances_from(*self._without).cpu()
+
+    def bought(self, missed_cost: float) -> Tensor:
+        """The patches (n, P) that pay where a missed answer costs that much."""
+        ranks = centre_first(self.bench.recipe.images.grid)
+        return most_likely(gain.purchase_probabilities(self.chances, ranks, missed_cost))
+
+    @torch.no_grad()
+    def answers(self, actions: Tensor) -> Answers:
+        """What both streams say with these patches."""
+        lr, start, said = self._without[0], 0, []
+        for indices, batch in self._batches:
+            rows = slice(start, start + len(indices))
+            taken = actions[rows].to(batch.hr.device)
+            seen = masked(batch.hr, batch.fill, taken, self.bench.recipe.images.grid)
+            hr = self.system.hr.body(seen).float().softmax(dim=1)
+            said.append(self.system.fusion.fuse(hr, lr[rows], taken))
+            start += len(indices)
+        return Answers(torch.cat(said).cpu(), actions.cpu())
+
+    def at(self, missed_cost: float) -> Answers:
+        return self.answers(self.bought(missed_cost))
+
+    def nothing(self) -> Answers:
+        return self.answers(torch.zeros(len(self.bench.tests), self.bench.patches))
+
+    def everything(self) -> Answers:
+        return self.answers(torch.ones(len(self.bench.tests), self.bench.patches))
+
+    def averaged(self) -> Answers:
+        """The honest rival: all HR, and the plain mean of both streams."""
+        whole = self.bench.whole(self.bench.system.hr.body)
+        lr = self._without[0].cpu()
+        return Answers((whole.probabilities + lr) / 2, whole.actions)
+
+    def by_rule(self, rule: str, s: int, scores: Tensor | None = None) -> Answers:
+        """Another way to choose S patches, with the same classifiers and the same fill."""
+        count, tests = len(self.bench.tests), self.bench.tests
+        draws = Draws(self.bench.seed, 1, 0, 0, tests)
+        if rule == "saliency":
+            assert scores is not None
+            return self.answers(choosing.top(scores[torch.from_numpy(tests)], s))
+        chosen = {
+            "fixed-h": lambda: choosing.first(choosing.FIXED_H, s, count),
+            "fixed-v": lambda: choosing.first(choosing.FIXED_V, s, count),
+            "stochastic": lambda: choosing.stochastic(s, draws, count),
+            "random": lambda: choosing.uniform(s, draws, count),
+        }
+        return self.answers(chosen[rule]())
+
+    def calibrated(self, told: Answers) -> dict[str, Any]:
+        """ECE of the fused answer, before and after the fitted sharpness."""
+        labels = self.bench.labels[torch.from_numpy(self.bench.tests)]
+        after = _ece(told.probabilities, labels)
+        hr = self.bench.whole(self.bench.system.hr.body)
+        return {"ece": after, "ece_hr_plain": _ece(hr.probabilities, labels)}
+
+    def gain_by_budget(self) -> list[dict[str, float]]:
+        """Predicted and realised accuracy at every tenth of the budget of all patches.
+
+        Patches go where the chance rises most for the next one, as a budget is spent.
+        """
+        ranks = centre_first(self.bench.recipe.images.grid)
+        steps = gain.slopes(self.chances).clamp_min(0)
+        count, patches = steps.shape
+        order = steps.flatten().argsort(descending=True, stable=True)
+        labels = self.bench.labels[torch.from_numpy(self.bench.tests)].numpy()
+        found = []
+        for tenth in range(11):
+            taken = torch.zeros(count * patches)
+            taken[order[: round(count * patches * tenth / 10)]] = 1.0
+            number = taken.view(count, patches).sum(dim=1).long()
+            predicted = float(self.chances.gather(1, number[:, None]).mean())
+            told = self.answers((ranks < number[:, None]).float())
+            realised = float(np.mean(told.probabilities.argmax(dim=1).numpy() == labels))
+            found.append({"share": tenth / 10, "predicted": predicted, "realised": realised})
+        return found
+
+
+def _ece(probabilities: Tensor, labels: Tensor) -> Any:
+    confidence, said = probabilities.max(dim=1)
+    return calibration(confidence.numpy(), (said == labels).numpy())["ece"]

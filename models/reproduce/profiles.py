@@ -1,0 +1,61 @@
+"""How long each part of a table is trained: `smoke` for tests, `cpu`, `gpu`, and the paper's own schedule."""
+
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from models.recipe import STAGES, Recipe, parse_recipe
+from models.reproduce.learner import Plan
+
+Name = Literal["smoke", "cpu", "gpu", "paper"]
+NAMES: tuple[str, ...] = get_args(Name)
+FOLDER = Path(__file__).parent / "profiles"
+SMALL_PX = 64
+"""Pictures up to this size have CIFAR's networks and schedules, larger ones the aerial scenes'."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The schedules of one kind of pictures at one length.
+
+    `paper` and `ours` are the recipes of the rows; `ds` the ratios that are measured; `limit` the number of
+    images learned from and held out, 0 for all.
+    """
+
+    name: str
+    kind: str
+    ds: tuple[int, ...]
+    paper: Recipe
+    ours: Recipe
+    limit: int
+    units: dict[str, Plan]
+    epochs: dict[str, int]
+    paper_epochs: dict[str, int]
+
+    def plan(self, unit: str) -> Plan:
+        """How a part that no recipe has is trained. Raises KeyError for one without epochs."""
+        return replace(self.units.get(unit, Plan(0)), epochs=self.epochs[unit])
+
+
+def load_profile(kind: str, name: str) -> Profile:
+    """The profile `name` of the pictures `kind`, cifar or aerial."""
+    raw = tomllib.loads((FOLDER / f"{kind}.toml").read_text(encoding="utf-8"))
+    epochs = {key: int(value) for key, value in raw["epochs"][name].items()}
+    ours = {"hr": 0, "lr": 0, "ft2": epochs["ours"]}
+    return Profile(
+        name=name,
+        kind=kind,
+        ds=tuple(raw["ds"]),
+        paper=_recipe(f"{kind}-paper", raw["paper"], {stage: epochs[stage] for stage in STAGES}),
+        ours=_recipe(f"{kind}-ours", raw["ours"], ours),
+        limit=int(raw["limit"].get(name, 0)),
+        units={key: Plan(0, **plan) for key, plan in raw["units"].items()},
+        epochs=epochs,
+        paper_epochs={key: int(value) for key, value in raw["epochs"]["paper"].items()},
+    )
+
+
+def _recipe(name: str, raw: dict[str, Any], epochs: dict[str, int]) -> Recipe:
+    stages = {key: {**raw.get("stages", {}).get(key, {}), "epochs": n} for key, n in epochs.items()}
+    return parse_recipe({"name": name, **raw, "stages": stages})

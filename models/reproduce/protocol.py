@@ -1,0 +1,72 @@
+"""Which images each row learns from and which it is measured on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.data.source import Indices, Source
+from models.data.splits import halves, keep_together, kfold, published
+
+FOLDS, SEEDS = 5, 3
+_FEW = 2_500
+"""Up to so many images every one is held out once, in folds; of more, halves say enough."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fold or seed: everything in it is trained with `seed` on `learns` and measured on `tests`."""
+
+    number: int
+    seed: int
+    learns: Indices
+    tests: Indices
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All parts; `folds` says that they hold out every image once, `said` what was done, in words."""
+
+    parts: tuple[Part, ...]
+    folds: bool
+    said: str
+
+
+def protocol(source: Source) -> Protocol:
+    """The published split with 3 seeds; else 5 folds of few images, or 3 stratified halves of more."""
+    if (known := published(source)) is not None:
+        learns, tests, name = known
+        parts = tuple(Part(seed, seed, learns, tests) for seed in range(SEEDS))
+        return Protocol(parts, False, f"the published split ({name} held out), {SEEDS} seeds")
+    groups = keep_together(source)
+    if len(source) <= _FEW:
+        everything = np.arange(len(source))
+        held = kfold(source.labels, groups, FOLDS, 0)
+        parts = tuple(Part(k, k, np.setdiff1d(everything, part), part) for k, part in enumerate(held))
+        return Protocol(parts, True, f"{FOLDS} stratified folds, fold i with seed i")
+    drawn = (halves(source.labels, groups, seed) for seed in range(SEEDS))
+    parts = tuple(Part(seed, seed, *pair) for seed, pair in enumerate(drawn))
+    return Protocol(parts, False, f"stratified halves, {SEEDS} seeds")
+
+
+def fewer(source: Source, limit: int) -> Source:
+    """At most `limit` images of each published split, or twice that of a data set without: for trials."""
+    if not limit:
+        return source
+    rng = np.random.default_rng(0)
+    splits = np.array(source.splits or ["all"] * len(source))
+    chosen = []
+    for split in np.unique(splits):
+        here = np.flatnonzero(splits == split)
+        count = limit if source.splits else 2 * limit
+        by_turn = sorted(rng.permutation(here).tolist(), key=_turns(source.labels).__getitem__)
+        chosen.append(np.array(by_turn[:count]))
+    return source.select(np.sort(np.concatenate(chosen)))
+
+
+def _turns(labels: Indices) -> Indices:
+    """(n,) how many of its class come before each image: by it, classes take turns."""
+    turns = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        here = np.flatnonzero(labels == label)
+        turns[here] = np.arange(len(here))
+    return turns

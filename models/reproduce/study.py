@@ -1,0 +1,178 @@
+"""One data set at one profile: what all rows of all its folds share."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data.decode import prepare
+from models.data.source import Source
+from models.data.sources import open_source
+from models.precision import best_device
+from models.progress import Progress
+from models.recipe import Images, Recipe
+from models.reproduce.profiles import SMALL_PX, Profile, load_profile
+from models.reproduce.protocol import Protocol, fewer, protocol
+from models.reproduce.slices import Slice
+from models.stages.draws import Rng
+from models.stages.inputs import Batch, FeatureCache, Indices, Inputs
+from models.system import System, packed
+
+_KEPT, _PLACES = 12_000, 2
+"""Images whose features are kept in memory between rows, and for how many places: a part's at a ds."""
+
+
+class Served(Inputs):
+    """Inputs whose frozen layers' features are those of another recipe's cache, with or without its fill."""
+
+    @property
+    def variants(self) -> list[tuple[int, int]]:
+        if self.cache is None:
+            return super().variants
+        return [pair for pair in self.cache.places if pair[1] in self.spec.ds]
+
+    def batch(
+        self, indices: Indices, views: Indices, ds: Indices, rng: Rng | None = None, *, answers: bool = False
+    ) -> Batch:
+        found = super().batch(indices, views, ds, rng, answers=answers)
+        return replace(found, fill=None) if self.system.architecture.fill == "zeros" else found
+
+
+class Exact(Inputs):
+    """Inputs for measuring: all of it in fp32, nothing from a cache."""
+
+    @torch.no_grad()
+    def _stem(self, network: str, x: Tensor) -> Tensor:
+        features: Tensor = getattr(self.system, network).stem(x)
+        return features
+
+
+@dataclass
+class Study:
+    """`source` decoded as `images` uint8 (n, 3, px, px), its `protocol`, and where results of training lie.
+
+    `given` is a file of weights for the HR classifier, which is then not trained.
+    """
+
+    name: str
+    source: Source
+    images: Tensor
+    labels: Tensor
+    profile: Profile
+    protocol: Protocol
+    work: Path
+    slice: Slice
+    device: torch.device
+    digest: str
+    given: Path | None = None
+    _inputs: dict[str, Inputs] = field(default_factory=dict)
+    _unseen: dict[str, list[tuple[Indices, Batch]]] = field(default_factory=dict)
+    _cache: FeatureCache | None = None
+
+    @property
+    def classes(self) -> int:
+        return len(self.source.classes)
+
+    def system(self, recipe: Recipe, seed: int) -> System:
+        """The recipe's networks, untrained, in the state that `seed` gives."""
+        torch.manual_seed(seed)  # weights that no file gives
+        system = System(recipe.architecture(self.classes), imagenet=recipe.networks.imagenet)
+        return packed(system, self.device)
+
+    def inputs(self, recipe: Recipe) -> Inputs:
+        """Batches as the recipe's networks take them, at the recipe's ds."""
+        key = json.dumps([asdict(recipe.images), asdict(recipe.networks)])
+        if key not in self._inputs:
+            system = self.system(recipe, 0)
+            served = Served(system, self.images, self.labels, recipe.images)
+            served.cache = self._features()
+            self._inputs[key] = served
+        return self._inputs[key]
+
+    def at(self, ds: int) -> "Study":
+        """Itself where its classifiers learn from this ds; else with recipes of this ds alone."""
+        paper, ours = self.profile.paper, self.profile.ours
+        if ds in paper.images.ds:
+            return self
+        profile = replace(
+            self.profile,
+            paper=replace(paper, images=images_at(paper.images, ds)),
+            ours=replace(ours, images=images_at(ours.images, ds)),
+        )
+        return replace(self, profile=profile, _inputs={}, _unseen={}, _cache=None)
+
+    def _features(self) -> FeatureCache | None:
+        """One cache for all: the widest of the recipes is the paper's with the fill."""
+        paper = self.profile.paper
+        if self._cache is None and paper.images.augment != "crop-flip":
+            images = replace(paper.images, fill="lr")
+            system = self.system(replace(paper, images=images), 0)
+            shared = Inputs(system, self.images, self.labels, images, self.work / "cache")
+            if shared.cache is not None and not shared.cache.ready:
+                with Progress("features of the frozen layers") as progress:
+                    shared.cache.fill(progress.show)
+            self._cache = shared.cache
+        return self._cache
+
+    def unseen(
+        self, recipe: Recipe, tests: Indices, ds: int, size: int = 64
+    ) -> Iterator[tuple[Indices, Batch]]:
+        """The images `tests` as they are, in their order, at one ds, in fp32; kept for the next row."""
+        key = json.dumps([asdict(recipe.images), asdict(recipe.networks), tests.tolist(), ds, size])
+        if key in self._unseen:
+            yield from self._unseen[key]
+            return
+        system = self.system(recipe, 0)
+        exact = Exact(system.eval(), self.images, self.labels, replace(recipe.images, ds=(ds,), thin=1))
+        kept: list[tuple[Indices, Batch]] | None = []
+        for start in range(0, len(tests), size):
+            indices = tests[start : start + size]
+            views, factors = np.zeros(len(indices), dtype=np.int64), np.full(len(indices), ds)
+            found = indices, exact.batch(indices, views, factors, answers=True)
+            kept = [*kept, found] if kept is not None and len(kept) * size < _KEPT else None
+            yield found
+        if kept is not None:
+            for old in list(self._unseen)[: -_PLACES + 1]:
+                del self._unseen[old]
+            self._unseen[key] = kept
+
+    def key(self, *parts: Any) -> str:
+        """The hash that names what was made of these parts from this data set."""
+        return hashlib.sha256(json.dumps([self.digest, *parts], sort_keys=True).encode()).hexdigest()
+
+
+def images_at(images: Images, ds: int) -> Images:
+    """The same pictures at one ds only."""
+    return replace(images, ds=(ds,), thin=1)
+
+
+def open_study(
+    data: Path, profile: str, work: Path, *, seconds: float | None = None, given: Path | None = None
+) -> Study:
+    """Decode a data set and lay out its protocol. Raises DataError."""
+    work.mkdir(parents=True, exist_ok=True)
+    source = open_source(data, check="none")
+    kind = "cifar" if max(source.read(0).shape[:2]) <= SMALL_PX else "aerial"
+    chosen = load_profile(kind, profile)
+    source = fewer(source, chosen.limit)
+    with Progress("decoding") as progress:
+        source, images = prepare(source, chosen.paper.images.hr_px, work / "cache", progress=progress.show)
+    return Study(
+        name=data.stem,
+        source=source,
+        images=images,
+        labels=torch.from_numpy(np.asarray(source.labels)),
+        profile=chosen,
+        protocol=protocol(source),
+        work=work,
+        slice=Slice(seconds),
+        device=best_device(),
+        digest=source.digest(),
+        given=given,
+    )
