@@ -15,7 +15,7 @@ from torch import Tensor
 from models import gain
 from models.card import CARD_FILE, WEIGHTS_FILE, Card, CardError, ClassName, GainModel, Range, load_card
 from models.grid import centre_first
-from models.networks.efficientnet_lite import folded
+from models.networks.folding import folded
 from models.patchdrop import Fusion
 from models.system import Architecture, System, packed
 

@@ -6,13 +6,11 @@ of 2020). `load_imagenet` brings the weights of the package `efficientnet-lite0-
 It is cut at stride 8: `low` keeps its ImageNet weights and can be run patch by patch; the rest is trained.
 """
 
-import copy
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # (expansion, channels, repeats, stride, kernel) of every stage, Tan & Le 2019, table 1.
 _STAGES = (
@@ -119,17 +117,6 @@ def freeze_depthwise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, SameConv) and module.groups > 1:
             module.weight.requires_grad_(False)
-
-
-def folded(module: nn.Module) -> nn.Module:
-    """A copy for inference, every batch norm folded into the convolution before it: less memory traffic."""
-    module = copy.deepcopy(module).eval()
-    for layers in [m for m in module.modules() if isinstance(m, nn.Sequential)]:
-        for k in range(len(layers) - 1):
-            convolution, norm = layers[k], layers[k + 1]
-            if isinstance(convolution, SameConv) and isinstance(norm, nn.BatchNorm2d):
-                layers[k], layers[k + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
-    return module
 
 
 def load_imagenet(

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from models.data.degrade import low_resolution
 from models.disk import reserve
-from models.networks.efficientnet_lite import folded
+from models.networks.folding import folded
 from models.precision import has_fast_bf16
 from models.recipe import Images
 from models.stages.draws import Rng

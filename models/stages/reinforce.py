@@ -26,9 +26,11 @@ _POWERS = [round(0.4 + 0.05 * k, 2) for k in range(73)]  # 0.4 to 4
 class Experience:
     """What was tried on a batch: actions (K, B, P), their advantages and log-likelihoods (K, B).
 
-    `sampled` (B, P) is one draw from the policy: what the HR classifier is fine-tuned on.
+    `s` (B, P) is the policy's answer with its gradient, `sampled` (B, P) one draw from it: what the HR
+    classifier is fine-tuned on.
     """
 
+    s: Tensor
     actions: Tensor
     sampled: Tensor
     advantage: Tensor
@@ -37,7 +39,6 @@ class Experience:
     figures: dict[str, float]
 
 
-@torch.no_grad()
 def experience(
     system: System,
     members: Members,
@@ -50,7 +51,8 @@ def experience(
 ) -> Experience:
     """Draw actions from the bounded policy (Eq. 5, 11) and reward them. Only ft2 reads the LR stream."""
     lr_log = members.lr_log_probabilities(indices, batch.answering) if batch.answering else None
-    s = policy_probabilities(system, batch, lr_log)
+    said = policy_probabilities(system, batch, lr_log)
+    s = said.detach()
     behaviour = bounded(s, alpha)
     drawn = rand((stage.samples, *s.shape), generator).to(s.device)
     actions = (drawn < behaviour).float()
@@ -68,14 +70,14 @@ def experience(
         "accuracy": float(torch.stack([right for _, right in judged]).mean()),
         "patches": float(greedy.sum(dim=1).mean()),
     }
-    return Experience(actions, sampled, advantage, log_likelihood(behaviour, actions), lr_log, figures)
+    return Experience(said, actions, sampled, advantage, log_likelihood(behaviour, actions), lr_log, figures)
 
 
 def policy_loss(
     system: System, batch: Batch, tried: Experience, alpha: float, *, again: bool = False
 ) -> Tensor:
     """The negative of Eq. 9's objective; `again`: the clipped surrogate for rewards that were used before."""
-    s = policy_probabilities(system, batch, tried.lr_log)
+    s = policy_probabilities(system, batch, tried.lr_log) if again else tried.s
     now = log_likelihood(bounded(s, alpha), tried.actions)
     if not again:
         return -(tried.advantage * now).mean()
