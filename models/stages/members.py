@@ -125,5 +125,5 @@ class Members:
             self._quick[key] = quick.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         features = features.to(key[1])
         # on a CPU a few images at a time stay in the processor's cache
-        parts = features.split(_CHUNK) if features.device.type == "cpu" else (features,)
+        parts = torch.split(features, _CHUNK) if features.device.type == "cpu" else (features,)
         return torch.cat([self._quick[key](part) for part in parts]).float()
