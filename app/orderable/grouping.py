@@ -13,9 +13,10 @@ import numpy as np
 import shapely
 
 from app.orderable import cover, pool
-from app.orderable.ground import Floats, Frame, Shapes, areas_km2, shapes
+from app.orderable.clusters import clusters
+from app.orderable.ground import Floats, Frame, Shapes, area_km2, shapes
 from app.orderable.pieces import Group, Ints, components, members_of, outlines
-from app.orderable.shapes import Shape, ShapeMaker
+from app.orderable.shapes import Shape, ShapeMaker, covers, join, tidy
 
 # rows of one set cover: HiGHS proves most of these within a second
 BLOCK: Final = 160
@@ -25,6 +26,14 @@ _MOST_COLUMNS: Final = 600
 _ROUNDS: Final = 3
 _MOST_CHANGES: Final = 400
 _DEFICIT: Final = 1 + 1e-9
+# up to so many patches are grouped outline by outline as well as window by window
+_OUTLINED: Final = 600
+# the share of the time for the windows
+_FOR_CLUSTERS: Final = 0.7
+# more outlines than that are never all right as they are
+_FEW: Final = 100
+# for a block of few outlines, also when time is over
+_LEAST_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,69 @@ def group_pieces(
     ``loss`` (km²) is what giving up a piece counts for, inf where it may not be. A piece with no legal
     polygon is given up whatever it is worth.
     """
-    leaves, lossy = outlines(maker, polygons, sides)
+    alone = maker.cuts_free
+    found = [] if alone else _as_they_lie(maker, polygons)
+    if found:
+        return found[0]
+    if not alone and len(polygons) > pool.EXHAUSTIVE:
+        now = time.monotonic()
+        share = _FOR_CLUSTERS if len(polygons) > _OUTLINED else _FOR_CLUSTERS / 2
+        leaves, _ = clusters(maker, polygons, sides, now + (deadline - now) * share)
+        found.append(_grouped(maker, leaves, [], np.maximum(sides, maker.width), loss, deadline))
+    if alone or len(polygons) <= _OUTLINED:
+        found.append(_grouped(maker, *outlines(maker, polygons, sides), sides, loss, deadline))
+    best = min(found, key=lambda one: _cost(one, loss))
+    # whatever was looked at: no order costs less than the ground that must be in it
+    held = np.isinf(loss)
+    held[best.given_up] = False
+    ground = area_km2(join(polygons[held])) if held.any() else 0.0
+    least = max(ground, maker.minimum) if held.any() else 0.0
+    cost = _cost(best, loss)
+    proven = found[-1].bound if alone or len(polygons) <= _OUTLINED else 0.0
+    bound = min(max(least, proven), cost)
+    return Grouping(best.groups, best.given_up, bound, bound >= cost * (1 - cover.GAP))
+
+
+def _as_they_lie(maker: ShapeMaker, polygons: Shapes) -> list[Grouping]:
+    """What touches joined, if every outline is legal and costs its ground only: nothing is cheaper."""
+    parts = shapely.get_parts(join(polygons))
+    if len(parts) > _FEW:
+        return []
+    cell, part = shapely.STRtree(parts).query(shapely.point_on_surface(polygons), predicate="intersects")
+    owner = np.full(len(polygons), -1)
+    owner[cell] = part
+    groups = []
+    for number, outline in enumerate(parts):
+        area, members = area_km2(outline), np.flatnonzero(owner == number)
+        shape = maker.judged(tidy(outline))
+        # several polygons under the least size may be cheaper as one
+        least = maker.minimum if len(parts) == 1 else 0.0
+        if shape is None or shape.charged > max(area, least) * _DEFICIT:
+            return []
+        if not covers(shape.polygon, polygons[members]).all():
+            return []
+        groups.append(Group(members, shape, outline, area))
+    if (owner < 0).any():
+        return []
+    cost = sum(group.shape.charged for group in groups)
+    return [Grouping(groups, np.zeros(0, np.int64), cost, True)]
+
+
+def _cost(found: Grouping, loss: Floats) -> float:
+    lost = loss[found.given_up]
+    return sum(group.shape.charged for group in found.groups) + float(lost[np.isfinite(lost)].sum())
+
+
+def _grouped(
+    maker: ShapeMaker, leaves: list[Group], lossy: list[Group], sides: Floats, loss: Floats, deadline: float
+) -> Grouping:
+    """The cheapest groups found that are made of ``leaves``, or of ``lossy`` ones that stand for several."""
     done: list[Group] = []
     bound, optimal = 0.0, True
-    given_up = np.ones(len(polygons), dtype=bool)
+    given_up = np.ones(len(loss), dtype=bool)
     for leaf in leaves:
         given_up[leaf.members] = False
-    regions = _regions(leaves, maker)
+    regions = _regions(leaves, maker) if leaves else []
     blocks = [block for region in regions for block in _blocks(maker, region, sides)]
     for number, block in enumerate(blocks):
         limit = (deadline - time.monotonic()) / (len(blocks) - number)
@@ -153,14 +218,19 @@ def _solve(
     perfect = all(leaf.shape.charged <= leaf.area * _DEFICIT for leaf in leaves)
     if (len(leaves) == 1 or perfect) and (row_loss >= least).all():
         return leaves, np.zeros(0, np.int64), float(least.sum()), True
-    stop = time.monotonic() + max(limit_s, 0.1)
+    if limit_s <= 0 and len(leaves) > pool.EXHAUSTIVE:
+        # too late to look: each by itself, or given up
+        lost = [leaf.members for leaf, less in zip(leaves, row_loss < least, strict=True) if less]
+        kept = [leaf for leaf, less in zip(leaves, row_loss < least, strict=True) if not less]
+        return kept, np.concatenate([np.zeros(0, np.int64), *lost]), 0.0, False
+    stop = time.monotonic() + max(limit_s, _LEAST_S)
     columns = _Columns(maker, leaves, sides)
     single = columns.everything()
     if single is not None and not np.isfinite(row_loss).all():
         # nothing is cheaper than one polygon of the least size
         return [single], np.zeros(0, np.int64), single.shape.charged, True
     columns.add_lossy(lossy)
-    columns.add(_wanted(maker, block, columns.outline), _MOST_COLUMNS, stop - max(limit_s, 0.1) / 2)
+    columns.add(_wanted(maker, block, columns.outline), _MOST_COLUMNS, stop - max(limit_s, _LEAST_S) / 2)
     choice = columns.choose(row_loss, stop)
     for _ in range(_ROUNDS if len(leaves) > pool.EXHAUSTIVE else 0):
         taken = [columns.rows[i] for i in choice.taken]
@@ -174,11 +244,7 @@ def _solve(
     lost = [leaves[row].members for row in np.flatnonzero(choice.given_up)]
     rows, groups = [columns.rows[i] for i in choice.taken], [columns.groups[i] for i in choice.taken]
     taken_groups = _once(maker, rows, groups, leaves, sides)
-    # whatever the solver had time for: no order costs less than the ground that must be in it
-    ground = sum(leaf.area for leaf, lost_for in zip(leaves, row_loss, strict=True) if np.isinf(lost_for))
-    floor = min(max(ground, maker.minimum) if ground else 0.0, choice.cost)
-    bound = max(choice.bound, floor)
-    return taken_groups, np.concatenate([np.zeros(0, np.int64), *lost]), bound, choice.optimal
+    return taken_groups, np.concatenate([np.zeros(0, np.int64), *lost]), choice.bound, choice.optimal
 
 
 class _Columns:
@@ -306,4 +372,4 @@ def _mend(
     return found, saved
 
 
-__all__ = ["Grouping", "areas_km2", "group_pieces", "reach_m"]
+__all__ = ["Grouping", "group_pieces", "reach_m"]

@@ -21,6 +21,7 @@ from app.pricing.products import Product
 from app.pricing.quote import Quote, quote
 
 TIME_LIMIT_S: Final = 20.0
+_AFTER: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,18 @@ def orderable(
     all others of the plans; ``avoid`` is ground that no polygon may lie on. A cell that no legal polygon can
     hold is dropped whatever it is worth. The search ends about ``time_limit_s`` after it began.
     """
-    deadline = time.monotonic() + time_limit_s
+    began = time.monotonic()
     maker = ShapeMaker(product, avoid)
-    asked = list({cell.id: cell for cell in cells if not cell.polygon.is_empty}.values())
-    others = list({cell.id: cell for cell in candidates if not cell.polygon.is_empty}.values())
+    known: set[tuple[object, ...]] = set()
+    asked, others = _once(cells, known), _once(candidates, known)
     price = _gross(product, product.tiers[-1].price_per_km2)
     wanted = [cell for cell in asked if cell.worth is None or cell.worth >= cell.area_km2 * price]
     groups: list[Group] = []
     bound, optimal = 0.0, True
     pieces = _Pieces(wanted)
+    # what comes after the search takes several times what came before it
+    after = min((time.monotonic() - began) * _AFTER, time_limit_s / 2)
+    deadline = began + time_limit_s - after
     if wanted:
         loss = _loss(pieces, _gross(product, product.base_price_per_km2))
         found = group_pieces(maker, pieces.polygons, pieces.sides, loss, deadline)
@@ -108,6 +112,19 @@ def as_given(polygons: Sequence[shapely.Geometry], product: Product, cells: Sequ
     kept, _ = _order(final, cells)
     price = quote(product, [polygon.area_km2 for polygon in kept])
     return Orderable(product, kept, (), price, price.total_unrounded, optimal=False)
+
+
+def _once(cells: Sequence[Cell], known: set[tuple[object, ...]]) -> list[Cell]:
+    """The cells with any ground that are not ``known`` yet, each once; then they are."""
+    found = []
+    empty = shapely.is_empty(shapes([cell.polygon for cell in cells])).tolist()
+    for cell, nothing in zip(cells, empty, strict=True):
+        # a plain tuple: a name of its own costs three times as much
+        name = (cell.plan_id.int, cell.tile, cell.patch)
+        if not nothing and name not in known:
+            known.add(name)
+            found.append(cell)
+    return found
 
 
 class _Pieces:

@@ -97,6 +97,17 @@ def outlines(maker: ShapeMaker, polygons: Shapes, sides: Floats) -> tuple[list[G
             pending.append((members, union))
     while pending:
         members, union = pending.pop()
+        if maker.cuts_free and len(members) > 1:
+            # a cut costs nothing, a lossy polygon does
+            halves = list(_halves(polygons, members, pairs))
+            joined = straight(shapes([join(polygons[half]) for half in halves]))
+            for half, one, area in zip(halves, joined, areas_km2(joined), strict=True):
+                quick = _as_it_is(maker, one, float(area))
+                if quick is None:
+                    pending.append((half, one))
+                else:
+                    leaves.append(Group(half, quick, one, float(area)))
+            continue
         shape = maker.best(polygons[members], float(sides[members].min()), union)
         area = float(areas_km2([union])[0])
         if shape is not None and (len(members) == 1 or shape.charged <= max(maker.minimum, area) * _LOSSLESS):

@@ -45,6 +45,11 @@ class ShapeMaker:
         if avoid is not None:
             shapely.prepare(avoid)
 
+    @property
+    def cuts_free(self) -> bool:
+        """Whether any patch may be ordered alone: ground costs the same in one polygon and in two."""
+        return not (self.minimum or self.width or self.rules.convex or self.avoid is not None)
+
     def best(self, parts: Shapes, side_m: float, joined: shapely.Geometry | None = None) -> Shape | None:
         """The cheapest legal polygon over ``parts`` (polygons); ``joined`` is their union if it is known.
 
@@ -67,15 +72,54 @@ class ShapeMaker:
             yield tidy(union if self.rules.holes_allowed else fill(union))
         hull = rounded(shapely.convex_hull(union))
         frame = Frame.around([union])
-        if not single and self.rules.single_part and not self.rules.convex:
-            flat = frame.plane(union)
-            bridged = bridge(flat, max(self.width, side_m))
-            shape = rounded(frame.lonlat(bridged if self.rules.holes_allowed else fill(bridged)))
-            yield tidy(shape)
+        if not self.rules.convex:
+            yield from self._closed(frame, union, side_m)
         yield hull
+        yield from self._boxes(hull)
+
+    def _closed(self, frame: Frame, union: shapely.Geometry, side_m: float) -> Iterator[shapely.Geometry]:
+        """Parts joined by corridors, what is narrow widened, gaps closed."""
+        flat = frame.plane(union)
+        several = union.geom_type != "Polygon" and self.rules.single_part
+        corridor, spare = max(self.width, side_m), max(self.width - side_m, 0.0) / 2
+        tried = []
+        if several:
+            flat = bridge(flat, corridor)
+            tried.append(flat)
+        if several or spare:
+            tried += [close(flat, max(radius, spare), spare) for radius in (side_m / 4, corridor)]
+        for one in tried:
+            yield tidy(rounded(frame.lonlat(one if self.rules.holes_allowed else fill(one))))
+
+    def _boxes(self, hull: shapely.Geometry) -> Iterator[shapely.Geometry]:
+        frame = Frame.around([hull])
         flat = frame.plane(hull)
         yield rounded(frame.lonlat(_upright(flat, self.width)))
         yield rounded(frame.lonlat(_rotated(flat, self.width)))
+
+    def over(self, outline: shapely.Geometry, parts: Shapes, *, boxes_only: bool = False) -> Shape | None:
+        """The cheapest legal of ``outline`` (over ``parts``) itself, its hull, and rectangles around it."""
+        least = max(self.minimum, float(shapely.area(outline)) and area_km2(outline))
+        best: Shape | None = None
+        for polygon in self._around(outline, boxes_only=boxes_only):
+            shape = self._judge(polygon, best)
+            if shape is not None and covers(shape.polygon, parts).all():
+                best = shape
+            if best is not None and best.charged <= least * (1 + 1e-9):
+                break
+        return best
+
+    def _around(self, outline: shapely.Geometry, *, boxes_only: bool) -> Iterator[shapely.Geometry]:
+        if not boxes_only and not self.rules.convex and outline.geom_type == "Polygon":
+            yield tidy(outline if self.rules.holes_allowed else fill(outline))
+        hull = rounded(shapely.convex_hull(outline))
+        if not boxes_only:
+            yield hull
+        yield from self._boxes(hull)
+
+    def judged(self, polygon: shapely.Geometry) -> Shape | None:
+        """A polygon as it is (grown where a smaller one is refused), None where it is not legal."""
+        return self._judge(polygon, None)
 
     def _judge(self, polygon: shapely.Geometry, best: Shape | None) -> Shape | None:
         area = area_km2(polygon)
@@ -119,7 +163,7 @@ def join(parts: Shapes) -> shapely.Geometry:
         return shapely.union_all(parts, grid_size=1e-9)
     # right where cells share whole edges; overlaps and edges met in the middle need the thorough way
     whole = float(shapely.area(parts).sum())
-    if quick.geom_type == "Polygon" and abs(quick.area - whole) <= 1e-9 * whole and quick.is_valid:
+    if abs(quick.area - whole) <= 1e-9 * whole and quick.is_valid:
         return quick
     return shapely.union_all(parts, grid_size=1e-9)
 
@@ -140,6 +184,17 @@ def straight(geometries: Shapes) -> Shapes:
     simple = shapely.simplify(geometries, _STRAIGHT_DEGREES)
     found: Shapes = np.where(shapely.is_valid(simple) & ~shapely.is_empty(simple), simple, geometries)
     return found
+
+
+def close(flat: shapely.Geometry, radius_m: float, spare_m: float) -> shapely.Geometry:
+    """Widened by ``radius_m`` and narrowed again by ``spare_m`` less: gaps of two radii are closed."""
+    wide = shapely.buffer(flat, radius_m, join_style="mitre")
+    return narrowed(wide, radius_m - spare_m)
+
+
+def narrowed(wide: shapely.Geometry, by_m: float) -> shapely.Geometry:
+    """Without the outermost ``by_m``."""
+    return shapely.buffer(wide, -by_m, join_style="mitre") if by_m > 0 else wide
 
 
 def bridge(flat: shapely.Geometry, width_m: float) -> shapely.Geometry:
