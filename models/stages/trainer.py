@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ from models.stages.memory import Memory, symmetric_parts
 from models.system import System
 
 _POLICY_STAGES = ("pt", "ft1", "ft2")
+
+# A checkpoint comes at the end of every epoch, and within one that takes longer.
+SAVE_EVERY_S = 60.0
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -43,6 +46,21 @@ class Phase:
     @property
     def name(self) -> str:
         return self.stage if self.member == 0 else f"{self.stage} (shadow {self.member})"
+
+
+@dataclass
+class Position:
+    """How far a training is: phases done, epochs of the next, steps of the next epoch, and their sums."""
+
+    phase: int = 0
+    epochs: int = 0
+    steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def within_phase(self) -> bool:
+        return self.epochs > 0 or self.steps > 0
 
 
 @dataclass(frozen=True)
@@ -120,17 +138,18 @@ class Trainer:
 
     def run(self, stages: Collection[str] = STAGES) -> None:
         """Every phase of `stages` from where the checkpoint stands to the end."""
-        done_phases, done_epochs = self._resume()
+        resumed = self._resume()
         for number, phase in enumerate(self.phases):
-            if number < done_phases or phase.stage not in stages:
+            if number < resumed.phase or phase.stage not in stages:
                 continue
-            first = done_epochs if number == done_phases else 0
-            if not first and phase.stage in _POLICY_STAGES and self._begins_policy(number):
+            at = resumed if number == resumed.phase else Position(number)
+            if not at.within_phase and phase.stage in _POLICY_STAGES and self._begins_policy(number):
                 self._fit_fusion()
-            self._begin(phase, resumed=first > 0)
-            for epoch in range(first, self.recipe.stages[phase.stage].epochs):
-                started = time.monotonic()
-                figures = self._epoch(number, phase, epoch)
+            self._begin(phase, resumed=at.within_phase)
+            for epoch in range(at.epochs, self.recipe.stages[phase.stage].epochs):
+                begun = at if epoch == at.epochs else Position(number, epoch)
+                started = time.monotonic() - begun.seconds
+                figures = self._epoch(phase, begun)
                 self.report(
                     {
                         "phase": phase.name,
@@ -140,7 +159,7 @@ class Trainer:
                         **figures,
                     }
                 )
-                self._save(number, epoch + 1)
+                self._save(Position(number, epoch + 1))
         self.system.eval()
 
     def _begins_policy(self, number: int) -> bool:
@@ -188,7 +207,9 @@ class Trainer:
         for indices, views, ds in self.inputs.draw(self.members.main.learns, 64, rng):
             yield indices, self.inputs.batch(indices, views, ds, rng, answers=True)
 
-    def _epoch(self, number: int, phase: Phase, epoch: int) -> dict[str, float]:
+    def _epoch(self, phase: Phase, at: Position) -> dict[str, float]:
+        """What is left of an epoch; returns the means over all of it."""
+        number, epoch = at.phase, at.epochs
         stage, member = self.recipe.stages[phase.stage], self.members.trained[phase.member]
         rng = np.random.default_rng([self.seed, number, epoch])
         todo = list(self.inputs.draw(member.learns, stage.batch, rng))
@@ -197,8 +218,9 @@ class Trainer:
                 f"stage {phase.stage}: {len(member.learns)} images in batches of {stage.batch} "
                 f"are too few for {self.group.size} processes"
             )
-        sums: dict[str, float] = {}
-        for k, (indices, views, ds) in enumerate(todo):
+        sums, started = dict(at.sums), time.monotonic() - at.seconds
+        saved = time.monotonic()
+        for k, (indices, views, ds) in list(enumerate(todo))[at.steps :]:
             assert self.optimiser is not None
             for group in self.optimiser.param_groups:
                 group["lr"] = classify.learning_rate(
@@ -207,11 +229,15 @@ class Trainer:
             step = Step(number, epoch, k, indices, views, ds)
             work = partial(self._step, phase, stage, member, step)
             figures = self.memory.within(phase.stage, len(step) // self.group.size, work)
-            for key, value in figures.items():
+            # of all processes, step by step: so the one that saves knows them whenever it does
+            for key, value in self.group.sums(figures).items():
                 sums[key] = sums.get(key, 0.0) + value
             self.watch.step(phase, number, epoch, k + 1, len(todo))
+            if k + 1 < len(todo) and time.monotonic() - saved >= SAVE_EVERY_S:
+                self._save(Position(number, epoch, k + 1, sums, time.monotonic() - started))
+                saved = time.monotonic()
         total = sum(len(i) for i, _, _ in todo)
-        return {key: value / total for key, value in self.group.sums(sums).items()}
+        return {key: value / total for key, value in sums.items()}
 
     def _parts(
         self, step: Step, parts: int, *, answers: bool = False
@@ -321,14 +347,13 @@ class Trainer:
         learns = [hashlib.sha256(m.learns.tobytes()).hexdigest() for m in self.members.trained]
         return json.dumps([self.recipe.digest(self.phases[number].stage), self.seed, learns])
 
-    def _save(self, number: int, epochs: int) -> None:
+    def _save(self, at: Position) -> None:
         if self.checkpoint is None or not self.group.leads:
             return
         assert self.optimiser is not None
         state = {
-            "of": self._identity(number),
-            "phase": number,
-            "epochs": epochs,
+            "of": self._identity(at.phase),
+            **asdict(at),
             "members": self.members.state(),
             "policy": self.system.policy.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -344,11 +369,11 @@ class Trainer:
             temporary.replace(self.checkpoint)
         finally:
             temporary.unlink(missing_ok=True)
-        self.watch.saved(self.phases[number], epochs)
+        self.watch.saved(self.phases[at.phase], at.epochs)
 
-    def _resume(self) -> tuple[int, int]:
+    def _resume(self) -> Position:
         if self.checkpoint is None or not self.checkpoint.exists():
-            return 0, 0
+            return Position()
         state = torch.load(self.checkpoint, map_location=self.inputs.device, weights_only=True)
         if state["of"] != self._identity(int(state["phase"])):
             raise ValueError(
@@ -359,10 +384,10 @@ class Trainer:
         self.system.fusion = Fusion.from_json(state["fusion"])
         self.memory.restore(state.get("parts", {}))
         self._restored = state
-        number, epochs = int(state["phase"]), int(state["epochs"])
-        if epochs >= self.recipe.stages[self.phases[number].stage].epochs:
-            return number + 1, 0
-        return number, epochs
+        # older checkpoints were made at the ends of epochs only
+        at = Position(**{one.name: state[one.name] for one in fields(Position) if one.name in state})
+        done = at.epochs >= self.recipe.stages[self.phases[at.phase].stage].epochs
+        return Position(at.phase + 1) if done else at
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:

@@ -1,5 +1,6 @@
 """All stages on drawn scenes: they resume to the same result, and the command writes a release."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from models.data.sources import open_source
 from models.recipe import Recipe
 from models.release import Release
 from models.stages.inputs import Inputs
-from models.stages.trainer import Trainer, phases
+from models.stages.trainer import Trainer, Watch, phases
 from models.system import System
 from tests.models.scenes import CLASSES, tiny_recipe, write_scenes
 
@@ -64,6 +65,44 @@ def test_resumed_from_any_checkpoint_it_ends_the_same(
         assert again.system.fusion == undisturbed.system.fusion
         for name, tensor in weights(undisturbed.system).items():
             assert torch.equal(tensor, again.system.state_dict()[name]), (stop, name)
+
+
+def test_stopped_within_an_epoch_it_ends_the_same(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long epoch has checkpoints of its own; here after every step, and each step is the last once."""
+    recipe = tiny_recipe(training={"fusion": "by_s"})
+    told: list[dict[str, object]] = []
+    undisturbed = trainer(recipe, scenes)
+    undisturbed.report = told.append
+    undisturbed.run()
+    monkeypatch.setattr("models.stages.trainer.SAVE_EVERY_S", 0.0)
+
+    class Pulled(Watch):
+        """The plug is pulled so many steps after the start."""
+
+        def __init__(self, after: int) -> None:
+            self.left = after
+
+        def step(self, *_: object) -> None:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+    heard: list[dict[str, object]] = []
+    for _ in range(1000):
+        again = trainer(recipe, scenes, tmp_path / "checkpoint")
+        again.report, again.watch = heard.append, Pulled(after=2)
+        with contextlib.suppress(KeyboardInterrupt):
+            again.run()
+            break
+    assert of_epochs(heard) == of_epochs(told)
+    for name, tensor in weights(undisturbed.system).items():
+        assert torch.equal(tensor, again.system.state_dict()[name]), name
+
+
+def of_epochs(events: list[dict[str, object]]) -> list[dict[str, object]]:
+    return [{k: v for k, v in event.items() if k != "seconds"} for event in events if "epoch" in event]
 
 
 def test_a_checkpoint_of_another_training_is_refused(scenes: Path, tmp_path: Path) -> None:
