@@ -20,7 +20,7 @@ from patchplan.cli import app as cli
 from tests.conftest import checkout
 
 ROOT = checkout()
-OURS = ("migrate", "api", "worker", "trainer", "worker-gpu")
+OURS = ("migrate", "api", "worker", "trainer", "worker-gpu", "trainer-gpu")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -159,7 +159,7 @@ def test_the_api_is_published_on_loopback_at_the_images_port() -> None:
 
 
 def test_a_worker_asks_after_itself() -> None:
-    for name in ("worker", "trainer", "worker-gpu"):
+    for name in ("worker", "trainer", "worker-gpu", "trainer-gpu"):
         word, python, option, code = compose()["services"][name]["healthcheck"]["test"]
         assert (word, python, option) == ("CMD", "python", "-c")
         runs(code)
@@ -167,12 +167,14 @@ def test_a_worker_asks_after_itself() -> None:
 
 def test_a_gpu_is_reserved_by_the_profile_alone() -> None:
     services = compose()["services"]
-    assert [name for name, found in services.items() if "profiles" in found] == ["worker-gpu"]
-    gpu = services["worker-gpu"]
-    assert gpu["profiles"] == ["gpu"]
-    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
-    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
-    assert gpu["build"]["target"] == "cuda"
+    assert [name for name, found in services.items() if "profiles" in found] == ["worker-gpu", "trainer-gpu"]
+    for name in ("worker", "trainer"):
+        usual, there = services[name], services[f"{name}-gpu"]
+        for key in ("command", "healthcheck", "environment", "volumes", "depends_on"):
+            assert there[key] == usual[key]
+        assert (there["build"]["target"], there["profiles"]) == ("cuda", ["gpu"])
+        (device,) = there["deploy"]["resources"]["reservations"]["devices"]
+        assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
 
 
 def test_volumes_are_declared() -> None:
