@@ -118,6 +118,12 @@ def evaluate(context: typer.Context) -> None:
     _delegate("models.evaluate", context.args)
 
 
+@app.command(context_settings=DELEGATES)
+def reproduce(context: typer.Context) -> None:
+    """The paper's tables and figures: `patchplan reproduce TABLE --data D --profile P`."""
+    _delegate("models.reproduce.command", context.args)
+
+
 @keys.command("create")
 def keys_create(
     scope: Annotated[list[str], typer.Option(help="plan, acquire, train, report or admin; several times.")],

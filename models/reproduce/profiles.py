@@ -33,6 +33,14 @@ class Profile:
     epochs: dict[str, int]
     paper_epochs: dict[str, int]
 
+    def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "Profile":
+        """The same with other figures of normalisation: those that published weights were trained with."""
+
+        def other(recipe: Recipe) -> Recipe:
+            return replace(recipe, images=replace(recipe.images, mean=mean, std=std))
+
+        return replace(self, paper=other(self.paper), ours=other(self.ours))
+
     def plan(self, unit: str) -> Plan:
         """How a part that no recipe has is trained. Raises KeyError for one without epochs."""
         return replace(self.units.get(unit, Plan(0)), epochs=self.epochs[unit])

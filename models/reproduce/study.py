@@ -24,6 +24,11 @@ from models.stages.draws import Rng
 from models.stages.inputs import Batch, FeatureCache, Indices, Inputs
 from models.system import System, packed
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation that published weights were trained with, CIFAR-10's ResNet32 among them: with those of
+CIFAR-10 it is right less often.
+"""
+
 _KEPT, _PLACES = 12_000, 2
 """Images whose features are kept in memory between rows, and for how many places: a part's at a ds."""
 
@@ -160,6 +165,8 @@ def open_study(
     source = open_source(data, check="none")
     kind = "cifar" if max(source.read(0).shape[:2]) <= SMALL_PX else "aerial"
     chosen = load_profile(kind, profile)
+    if given is not None:
+        chosen = chosen.normalised(*IMAGENET)
     source = fewer(source, chosen.limit)
     with Progress("decoding") as progress:
         source, images = prepare(source, chosen.paper.images.hr_px, work / "cache", progress=progress.show)

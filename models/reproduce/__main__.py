@@ -1,0 +1,7 @@
+"""`python -m models.reproduce`."""
+
+import sys
+
+from models.reproduce.command import main
+
+sys.exit(main())

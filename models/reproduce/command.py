@@ -1,0 +1,125 @@
+"""`patchplan reproduce TABLE --data D --profile P`: the paper's tables and figures, with intervals."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from models.data.source import DataError
+from models.reproduce import estimate, headline
+from models.reproduce.draw import draw
+from models.reproduce.profiles import NAMES
+from models.reproduce.run import run
+from models.reproduce.store import Store
+from models.reproduce.study import Study, open_study
+from models.reproduce.tables import TABLES, cells
+from models.reproduce.write import page
+
+RESULTS = Path("docs/results")
+_SLICES = {"cpu": 2 * 3600.0, "gpu": 9 * 60.0}
+_UNFINISHED = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns 0; 3 where the slice ended first; 2 with a line for what the user can mend."""
+    args = _arguments().parse_args(argv)
+    try:
+        if args.table == "headline":
+            file = headline.write(args.out or RESULTS)
+            print(f"wrote {file}")
+            return 0
+        if args.data is None:
+            raise ValueError(f"{args.table} needs --data")
+        return _table(args)
+    except (DataError, OSError, ValueError, ModuleNotFoundError) as error:
+        print(f"reproduce: {error}", file=sys.stderr)
+        return 2
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="reproduce", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("table", choices=(*TABLES, "headline"), help="which table or figure")
+    parser.add_argument(
+        "--data", type=Path, help="any data set that `train` reads; a bare name lies in PATCHPLAN_DATA"
+    )
+    parser.add_argument("--profile", choices=NAMES, default="cpu", help="how long (default: %(default)s)")
+    parser.add_argument("--estimate", action="store_true", help="say the hours, and train nothing")
+    parser.add_argument("--parts", type=int, help="only the first N folds or seeds")
+    parser.add_argument("--rows", help="only these rows, e.g. hr-cnn,patchdrop,ours")
+    parser.add_argument("--ds", type=int, action="append", help="only this ds; several times")
+    parser.add_argument("--seconds", type=float, help="end after so long; the same command goes on then")
+    parser.add_argument("--hr-weights", type=Path, help="published weights for HR-CNN, not trained then")
+    parser.add_argument("--out", type=Path, help=f"where pages go ({RESULTS}; smoke: out/results)")
+    parser.add_argument("--work", type=Path, help="where trained parts are kept (out/reproduce)")
+    return parser
+
+
+def _table(args: argparse.Namespace) -> int:
+    data = _found(args.data)
+    out = args.out or (Path("out/results") if args.profile == "smoke" else RESULTS)
+    work = (args.work or Path("out/reproduce")) / f"{data.stem}-{args.profile}"
+    seconds = _SLICES.get(args.profile) if args.seconds is None else args.seconds
+    study = open_study(data, args.profile, work, seconds=seconds, given=args.hr_weights)
+    wanted = cells(args.table, study.profile)
+    if args.rows:
+        wanted = [cell for cell in wanted if cell[0] in args.rows.split(",")]
+    if args.ds:
+        wanted = [cell for cell in wanted if cell[1] in args.ds]
+    if not wanted:
+        raise ValueError(f"{args.table} has no such rows")
+    if args.estimate:
+        _say(estimate.hours(study, wanted, args.parts))
+        return 0
+    store = Store(out / f"{args.table}-{data.stem}.json", _head(args, study))
+    finished = run(study, wanted, store, args.parts)
+    _write(args.table, store, study, out)
+    if not finished:
+        print("The time of this slice is used. The same command goes on where it stopped.")
+        return _UNFINISHED
+    return 0
+
+
+def _write(table: str, store: Store, study: Study, out: Path) -> None:
+    name = f"{table}-{study.name}"
+    text = page(store, table)
+    if TABLES[table].picture and store.records:
+        draw(table, store, study.images, out / f"{name}.png")
+        text = text.replace("\n\n", f"\n\n![{TABLES[table].title}]({name}.png)\n\n", 1)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.md").write_text(text, encoding="utf-8")
+    print(f"wrote {out / name}.md")
+
+
+def _head(args: argparse.Namespace, study: Study) -> dict[str, Any]:
+    told = ["patchplan", "reproduce", args.table, "--data", study.name, "--profile", args.profile]
+    if args.hr_weights:
+        told += ["--hr-weights", args.hr_weights.name]
+    return {
+        "command": shlex.join(told),
+        "data": study.name,
+        "data_sha256": study.digest,
+        "images": len(study.labels),
+        "classes": study.classes,
+        "protocol": study.protocol.said,
+        "parts": len(study.protocol.parts),
+    }
+
+
+def _found(data: Path) -> Path:
+    """The path itself, or what has that name, with or without its ending, in PATCHPLAN_DATA."""
+    if data.exists():
+        return data
+    folder = Path(os.environ.get("PATCHPLAN_DATA", "../shared/data"))
+    for name in (data.name, f"{data.name}.tar", f"{data.name}.zip", f"{data.name}.npz"):
+        if (folder / name).exists():
+            return folder / name
+    raise ValueError(f"there is no {data}, here or in {folder}")
+
+
+def _say(found: dict[str, float]) -> None:
+    for unit, hours in sorted(found.items(), key=lambda item: -item[1]):
+        print(f"{unit:>10}  {hours:8.2f} h")
+    print(f"{'together':>10}  {sum(found.values()):8.2f} h on this machine, if nothing else runs")

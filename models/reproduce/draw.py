@@ -1,0 +1,154 @@
+"""The pictures of figures 1a, 4, 5 and 7, from a table's records."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from models.grid import windows
+from models.reproduce.answers import Kept
+from models.reproduce.ours import COSTS
+from models.reproduce.pooled import accuracy, mean_s
+from models.reproduce.rows import CURVE, SIGMAS
+from models.reproduce.store import Store
+from models.reproduce.write import of
+
+_INK = ("#1f5fa8", "#c4501b", "#2c7f4f", "#6b4fa3")
+
+
+def draw(table: str, store: Store, images: Tensor, file: Path) -> None:
+    """Write the PNG of a figure. `images` uint8 (n, 3, H, H). Raises ValueError where no row is finished."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    figure = {"fig1a": _fig1a, "fig4": _fig4, "fig5": _fig5, "fig7": _fig7}[table](plt, store, images)
+    figure.savefig(file, dpi=140, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _fig1a(plt: Any, store: Store, _: Tensor) -> Any:
+    figure, axis = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+    names = {
+        "random": "random patches, trained on whole images",
+        "fixed-h": "Fixed-H, trained on whole images",
+        "masked": "random patches, mask-trained, LR fill",
+    }
+    for colour, (how, title) in zip(_INK, names.items(), strict=False):
+        at = [(16.0 - s, of(store, "dropped", f"{how} {s}", 4)) for s in CURVE]
+        _line(axis, [(dropped, accuracy(found)) for dropped, found in at if found], colour, title)
+    axis.set(xlabel="dropped patches of 16", ylabel="accuracy, %", title=f"{store.head['data']}, ds 4")
+    axis.legend(frameon=False)
+    return figure
+
+
+def _line(axis: Any, points: list[tuple[float, dict[str, Any]]], colour: str, title: str) -> None:
+    if not points:
+        return
+    x = [at for at, _ in points]
+    y, low, high = (
+        np.array([100 * value for value in values])
+        for values in zip(*((f["value"], *f["ci95"]) for _, f in points), strict=True)
+    )
+    axis.errorbar(x, y, [y - low, high - y], color=colour, marker="o", markersize=4, capsize=2, label=title)
+
+
+def _fig5(plt: Any, store: Store, _: Tensor) -> Any:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    by_ds = sorted({r.ds for r in store.records if r.row == "patchdrop"})
+    _two(left, [(ds, of(store, "patchdrop", "ft2", ds)) for ds in by_ds], "ds")
+    settings = [(sigma, of(store, "sigma", f"ft1 sigma {sigma:g}", 4)) for sigma in SIGMAS]
+    _two(right, settings, "sigma (Ft-1, ds 4)")
+    figure.suptitle(f"PatchDrop on {store.head['data']}: accuracy (left axis) and S (right axis)")
+    return figure
+
+
+def _two(axis: Any, settings: list[tuple[float, Any]], name: str) -> None:
+    there = [(at, found) for at, found in settings if found]
+    other = axis.twinx()
+    other.spines["right"].set_visible(True)
+    for which, colour, measure in ((axis, _INK[0], accuracy), (other, _INK[1], mean_s)):
+        values = [measure(found)["value"] * (100 if measure is accuracy else 1) for _, found in there]
+        which.plot([at for at, _ in there], values, color=colour, marker="o", markersize=4)
+        which.tick_params(axis="y", colors=colour)
+    axis.set_xscale("log", base=2 if name == "ds" else 10)
+    axis.set_xticks([at for at, _ in there], [f"{at:g}" for at, _ in there])
+    axis.minorticks_off()
+    axis.set(xlabel=name, ylabel="accuracy, %")
+    other.set_ylabel("S")
+
+
+def _fig7(plt: Any, store: Store, _: Tensor) -> Any:
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+    left, middle, right = axes
+    width = 0.4
+    for k, (row, stage, title) in enumerate((("patchdrop", "ft2", "PatchDrop Ft-2"), ("ours", "", "ours"))):
+        kept = [r.kept for r in of(store, row, stage, 4)]
+        if not kept:
+            continue
+        s, share, accurate = _by_s(kept)
+        left.bar(s + (k - 0.5) * width, 100 * share, width, color=_INK[k], label=f"{title}: tiles")
+        left.plot(s, 100 * accurate, color=_INK[k], marker="o", markersize=3, label=f"{title}: accuracy")
+        taken = np.concatenate([one.actions for one in kept]).mean(axis=0)
+        right.bar(np.arange(len(taken)) + (k - 0.5) * width, taken, width, color=_INK[k], label=title)
+    for colour, ds in zip(_INK, sorted({r.ds for r in store.records if r.row == "ours"}), strict=False):
+        found = [of(store, "ours", f"cost {cost:g}", ds) for cost in COSTS]
+        middle.plot(
+            [mean_s(f)["value"] for f in found if f],
+            [100 * accuracy(f)["value"] for f in found if f],
+            color=colour,
+            marker="o",
+            markersize=4,
+            label=f"ds {ds}",
+        )
+    left.set(xlabel="S of a tile (ds 4)", ylabel="%", title="accuracy by S, share of tiles")
+    middle.set(xlabel="mean S", ylabel="accuracy, %", title="ours: one network, every budget")
+    right.set(xlabel="patch", ylabel="share of tiles", title="how often each patch is taken (ds 4)")
+    for axis in axes:
+        axis.legend(frameon=False, fontsize=7)
+    figure.suptitle(str(store.head["data"]))
+    return figure
+
+
+def _by_s(kept: list[Kept]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """S that occur, the share of images with each, and the accuracy there."""
+    s, right = np.concatenate([k.s for k in kept]), np.concatenate([k.right for k in kept])
+    at, counts = np.unique(s, return_counts=True)
+    return at, counts / len(s), np.array([right[s == value].mean() for value in at])
+
+
+def _fig4(plt: Any, store: Store, images: Tensor) -> Any:
+    """Eight images, one a row of classes far apart; patches that were not taken are dark."""
+    policies = (("pt", "Pt"), ("ft1", "Ft-1"), ("ft2", "Ft-2"))
+    columns = (*(("patchdrop", stage, title) for stage, title in policies), ("ours", "", "ours"))
+    first = {(row, stage): of(store, row, stage, 4)[:1] for row, stage, _ in columns}
+    there = [found[0].kept for found in first.values() if found]
+    if not there:
+        raise ValueError("no row of this figure is finished")
+    chosen = np.linspace(0, len(there[0].images) - 1, 8).astype(int)
+    figure, axes = plt.subplots(1 + len(columns), 8, figsize=(11, 7), layout="constrained")
+    for column, place in enumerate(chosen):
+        picture = images[int(there[0].images[place])].permute(1, 2, 0).numpy()
+        axes[0, column].imshow(picture)
+        for row, (name, stage, _) in enumerate(columns, start=1):
+            found = first[name, stage]
+            if found:
+                axes[row, column].imshow(_shaded(picture, found[0].kept.actions[place]))
+                axes[row, column].set_title(f"S = {int(found[0].kept.s[place])}", fontsize=7, pad=2)
+    for row, title in enumerate(("HR", *(title for *_, title in columns))):
+        axes[row, 0].set_ylabel(title)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    return figure
+
+
+def _shaded(picture: npt.NDArray[Any], taken: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    shown = picture.copy()
+    for patch, (rows, columns) in enumerate(windows(picture.shape[0])):
+        if not taken[patch]:
+            shown[rows, columns] //= 4
+    return shown

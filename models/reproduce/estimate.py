@@ -1,0 +1,107 @@
+"""How long a table will take on this machine: a few batches of each kind are timed, and multiplied."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.precision import autocast
+from models.reproduce.rows import ROWS
+from models.reproduce.study import Study
+from models.reproduce.tables import Cell
+
+# Passes of each unit over the images: HR trained, HR asked, LR trained. SRGAN and STN also work on pixels,
+# counted as HR passes.
+_PASSES: dict[str, tuple[float, float, float]] = {
+    "hr": (1, 0, 0),
+    "lr": (0, 0, 1),
+    "pt": (0, 2, 0),
+    "ft1": (1, 2, 0),
+    "ft2": (1, 2, 0.3),
+    "masked": (1, 0, 0),
+    "longer": (1, 0, 0),
+    "ours": (0, 6, 1.3),
+    "kd": (0, 1, 1),
+    "pcn": (1, 0, 1),
+    "srgan": (4, 2, 0),
+    "stn": (2, 0, 0),
+    "bagnet": (1, 0, 0),
+    "bagnet-pt": (0, 4, 0),
+    "bagnet-ft1": (6, 4, 0),
+    "hard": (3, 0, 0),
+}
+_SHARED = ("hr", "lr", "masked", "longer", "ours")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds an image: of a training step and a forward of f_cl^h, of a training step of f_cl^l."""
+
+    hr_step: float
+    hr_pass: float
+    lr_step: float
+
+
+def speed(study: Study) -> Speed:
+    """Timed on random features of a batch of the recipe's size."""
+    recipe = study.profile.paper
+    system = study.system(recipe, 0)
+    assert system.lr is not None
+    inputs = study.inputs(recipe)
+    size = min(recipe.stages["hr"].batch, len(study.labels))
+    batch = next(inputs.draw(np.arange(len(study.labels)), size, np.random.default_rng(0)))
+    features = inputs.batch(*batch, answers=True)
+    assert features.lr is not None
+
+    def timed(work: Callable[[], object]) -> float:
+        work()
+        started = time.process_time()
+        for _ in range(2):
+            work()
+        return (time.process_time() - started) / 2 / len(batch[0]) / torch.get_num_threads()
+
+    def step(body: nn.Module, x: Tensor) -> None:
+        body.train()
+        with autocast(study.device):
+            body(x).float().square().mean().backward()
+
+    @torch.no_grad()
+    def ask() -> None:
+        system.hr.body.eval()
+        with autocast(study.device):
+            system.hr.body(features.hr)
+
+    hr_body, lr_body, lr = system.hr.body, system.lr.body, features.lr
+    return Speed(timed(lambda: step(hr_body, features.hr)), timed(ask), timed(lambda: step(lr_body, lr)))
+
+
+def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str, float]:
+    """Hours by unit, for all parts, from nothing. Within a factor of two where nothing else runs."""
+    known, found = speed(study), dict[str, float]()
+    for part in study.protocol.parts[:parts]:
+        for unit, own in _units(cells):
+            train, ask, lr = _PASSES[unit]
+            ask = 0 if own and unit in ("ft1", "ft2") else ask
+            seconds = train * known.hr_step + ask * known.hr_pass + lr * known.lr_step
+            epochs = study.profile.epochs[unit]
+            found[unit] = found.get(unit, 0.0) + epochs * len(part.learns) * seconds / 3600
+    return found
+
+
+def _units(cells: list[Cell]) -> list[tuple[str, bool]]:
+    """What is trained on a part, and whether by a rule's own fine-tuning: shared units once."""
+    found: list[tuple[str, bool]] = []
+    shared: set[object] = set()
+    for name, ds in cells:
+        rule = ROWS[name].needs_s
+        for unit in ROWS[name].units:
+            key: object = (
+                unit if unit in _SHARED else (unit, ds) if unit in ("pt", "stn") else (unit, ds, name)
+            )
+            if key not in shared:
+                shared.add(key)
+                found.append((unit, rule))
+    return found

@@ -1,0 +1,64 @@
+"""The paper's own figures, as printed (tables 1 to 4): accuracy in percent and S by stage."""
+
+Printed = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
+"""Row: accuracies and S at Pt, Ft-1, Ft-2; or one of each where all stages are the same."""
+
+FMOW: Printed = {
+    "lr-cnn": ((61.4,), (0,)),
+    "srgan": ((62.3,), (0,)),
+    "kd": ((63.1,), (0,)),
+    "pcn": ((63.5,), (0,)),
+    "hr-cnn": ((67.3,), (16,)),
+    "fixed-h": ((47.7, 63.3, 64.9), (7, 6, 6)),
+    "fixed-v": ((48.3, 63.2, 64.7), (7, 6, 6)),
+    "stochastic": ((29.1, 57.1, 63.6), (7, 6, 6)),
+    "stn": ((46.5, 61.8, 64.8), (7, 6, 6)),
+    "patchdrop": ((53.4, 67.1, 68.3), (7, 5.9, 5.2)),
+}
+
+CIFAR10: Printed = {
+    "lr-cnn": ((75.8,), (0,)),
+    "srgan": ((78.8,), (0,)),
+    "kd": ((81.8,), (0,)),
+    "pcn": ((83.3,), (0,)),
+    "hr-cnn": ((92.3,), (16,)),
+    "fixed-h": ((71.2, 83.8, 85.2), (9, 8, 7)),
+    "fixed-v": ((64.7, 83.4, 85.1), (9, 8, 7)),
+    "stochastic": ((40.6, 82.1, 83.7), (9, 8, 7)),
+    "stn": ((66.9, 85.2, 87.1), (9, 8, 7)),
+    # the S of all three stages stand in one cell: 8.5, 7.9, 6.9
+    "patchdrop": ((80.6, 91.9, 91.5), (8.5, 7.9, 6.9)),
+}
+
+CIFAR100: Printed = {
+    "lr-cnn": ((55.1,), (0,)),
+    "srgan": ((56.1,), (0,)),
+    "kd": ((61.1,), (0,)),
+    "pcn": ((62.6,), (0,)),
+    "hr-cnn": ((69.3,), (16,)),
+    "fixed-h": ((48.5, 65.8, 67.0), (9, 10, 10)),
+    "fixed-v": ((46.2, 65.5, 67.2), (9, 10, 10)),
+    "stochastic": ((27.6, 63.2, 64.8), (9, 10, 10)),
+    "stn": ((41.1, 64.3, 66.4), (9, 10, 10)),
+    "patchdrop": ((57.3, 69.3, 70.4), (9, 9.9, 9.1)),
+}
+
+IMAGENET: Printed = {
+    "lr-cnn": ((58.1,), (0,)),
+    "srgan": ((63.1,), (0,)),
+    "kd": ((62.4,), (0,)),
+    "pcn": ((63.9,), (0,)),
+    "hr-cnn": ((76.5,), (16,)),
+    "fixed-h": ((48.8, 68.6, 70.4), (10, 9, 8)),
+    "fixed-v": ((48.4, 68.4, 70.8), (10, 9, 8)),
+    "stochastic": ((38.6, 66.2, 68.4), (10, 9, 8)),
+    "stn": ((58.6, 69.4, 71.4), (10, 9, 8)),
+    "patchdrop": ((60.2, 74.9, 76.0), (10.1, 9.1, 7.9)),
+}
+
+
+def printed(name: str) -> Printed:
+    """The paper's row figures for a data set of this name; none where the paper does not have it."""
+    known = {"fmow": FMOW, "cifar10": CIFAR10, "cifar100": CIFAR100, "imagenet": IMAGENET}
+    wanted = name.lower().replace("cifar-", "cifar")
+    return next((rows for key, rows in known.items() if wanted == key or wanted.startswith(f"{key}_")), {})

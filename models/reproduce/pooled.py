@@ -1,0 +1,42 @@
+"""Figures over all parts of a row, with 95 % intervals: every image counts once, in however many parts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models import statistics
+from models.reproduce.answers import Kept
+from models.reproduce.store import Record
+
+Values = npt.NDArray[Any]
+
+
+def by_image(kept: Sequence[Kept], values: Callable[[Kept], Values]) -> Values:
+    """The mean of each image's values over the parts that held it out, (images,)."""
+    images = np.concatenate([k.images for k in kept])
+    found = np.concatenate([np.asarray(values(k), dtype=np.float64) for k in kept])
+    _, where = np.unique(images, return_inverse=True)
+    means: Values = np.bincount(where, found) / np.bincount(where)
+    return means
+
+
+def accuracy(records: Sequence[Record]) -> dict[str, Any]:
+    return statistics.mean(by_image([r.kept for r in records], lambda k: k.right))
+
+
+def mean_s(records: Sequence[Record]) -> dict[str, Any]:
+    return statistics.mean(by_image([r.kept for r in records], lambda k: k.s))
+
+
+def difference(first: Sequence[Record], second: Sequence[Record]) -> dict[str, Any] | None:
+    """First less second, of the parts that both have, image by image; None where they share none."""
+    others = {r.part: r.kept for r in second}
+    pairs = [(r.kept, others[r.part]) for r in first if r.part in others]
+    if not pairs:
+        return None
+    if any(not np.array_equal(a.images, b.images) for a, b in pairs):
+        raise ValueError("the two rows were not measured on the same images")
+    less = {id(a): a.right.astype(np.int8) - b.right.astype(np.int8) for a, b in pairs}
+    return statistics.mean(by_image([a for a, _ in pairs], lambda k: less[id(k)]))

@@ -1,0 +1,176 @@
+"""Every row of the paper's comparison, by name: what is trained for it and what it answers."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.baselines import hard, kd, pcn, srgan, stn
+from models.reproduce import bagnets, choosing, classifiers, dropping
+from models.reproduce.answers import Answers
+from models.reproduce.bench import Bench
+from models.reproduce.dropping import STAGES, Chooser
+from models.reproduce.ours import COSTS, Ours, ours
+from models.reproduce.patchdrop import patchdrop
+from models.stages.draws import Draws
+
+SIGMAS = (1.0, 5.0, 20.0, 50.0)
+"""Of figure 5's right half."""
+
+CURVE = (0, 1, 2, 4, 6, 8, 10, 12, 14, 16)
+"""S at which figure 1a is measured."""
+
+
+@dataclass
+class Place:
+    """A bench, with what several rows of it need. `s` is PatchDrop's mean S at each stage, where known."""
+
+    bench: Bench
+    s: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def ours(self) -> Ours:
+        return ours(self.bench)
+
+    @cached_property
+    def saliency(self) -> Tensor:
+        """(n, P) of STN's saliency network, of every image of the data set."""
+        return stn.saliency(self.bench)
+
+    @property
+    def ours_s(self) -> int:
+        """The S of ours, rounded up: what rows that are compared with it may take."""
+        cost = self.bench.study.profile.ours.training.missed_cost
+        return math.ceil(float(self.ours.bought(cost).sum(dim=1).mean()))
+
+
+Run = Callable[[Place], dict[str, Answers]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """`units` are the profile's epochs that the row depends on; `needs_s`: PatchDrop goes before it."""
+
+    title: str
+    run: Run
+    units: tuple[str, ...] = ("hr", "lr")
+    stages: tuple[str, ...] = ("",)
+    needs_s: bool = False
+
+
+def _alone(answer: Callable[[Place], Answers]) -> Run:
+    return lambda place: {"": answer(place)}
+
+
+def _hr(place: Place) -> Answers:
+    return place.bench.whole(place.bench.system.hr.body)
+
+
+def _lr(place: Place) -> Answers:
+    assert place.bench.system.lr is not None
+    return place.bench.without(place.bench.system.lr.body)
+
+
+def _longer(place: Place) -> Answers:
+    bench = place.bench
+    study = bench.study.at(bench.ds)
+    _, body = classifiers.further(study, bench.base, bench.learns, bench.seed, "longer")
+    return bench.whole(body)
+
+
+def _dropping(name: str, chooser_at: Callable[[Place], Callable[[int], Chooser]]) -> Run:
+    return lambda place: dropping.finetuned(place.bench, name, chooser_at(place), place.s)
+
+
+def _ours(place: Place) -> dict[str, Answers]:
+    chosen = place.bench.study.profile.ours.training.missed_cost
+    found = {"": place.ours.at(chosen)}
+    place.figures |= place.ours.calibrated(found[""])
+    place.figures["gain"] = place.ours.gain_by_budget()
+    return found | {f"cost {cost:g}": place.ours.at(cost) for cost in COSTS}
+
+
+def _rival(rule: str) -> Run:
+    def run(place: Place) -> dict[str, Answers]:
+        scores = place.saliency if rule == "saliency" else None
+        return {"": place.ours.by_rule(rule, place.ours_s, scores)}
+
+    return run
+
+
+def _sigmas(place: Place) -> dict[str, Answers]:
+    found = {}
+    for sigma in SIGMAS:
+        for stage, told in patchdrop(place.bench, sigma).items():
+            found[f"{stage} sigma {sigma:g}"] = told
+    return {stage: told for stage, told in found.items() if not stage.startswith("pt")}
+
+
+@torch.no_grad()
+def _dropped(place: Place) -> dict[str, Answers]:
+    """Figure 1a: the classifier that was trained on whole images, and the mask-trained one with LR fill."""
+    bench, found = place.bench, {}
+    plain = copy.deepcopy(bench.system.hr.body)
+    for s in CURVE:
+        draws = Draws(bench.seed, 2, s, 0, bench.tests)
+        random = choosing.uniform(s, draws, len(bench.tests))
+        central = choosing.first(choosing.FIXED_H, s, len(bench.tests))
+        found[f"random {s}"] = dropping.answers(bench, plain, "pt", random)
+        found[f"fixed-h {s}"] = dropping.answers(bench, plain, "pt", central)
+        found[f"masked {s}"] = place.ours.answers(random)
+    return found
+
+
+def _bagnet(place: Place) -> dict[str, Answers]:
+    answers, times = bagnets.bagnet_rows(place.bench)
+    place.figures["more"] = times
+    return answers
+
+
+_FT = ("hr", "lr", "pt", "ft1", "ft2")
+_OURS = ("hr", "lr", "masked", "ours")
+_COST_STAGES = ("", *(f"cost {cost:g}" for cost in COSTS))
+_SIGMA_STAGES = tuple(f"{stage} sigma {sigma:g}" for sigma in SIGMAS for stage in ("ft1", "ft2"))
+_CURVE_STAGES = tuple(f"{how} {s}" for s in CURVE for how in ("random", "fixed-h", "masked"))
+
+_drops = partial(Row, units=_FT, stages=STAGES, needs_s=True)
+
+ROWS: dict[str, Row] = {
+    "patchdrop": Row("PatchDrop", lambda place: patchdrop(place.bench), _FT, STAGES),
+    "lr-cnn": Row("LR-CNN", _alone(_lr)),
+    "srgan": Row("SRGAN", _alone(lambda p: srgan.srgan(p.bench)), ("hr", "lr", "srgan")),
+    "kd": Row("KD", _alone(lambda p: kd.kd(p.bench)), ("hr", "lr", "kd")),
+    "pcn": Row("PCN", _alone(lambda p: pcn.pcn(p.bench)), ("hr", "lr", "pcn")),
+    "hr-cnn": Row("HR-CNN", _alone(_hr)),
+    "hr-cnn-longer": Row("HR-CNN, trained as long as ours", _alone(_longer), ("hr", "lr", "longer")),
+    "fixed-h": _drops("Fixed-H", _dropping("fixed-h", lambda _: dropping.fixed(choosing.FIXED_H))),
+    "fixed-v": _drops("Fixed-V", _dropping("fixed-v", lambda _: dropping.fixed(choosing.FIXED_V))),
+    "stochastic": _drops("Stochastic", _dropping("stochastic", lambda _: dropping.stochastic)),
+    "random": _drops("Random", _dropping("random", lambda _: dropping.uniform)),
+    "stn": Row(
+        "STN",
+        _dropping("stn", lambda place: dropping.by_score(place.saliency)),
+        (*_FT, "stn"),
+        STAGES,
+        needs_s=True,
+    ),
+    "ours": Row("Ours", _ours, _OURS, _COST_STAGES),
+    "ours-s0": Row("Always S = 0 (ours)", _alone(lambda p: p.ours.nothing()), _OURS),
+    "ours-s16": Row("Always S = P (ours)", _alone(lambda p: p.ours.everything()), _OURS),
+    "averaged": Row("HR + LR averaged, S = P", _alone(lambda p: p.ours.averaged()), _OURS),
+    "ours-random": Row("Random, classifier and fill of ours", _rival("random"), _OURS),
+    "ours-fixed-h": Row("Fixed-H, classifier and fill of ours", _rival("fixed-h"), _OURS),
+    "ours-fixed-v": Row("Fixed-V, classifier and fill of ours", _rival("fixed-v"), _OURS),
+    "ours-stochastic": Row("Stochastic, classifier and fill of ours", _rival("stochastic"), _OURS),
+    "ours-stn": Row("STN, classifier and fill of ours", _rival("saliency"), (*_OURS, "stn")),
+    "bagnet": Row("Table 3", _bagnet, ("hr", "lr", "bagnet", "bagnet-ft1", "stn"), bagnets.SETTINGS),
+    "hard": Row("Table 4", lambda p: hard.hard_rows(p.bench), ("hr", "lr", "pt", "ft1", "hard"), hard.WAYS),
+    "sigma": Row("PatchDrop by sigma", _sigmas, _FT, _SIGMA_STAGES),
+    "dropped": Row("Dropped patches", _dropped, _OURS, _CURVE_STAGES),
+}

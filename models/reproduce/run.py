@@ -1,0 +1,98 @@
+"""Make the rows of a table that are not there yet, one part of the data after the other."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from models.reproduce.bench import Bench
+from models.reproduce.protocol import Part
+from models.reproduce.rows import ROWS, Place, Row
+from models.reproduce.slices import SliceOver
+from models.reproduce.store import Record, Store, circumstances
+from models.reproduce.study import Study
+from models.reproduce.tables import Cell
+
+Places = dict[tuple[int, int], Place]
+
+
+def run(study: Study, cells: list[Cell], store: Store, parts: int | None = None) -> bool:
+    """Every row on every part (or the first `parts`); True where all are there, False where the slice ended.
+
+    A finished row in the store, or in another table's beside it, is not made again.
+    """
+    for part in study.protocol.parts[:parts]:
+        places: Places = {}
+        for name, ds in cells:
+            try:
+                _row(study, part, name, ds, store, places)
+            except SliceOver:
+                return False
+            torch.clear_autocast_cache()
+    return True
+
+
+def row_key(study: Study, name: str, ds: int, part: Part) -> str:
+    """The hash of all that has a say in a row: data, split, seed, networks, the schedules it depends on."""
+    row, profile = ROWS[name], study.profile
+    recipe = profile.paper
+    stages = {unit: asdict(recipe.stages[unit]) for unit in row.units if unit in recipe.stages}
+    units = {unit: asdict(profile.plan(unit)) for unit in row.units if unit not in recipe.stages}
+    recipes = [recipe, profile.ours] if "ours" in row.units else [recipe]
+    depends: list[Any] = [stages, units]
+    for one in recipes:
+        depends += [asdict(one.images), asdict(one.networks), asdict(one.training)]
+    if "ours" in row.units:
+        depends.append(asdict(profile.ours.stages["ft2"]))
+    given = None if study.given is None else study.given.name
+    return study.key(name, ds, part.seed, part.learns.tolist(), part.tests.tolist(), depends, given)
+
+
+def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Places) -> list[Record]:
+    row, key = ROWS[name], row_key(study, name, ds, part)
+    if found := store.find(name, ds, part.number, key, row.stages):
+        store.add(found)
+        return found
+    place = places.setdefault((part.number, ds), Place(Bench(study, part, ds)))
+    if row.needs_s and not place.s:
+        first = _row(study, part, "patchdrop", ds, store, places)
+        place.s = {record.stage: float(record.kept.s.mean()) for record in first}
+    print(f"{study.name} part {part.number} ds {ds}: {row.title}", flush=True)
+    started, place.figures = time.monotonic(), {}
+    told = row.run(place)
+    labels = study.labels.numpy()[part.tests]
+    epochs = {unit: _epochs(study, unit) for unit in row.units}
+    facts = {
+        "seed": part.seed,
+        "seconds": round(time.monotonic() - started, 1),
+        "epochs": epochs,
+        "of_the_papers": {unit: round(n / study.profile.paper_epochs[unit], 4) for unit, n in epochs.items()},
+        **circumstances(),
+    }
+    records = [
+        Record(
+            name,
+            stage,
+            ds,
+            part.number,
+            study.profile.name,
+            key,
+            answers.kept(labels, part.tests),
+            {**facts, **(place.figures if stage == row.stages[0] else {})},
+        )
+        for stage, answers in told.items()
+    ]
+    store.add(records)
+    _say(records, row)
+    return records
+
+
+def _epochs(study: Study, unit: str) -> int:
+    return 0 if unit == "hr" and study.given is not None else study.profile.epochs[unit]
+
+
+def _say(records: list[Record], row: Row) -> None:
+    for record in records:
+        share, s = float(record.kept.right.mean()), float(record.kept.s.mean())
+        print(f"  {row.title} {record.stage}: {100 * share:.2f} % at S = {s:.2f}", flush=True)

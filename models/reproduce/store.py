@@ -1,0 +1,100 @@
+"""Finished rows: one JSON a table and data set, from which every figure can be computed again."""
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.job import processor
+from models.provenance import commit
+from models.reproduce.answers import Kept
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One stage of a row on one part of the data at one ds: what was answered, and how it came about."""
+
+    row: str
+    stage: str
+    ds: int
+    part: int
+    profile: str
+    key: str
+    kept: Kept
+    told: Json
+
+    def to_json(self) -> Json:
+        named = {n: getattr(self, n) for n in ("row", "stage", "ds", "part", "profile", "key")}
+        return {**named, "told": self.told, "answers": self.kept.to_json()}
+
+    @classmethod
+    def from_json(cls, raw: Json) -> "Record":
+        kept = Kept.from_json(raw["answers"])
+        named = {n: raw[n] for n in ("row", "stage", "ds", "part", "profile", "key")}
+        return cls(**named, kept=kept, told=raw["told"])
+
+
+class Store:
+    """The records of `file`, and of other tables of the same data set that lie beside it."""
+
+    def __init__(self, file: Path, head: Json) -> None:
+        self.file, self.head = file, head
+        self.records = _read(file)
+        self._beside: list[Record] | None = None
+
+    def find(self, row: str, ds: int, part: int, key: str, stages: tuple[str, ...]) -> list[Record]:
+        """All stages of a finished row, or nothing."""
+        for records in (self.records, self._neighbours):
+            found = {r.stage: r for r in records if (r.row, r.ds, r.part, r.key) == (row, ds, part, key)}
+            if set(stages) <= set(found):
+                return [found[stage] for stage in stages]
+        return []
+
+    def add(self, records: list[Record]) -> None:
+        """Keep them, in place of what the same row said before with other settings of this profile."""
+        new = {(r.row, r.stage, r.ds, r.part, r.profile) for r in records}
+        old = [r for r in self.records if (r.row, r.stage, r.ds, r.part, r.profile) not in new]
+        self.records = [*old, *records]
+        lines = ",\n".join(json.dumps(r.to_json(), sort_keys=True) for r in self._ordered())
+        text = f'{{"head": {json.dumps(self.head, sort_keys=True)},\n"records": [\n{lines}\n]}}\n'
+        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.file)
+
+    def _ordered(self) -> list[Record]:
+        return sorted(self.records, key=lambda r: (r.ds, r.row, r.stage, r.profile, r.part))
+
+    @property
+    def _neighbours(self) -> list[Record]:
+        if self._beside is None:
+            name = self.file.name.partition("-")[2]
+            others = (f for f in self.file.parent.glob(f"*-{name}") if f != self.file)
+            self._beside = [record for file in sorted(others) for record in _read(file)]
+        return self._beside
+
+
+def _read(file: Path) -> list[Record]:
+    if not file.exists():
+        return []
+    return [Record.from_json(raw) for raw in json.loads(file.read_text(encoding="utf-8"))["records"]]
+
+
+def circumstances() -> Json:
+    """Where and with what a row was made."""
+    return {
+        "commit": commit(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        "python": platform.python_version(),
+        "on": datetime.now(UTC).date().isoformat(),
+        "precision": "trained in bf16 where it is fast, measured in fp32",
+    }

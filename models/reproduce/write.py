@@ -1,0 +1,148 @@
+"""A table's page in Markdown, computed from its records alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from models.reproduce.paper import Printed, printed
+from models.reproduce.pooled import accuracy, difference, mean_s
+from models.reproduce.rows import ROWS
+from models.reproduce.store import Record, Store
+from models.reproduce.tables import TABLES
+
+STAGES = (("pt", "Pt"), ("ft1", "Ft-1"), ("ft2", "Ft-2"))
+_LENGTH = ("smoke", "cpu", "gpu", "paper")
+
+
+def best(records: Sequence[Record]) -> list[Record]:
+    """Of a row made at several lengths, the longest."""
+    longest = max((_LENGTH.index(r.profile) for r in records), default=0)
+    return [r for r in records if r.profile == _LENGTH[longest]]
+
+
+def of(store: Store, row: str, stage: str, ds: int) -> list[Record]:
+    """All parts of one stage of a row."""
+    return best([r for r in store.records if (r.row, r.stage, r.ds) == (row, stage, ds)])
+
+
+def page(store: Store, table: str) -> str:
+    """The whole page: what was run, a table for each ds, differences, and how long each row was trained."""
+    data, records = store.head["data"], store.records
+    lines = [f"# {TABLES[table].title}: {data}", "", *_head(store), ""]
+    if not records:
+        return "\n".join([*lines, "No row is finished yet.", ""])
+    for ds in sorted({r.ds for r in records}):
+        lines += [f"## ds {ds}", "", *_by_stage(store, ds, printed(data)), *_differences(store, ds)]
+        lines += _others(store, ds)
+    lines += ["## Trained for", "", *_epochs(records)]
+    return "\n".join(lines) + "\n"
+
+
+def _head(store: Store) -> list[str]:
+    head, records = store.head, store.records
+    seeds = sorted({r.told["seed"] for r in records})
+    machines = sorted({f"{r.told['processor']}, {r.told['threads']} thread(s)" for r in records})
+    lines = [
+        f"`{head['command']}`",
+        "",
+        f"{head['protocol']}; {head['images']} images, {head['classes']} classes. Seeds {_listed(seeds)}; "
+        f"{_listed(sorted({r.profile for r in records}))} profile; {_listed(machines)}; "
+        f"{_listed(sorted({r.told['precision'] for r in records}))}. Accuracy in percent with its 95 % "
+        "interval (bootstrap over images), S in patches of 16.",
+    ]
+    made = {r.part for r in records}
+    if len(made) < head["parts"]:
+        lines += [
+            "",
+            f"**Measured on {len(made)} of {head['parts']} parts so far: {_listed(sorted(made))}.**",
+        ]
+    return lines
+
+
+def _by_stage(store: Store, ds: int, known: Printed) -> list[str]:
+    there = [name for name in ROWS if of(store, name, "pt", ds) or _standalone(store, name, ds)]
+    if not there:
+        return []
+    title = "| row | parts |" + "".join(f" {name} % | S |" for _, name in STAGES)
+    lines = [title + (" paper, %, at S |" if known else "")]
+    lines.append("|---" * (lines[0].count("|") - 1) + "|")
+    for name in there:
+        cells, parts = [], 0
+        for stage, _ in STAGES:
+            found = of(store, name, stage, ds) or of(store, name, "", ds)
+            cells += [_share(accuracy(found)), f"{mean_s(found)['value']:.1f}"] if found else ["", ""]
+            parts = max(parts, len(found))
+        if known:
+            cells.append(_printed(known, name))
+        lines.append(f"| {ROWS[name].title} | {parts} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _standalone(store: Store, name: str, ds: int) -> bool:
+    return ROWS[name].stages[0] == "" and bool(of(store, name, "", ds))
+
+
+def _printed(known: Printed, name: str) -> str:
+    if name not in known:
+        return ""
+    accuracies, s = known[name]
+    return ", ".join(f"{a} at {count}" for a, count in zip(accuracies, s, strict=True))
+
+
+def _differences(store: Store, ds: int) -> list[str]:
+    """Paired with HR-CNN, image by image."""
+    rivals = [("hr-cnn", "HR-CNN"), ("hr-cnn-longer", "HR-CNN, as long")]
+    lines = []
+    for name, row in ROWS.items():
+        for stage in row.stages if name in ("patchdrop", "ours") else row.stages[-1:]:
+            found = of(store, name, stage, ds)
+            if not found or name == "hr-cnn":
+                continue
+            cells = [difference(found, of(store, other, "", ds)) for other, _ in rivals]
+            if any(cells):
+                shown = " | ".join("" if c is None else _points(c) for c in cells)
+                title = f"{row.title} {dict(STAGES).get(stage, stage)}".strip()
+                lines.append(f"| {title} | {mean_s(found)['value']:.2f} | {shown} |")
+    if not lines:
+        return []
+    head = "| row | S |" + "".join(f" less {title}, points |" for _, title in rivals)
+    return ["Paired differences:", "", head, "|---" * (len(rivals) + 2) + "|", *lines, ""]
+
+
+def _others(store: Store, ds: int) -> list[str]:
+    """Rows whose stages are settings: figure 1a, figure 5's sigma, tables 3 and 4, ours by cost."""
+    lines = []
+    for name, row in ROWS.items():
+        for stage in row.stages:
+            found = of(store, name, stage, ds)
+            if stage not in ("", "pt", "ft1", "ft2") and found:
+                more = "; ".join(f"{k} {v}" for k, v in found[0].told.get("more", {}).get(stage, {}).items())
+                shown = f"{_share(accuracy(found))} | {mean_s(found)['value']:.2f} | {more}"
+                lines.append(f"| {row.title} | {stage} | {len(found)} | {shown} |")
+    if not lines:
+        return []
+    return ["| row | setting | parts | % | S | |", "|---|---|---|---|---|---|", *lines, ""]
+
+
+def _epochs(records: Sequence[Record]) -> list[str]:
+    told: dict[str, str] = {}
+    for r in best(records):
+        shares = r.told["of_the_papers"]
+        told[r.row] = ", ".join(
+            f"{unit} {n} ({100 * shares[unit]:.3g} %)" for unit, n in r.told["epochs"].items()
+        )
+    lines = ["Epochs, and their share of the paper's schedule:", "", "| row | epochs |", "|---|---|"]
+    return [*lines, *(f"| {ROWS[name].title} | {text} |" for name, text in sorted(told.items()))]
+
+
+def _share(figure: dict[str, Any]) -> str:
+    low, high = figure["ci95"]
+    return f"{100 * figure['value']:.2f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _points(figure: dict[str, Any]) -> str:
+    low, high = figure["ci95"]
+    return f"{100 * figure['value']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def _listed(items: Sequence[Any]) -> str:
+    return ", ".join(str(item) for item in items)
