@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from models.recipe import STAGES as STAGES_IN_TURN
 from models.reproduce.paper import Printed, printed
 from models.reproduce.pooled import accuracy, difference, mean_s
 from models.reproduce.rows import ROWS
@@ -128,10 +129,17 @@ def _epochs(records: Sequence[Record]) -> list[str]:
     for r in best(records):
         shares = r.told["of_the_papers"]
         told[r.row] = ", ".join(
-            f"{unit} {n} ({100 * shares[unit]:.3g} %)" for unit, n in r.told["epochs"].items()
+            f"{unit} {n} ({100 * shares[unit]:.3g} %)"
+            for unit, n in sorted(r.told["epochs"].items(), key=_by_turn)
         )
     lines = ["Epochs, and their share of the paper's schedule:", "", "| row | epochs |", "|---|---|"]
     return [*lines, *(f"| {ROWS[name].title} | {text} |" for name, text in sorted(told.items()))]
+
+
+def _by_turn(epochs: tuple[str, int]) -> tuple[int, str]:
+    """Stages in the order in which they are trained, then what else there is."""
+    unit = epochs[0]
+    return (STAGES_IN_TURN.index(unit) if unit in STAGES_IN_TURN else len(STAGES_IN_TURN), unit)
 
 
 def _share(figure: dict[str, Any]) -> str:

@@ -1,0 +1,94 @@
+"""`patchplan reproduce` end to end: a row a table at the smallest length, gone on with, and drawn."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models.reproduce.command import main
+from models.reproduce.rows import ROWS
+from models.reproduce.tables import TABLES
+from tests.models.scenes import write_scenes
+
+HALF = ("table1", "table2", "table3", "table4", "fig1a", "fig4", "fig5", "fig7")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reproduce")
+    write_scenes(folder / "scenes", per_class=12)
+    return folder
+
+
+def ask(place: Path, *words: str) -> int:
+    told = ["--profile", "smoke", "--work", str(place / "work"), "--out", str(place / "results")]
+    return main([words[0], "--data", str(place / "scenes"), *told, *words[1:]])
+
+
+def test_every_table_of_the_issue_is_there() -> None:
+    assert set(HALF) == set(TABLES)
+
+
+def test_a_row_is_made_once_and_then_stands(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("table2", "--parts", "1", "--rows", "hr-cnn,patchdrop,fixed-h")
+    assert ask(place, *words, "--seconds", "0") == 3
+    assert ask(place, *words) == 0
+    file = place / "results" / "table2-scenes.json"
+    text, page = file.read_bytes(), (place / "results" / "table2-scenes.md").read_text()
+    told = json.loads(text)
+    assert {r["row"] for r in told["records"]} == {"hr-cnn", "patchdrop", "fixed-h"}
+    assert {r["stage"] for r in told["records"] if r["row"] == "fixed-h"} == {"pt", "ft1", "ft2"}
+    assert all(r["told"]["epochs"]["hr"] == 1 and r["told"]["of_the_papers"]["hr"] for r in told["records"])
+    assert "Fixed-H" in page
+    assert "less HR-CNN" in page
+    capsys.readouterr()
+    assert ask(place, *words) == 0
+    assert "ft1 1" not in capsys.readouterr().out  # nothing is trained again
+    assert file.read_bytes() == text
+    assert (place / "results" / "table2-scenes.md").read_text() == page
+
+
+def test_a_figure_takes_its_rows_from_the_table_and_is_drawn(place: Path) -> None:
+    assert ask(place, "table2", "--parts", "1", "--rows", "hr-cnn,patchdrop") == 0
+    assert ask(place, "fig4", "--parts", "1", "--rows", "patchdrop") == 0
+    assert (place / "results" / "fig4-scenes.png").read_bytes().startswith(b"\x89PNG")
+    assert "![" in (place / "results" / "fig4-scenes.md").read_text()
+
+
+def test_hours_are_said_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(place, "table2", "--estimate") == 0
+    said = capsys.readouterr().out
+    assert "together" in said
+    assert float(said.split("together")[1].split()[0]) >= 0
+
+
+def test_what_cannot_be_asked_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(place, "table2", "--rows", "nobody") == 2
+    assert main(["table2"]) == 2
+    assert main(["table2", "--data", "no-such-data"]) == 2
+    assert main(["headline", "--out", str(place / "nothing")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("reproduce: ") == 4
+
+
+def test_the_headline_says_what_was_not_measured(place: Path) -> None:
+    assert ask(place, "table2", "--parts", "1", "--rows", "hr-cnn") == 0
+    assert main(["headline", "--out", str(place / "results")]) == 0
+    assert "not measured" in (place / "results" / "headline.md").read_text()
+
+
+@pytest.mark.parametrize(("table", "row"), [("table3", "bagnet"), ("table4", "hard"), ("fig5", "sigma")])
+def test_one_row_of_other_tables(place: Path, table: str, row: str) -> None:
+    assert ask(place, table, "--parts", "1", "--rows", row) == 0
+    records = json.loads((place / "results" / f"{table}-scenes.json").read_text())["records"]
+    assert {r["stage"] for r in records} == set(ROWS[row].stages)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_every_row_of_every_table(place: Path, table: str) -> None:
+    assert ask(place, table, "--parts", "1") == 0
+    page = (place / "results" / f"{table}-scenes.md").read_text()
+    assert "%" in page
+    if TABLES[table].picture:
+        assert (place / "results" / f"{table}-scenes.png").stat().st_size > 5_000

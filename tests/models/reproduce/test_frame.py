@@ -1,0 +1,203 @@
+"""Records, pooling, choices and the resumable loop, apart from any paper's row."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim import Optimizer
+
+from models.data.sources import open_source
+from models.reproduce import choosing
+from models.reproduce.answers import Answers, Kept
+from models.reproduce.fit import fit
+from models.reproduce.learner import Learner, Plan
+from models.reproduce.pooled import accuracy, by_image, difference, mean_s
+from models.reproduce.protocol import fewer, protocol
+from models.reproduce.slices import Slice, SliceOver
+from models.reproduce.store import Record, Store
+from models.stages.draws import Draws
+from models.stages.inputs import Batch, Indices, Inputs
+from models.system import System
+from tests.models.scenes import tiny_recipe, write_scenes
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_what_is_kept_comes_back_as_it_was(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = np.sort(rng.choice(100_000, n, replace=False))
+    kept = Kept(images, rng.random(n) < 0.5, rng.random((n, 16)) < 0.3)
+    back = Kept.from_json(kept.to_json())
+    assert np.array_equal(back.images, kept.images)
+    assert np.array_equal(back.right, kept.right)
+    assert np.array_equal(back.actions, kept.actions)
+    assert np.array_equal(back.s, kept.actions.sum(axis=1))
+
+
+def test_right_is_the_likeliest_class() -> None:
+    told = Answers(torch.tensor([[0.2, 0.8], [0.9, 0.1]]), torch.ones(2, 16))
+    assert told.kept(np.array([1, 1]), np.array([3, 5])).right.tolist() == [True, False]
+
+
+@given(st.floats(0, 16))
+def test_survival_decays_from_the_centre_and_sums_to_s(s: float) -> None:
+    chances = choosing.survival(s)
+    assert float(chances.sum()) == pytest.approx(s, abs=1e-3)
+    assert float(chances.min()) >= 0
+    assert float(chances.max()) <= 1
+    centre, edge, corner = (float(chances[p]) for p in (5, 1, 0))
+    assert centre >= edge >= corner
+
+
+def test_the_fixed_orders_name_every_patch_once() -> None:
+    assert sorted(choosing.FIXED_H) == sorted(choosing.FIXED_V) == list(range(16))
+    assert choosing.first(choosing.FIXED_H, 3, 2).nonzero()[:, 1].tolist() == [5, 6, 9, 5, 6, 9]
+
+
+@given(st.integers(0, 16), st.integers(0, 2**31))
+def test_choices_take_exactly_s(s: int, seed: int) -> None:
+    draws = Draws(seed, 0, 0, 0, np.arange(5))
+    assert choosing.uniform(s, draws, 5).sum(dim=1).tolist() == [s] * 5
+    scores = torch.rand(5, 16, generator=torch.Generator().manual_seed(seed))
+    taken = choosing.top(scores, s)
+    assert taken.sum(dim=1).tolist() == [s] * 5
+    if 0 < s < 16:
+        assert (
+            scores.masked_fill(taken == 0, 2).amin(dim=1) >= scores.masked_fill(taken > 0, -1).amax(dim=1)
+        ).all()
+
+
+def test_stochastic_takes_s_on_average() -> None:
+    draws = Draws(0, 0, 0, 0, np.arange(4000))
+    assert float(choosing.stochastic(6, draws, 4000).sum(dim=1).mean()) == pytest.approx(6, abs=0.15)
+
+
+def record(part: int, images: list[int], right: list[int], s: int = 4, row: str = "ours") -> Record:
+    actions = np.zeros((len(images), 16), dtype=bool)
+    actions[:, :s] = True
+    kept = Kept(np.array(images), np.array(right, dtype=bool), actions)
+    return Record(row, "", 4, part, "cpu", "key", kept, {"seed": part})
+
+
+def test_an_image_held_out_twice_counts_once() -> None:
+    records = [record(0, [1, 2], [1, 0], 2), record(1, [2, 3], [1, 1], 4)]
+    assert by_image([r.kept for r in records], lambda k: k.right).tolist() == [1, 0.5, 1]
+    assert accuracy(records)["value"] == pytest.approx(2.5 / 3, abs=1e-5)
+    assert mean_s(records)["value"] == pytest.approx((2 + 3 + 4) / 3, abs=1e-5)
+
+
+def test_differences_are_paired_and_of_common_parts_only() -> None:
+    ours = [record(0, [1, 2, 3], [1, 1, 0]), record(1, [4], [1])]
+    hr = [record(0, [1, 2, 3], [1, 0, 0], row="hr-cnn")]
+    less = difference(ours, hr)
+    assert less is not None
+    assert less["value"] == pytest.approx(1 / 3, abs=1e-5)
+    assert difference(ours, [record(7, [1], [1])]) is None
+    with pytest.raises(ValueError, match="same images"):
+        difference(ours, [record(0, [1, 2, 9], [1, 1, 1])])
+
+
+def test_a_store_finds_what_other_tables_made_and_keeps_both_lengths(tmp_path: Path) -> None:
+    one = Store(tmp_path / "table1-d.json", {"data": "d"})
+    one.add([record(0, [1, 2], [1, 0])])
+    two = Store(tmp_path / "fig7-d.json", {"data": "d"})
+    assert [r.part for r in two.find("ours", 4, 0, "key", ("",))] == [0]
+    assert two.find("ours", 4, 0, "other settings", ("",)) == []
+    assert two.find("ours", 4, 0, "key", ("", "cost 10")) == []
+    before = (tmp_path / "table1-d.json").read_bytes()
+    one.add([record(0, [1, 2], [1, 0])])
+    assert (tmp_path / "table1-d.json").read_bytes() == before
+
+
+class Line(Learner):
+    """Something small with momentum, so that a lost optimiser would show; draws its own noise."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.net = nn.Linear(3, 3)
+        self.steps = 0
+        self._optimiser = torch.optim.Adam(self.net.parameters())
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"net": self.net}
+
+    def optimisers(self) -> dict[str, Optimizer]:
+        return {"adam": self._optimiser}
+
+    def step(self, indices: Indices, batch: Batch, draws: Draws) -> dict[str, float]:
+        self.steps += 1
+        noise = draws.rand((1, len(indices), 3))[0]
+        logits = self.net(batch.hr.mean(dim=(2, 3)) + noise)
+        loss = nn.functional.cross_entropy(logits, batch.labels)
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        return {"loss": float(loss.detach())}
+
+
+class Ending(Slice):
+    """Room for so many epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.left = epochs
+
+    def room_for(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.left -= 1
+        if self.left < 0:
+            raise SliceOver
+
+
+def some_inputs() -> Inputs:
+    recipe = tiny_recipe()
+    system = System(recipe.architecture(3)).eval()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return Inputs(system, images, torch.arange(24) % 3, recipe.images)
+
+
+def test_a_training_in_slices_ends_as_the_undisturbed_one(tmp_path: Path) -> None:
+    inputs, plan, learns = some_inputs(), Plan(5, 8, 1e-2), np.arange(24)
+    whole = Line()
+    fit(tmp_path / "whole.pt", whole, plan, inputs, learns, 3, Slice())
+    for epochs in (2, 1):
+        with pytest.raises(SliceOver):
+            fit(tmp_path / "cut.pt", Line(), plan, inputs, learns, 3, Ending(epochs))
+    cut = Line()
+    fit(tmp_path / "cut.pt", cut, plan, inputs, learns, 3, Slice())
+    assert all(torch.equal(a, b) for a, b in zip(whole.net.parameters(), cut.net.parameters(), strict=True))
+    assert cut.steps == 2 * 3  # the two epochs that were left
+    again = Line()
+    fit(tmp_path / "cut.pt", again, plan, inputs, learns, 3, Slice())
+    assert again.steps == 0
+    assert torch.equal(again.net.weight, whole.net.weight)
+
+
+def test_a_slice_without_room_begins_nothing() -> None:
+    with pytest.raises(SliceOver):
+        Slice(0).room_for(0.1)
+    Slice(60).room_for(1)
+    Slice().room_for(1e9)
+
+
+def test_folds_hold_out_every_image_once(tmp_path: Path) -> None:
+    source = open_source(write_scenes(tmp_path / "scenes", per_class=10))
+    found = protocol(source)
+    assert found.folds
+    assert sorted(itertools.chain(*(p.tests.tolist() for p in found.parts))) == list(range(30))
+    for number, part in enumerate(found.parts):
+        assert part.seed == number
+        assert not set(part.learns) & set(part.tests)
+        assert len(part.learns) + len(part.tests) == 30
+
+
+def test_fewer_images_keep_all_classes(tmp_path: Path) -> None:
+    source = open_source(write_scenes(tmp_path / "scenes", per_class=10))
+    some = fewer(source, 6)
+    assert np.bincount(some.labels).tolist() == [4, 4, 4]
+    assert fewer(source, 0) is source
