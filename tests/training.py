@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from app.core.db import session_scope
 from app.core.store import get_store
@@ -122,6 +123,16 @@ def follow(client: httpx.Client, run_id: str, *until: str, seconds: float = 400)
             return run
         assert time.monotonic() < deadline, run
         time.sleep(0.1)
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard itself reads in a folder."""
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = accumulators.EventAccumulator(str(folder))
+    found.Reload()
+    return {
+        tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]
+    }
 
 
 def parse_events(text: str) -> list[dict[str, Any]]:

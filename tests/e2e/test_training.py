@@ -29,7 +29,7 @@ from patchplan.child import Child
 from patchplan.embedded import Services
 from patchplan.supervise import Service, environment, serving, wait_until_ready
 from tests.conftest import make_key
-from tests.training import follow, parse_events, post_run, quick, scenes_tar
+from tests.training import follow, parse_events, post_run, quick, scalars, scenes_tar
 
 # ten processes may share two cores with others
 pytestmark = pytest.mark.timeout(900)
@@ -86,6 +86,7 @@ def party(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "PATCHPLAN_LEASE_S": "3",
         "PATCHPLAN_HEARTBEAT_S": "0.5",
         "PATCHPLAN_SWEEP_S": "0.5",
+        "PATCHPLAN_TENSORBOARD_DIR": str(folder / "tensorboard"),
         "OMP_NUM_THREADS": "1",
     }
     with environment(given), serving(say=lambda _line: None, port=0) as service:
@@ -167,6 +168,19 @@ def test_a_run_is_told_as_it_goes_and_ends_as_a_release(party: Party, undisturbe
     # a run that is over leaves no checkpoint and no file behind
     assert get_store().keys(f"training/{run['id']}") == []
     assert list(party.scratch.glob("*/train-*")) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_has_the_curves_of_a_run(party: Party, undisturbed: Undisturbed) -> None:
+    told = [event["data"] for event in undisturbed.events if event["event"] == "metric"]
+    folder = Path(os.environ["PATCHPLAN_TENSORBOARD_DIR"]) / f"small-{undisturbed.run['id']}"
+    found = scalars(folder)
+    assert set(found) == {f"{e['stage']}/{key}" for e in told for key in (*e["values"], "epoch")}
+    for stage, value in (("hr", "loss"), ("pt", "reward"), ("ft2", "s")):
+        steps, values = zip(*found[f"{stage}/{value}"], strict=True)
+        wanted = [(e["step"], e["values"][value]) for e in told if e["stage"] == stage]
+        assert steps == tuple(step for step, _ in wanted)
+        assert values == pytest.approx([value for _, value in wanted], rel=1e-5)
 
 
 def test_the_command_writes_the_same_weights(undisturbed: Undisturbed, tmp_path: Path) -> None:

@@ -12,11 +12,18 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
 
+from app.core.auth import Organisation
+from app.core.db import session_scope
 from app.core.settings import get_settings
 from tests.conftest import checkout, free_port
+from tests.training import follow, kept_dataset, post_run, scalars
+from workers.leases import Leases
 from workers.mlflow import MlflowRun
 from workers.trackers import Metric, Mlflow, Story, Tracker, open_tracker
+from workers.training import TrainingDesk
 
 
 def story(**params: str) -> Story:
@@ -28,16 +35,6 @@ def tell(tracker: Tracker) -> None:
         tracker.log("hr", epoch, 10 * (epoch + 1), {"loss": 1.0 / (epoch + 1), "accuracy": 0.5, "said": "x"})
     tracker.log("pt", 0, 5, {"reward": 0.25, "s": 3.5})
     tracker.log("hr", 0, 10, {"loss": 9.0}, member=2)
-
-
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard itself reads in a folder."""
-    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    found = accumulators.EventAccumulator(str(folder))
-    found.Reload()
-    return {
-        tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]
-    }
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -225,6 +222,32 @@ def test_mlflow_keeps_what_was_told_and_a_run_that_goes_on_is_one_run(
     assert [value for _, value in losses] == pytest.approx([1, 0.5, 1 / 3, 0.2])
     assert history(mlflow_server, run, "pt/reward") == [(5, 0.25)]
     assert history(mlflow_server, run, "hr.2/loss") == [(10, 9.0)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_training_run_is_told_to_mlflow(
+    mlflow_server: str, client: TestClient, leases: Leases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.trackers.CLOSE_WITHIN_S", 60.0)
+    monkeypatch.setattr("workers.mlflow.TIMEOUT_S", 30.0)
+    monkeypatch.setenv("PATCHPLAN_MLFLOW_URL", mlflow_server)
+    get_settings.cache_clear()
+    with session_scope() as session:
+        dataset = kept_dataset(session.scalars(select(Organisation.id)).one())
+    posted = post_run(client, dataset)
+    TrainingDesk(leases, tmp_path).work()
+    run = follow(client, posted["id"])  # type: ignore[arg-type]
+    assert run["status"] == "ready", run["error"]
+    told = run_of(mlflow_server, Story(run["id"], "small", {}))
+    assert (told["info"]["run_name"], told["info"]["status"]) == ("small", "FINISHED")
+    params = {one["key"]: one["value"] for one in told["data"]["params"]}
+    assert (params["dataset"], params["recipe"], params["seed"]) == (str(dataset), "cifar10", "3")
+    curves = client.get(f"/v1/training-runs/{run['id']}/metrics").json()["metrics"]
+    assert {point["stage"] for point in curves} == {"hr", "lr", "pt", "ft2"}
+    for stage, value in (("hr", "loss"), ("lr", "accuracy"), ("pt", "reward"), ("ft2", "s")):
+        wanted = [(point["step"], point["values"][value]) for point in curves if point["stage"] == stage]
+        assert history(mlflow_server, told, f"{stage}/{value}") == wanted
 
 
 @pytest.mark.slow
