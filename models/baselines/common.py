@@ -1,0 +1,66 @@
+"""What the systems that the paper compares with share: an optimiser's step, and pixels to learn from."""
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models.reproduce.bench import Bench
+from models.reproduce.classifiers import optimiser_of
+from models.stages.draws import Draws
+from models.stages.inputs import Indices
+from models.views import view_of
+
+
+@contextlib.contextmanager
+def seeded(bench: Bench) -> Iterator[None]:
+    """New weights are those of the bench's seed, whatever was drawn before; nothing after is touched."""
+    devices = [bench.device] if bench.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(bench.seed)
+        yield
+
+
+def optimiser(bench: Bench, *groups: tuple[Iterable[nn.Parameter], float]) -> Optimizer:
+    """The recipe's optimiser over (parameters, learning rate) of each group; what is frozen stays out."""
+    trained = [([p for p in parameters if p.requires_grad], rate) for parameters, rate in groups]
+    return optimiser_of(bench.recipe, [{"params": p, "lr": rate, "base": rate} for p, rate in trained])
+
+
+def descend(optimiser: Optimizer, loss: Tensor) -> None:
+    """One step down the loss."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """A copy that passes gradients on and takes none."""
+    return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+def student(bench: Bench) -> nn.Module:
+    """Section 5.1: a body for x_l that starts from the HR classifier's weights, as the LR classifier did.
+
+    Where the two are not the same network, it starts from the LR classifier's own.
+    """
+    names = bench.recipe.networks
+    start = bench.system.hr if names.hr == names.lr else bench.system.lr
+    assert start is not None
+    return copy.deepcopy(start.body)
+
+
+def augmented(bench: Bench, indices: Indices, draws: Draws) -> Tensor:
+    """The images' HR pixels (B, 3, H, H), 0..255, each in a view of its own that the recipe allows."""
+    views = draws.integers(0, bench.inputs.views, len(indices)).tolist()
+    pairs = zip(indices.tolist(), views, strict=True)
+    images = torch.stack([view_of(bench.inputs.images[i], view) for i, view in pairs])
+    return images.to(bench.device, non_blocking=True).float()
+
+
+def pixels(bench: Bench, indices: Indices) -> Tensor:
+    """The images' HR pixels (B, 3, H, H), 0..255, as they are."""
+    return bench.inputs.images[torch.from_numpy(indices)].to(bench.device).float()
