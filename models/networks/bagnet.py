@@ -12,26 +12,30 @@ from torchvision.models.resnet import BasicBlock
 
 from models import grid as grids
 
-WIDTHS = (64, 128, 256)
-"""Channels at 8, 4 and 2 px a side: 12 M multiplications a patch, 2.7 times a ResNet32 for all 16. In the
-paper's table 3 BagNet takes 2.5 times the time of the CNN.
+Levels = tuple[tuple[int, int], ...]
+
+LEVELS: Levels = ((64, 2), (160, 1))
+"""Channels and residual blocks at each size, 8 px and 4 px: 0.5 M weights as a ResNet32, and for all 16
+patches 3.5 times its multiplications (in the paper's table 3 BagNet takes 2.5 times the CNN's time). A third
+level of 2 px has many weights for few places: six patches of one image then take over half as long as 16.
 """
 
 
 class PatchNetwork(nn.Module):
     """Patches (K, 3, h, h) -> the evidence (K, N) each of them gives for every class."""
 
-    def __init__(self, classes: int, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(self, classes: int, levels: Levels = LEVELS) -> None:
         super().__init__()
         layers: list[nn.Module] = [
-            nn.Conv2d(3, widths[0], 3, padding=1, bias=False),
-            nn.BatchNorm2d(widths[0]),
+            nn.Conv2d(3, levels[0][0], 3, padding=1, bias=False),
+            nn.BatchNorm2d(levels[0][0]),
             nn.ReLU(inplace=True),
         ]
-        inputs = widths[0]
-        for k, outputs in enumerate(widths):
-            layers.append(_block(inputs, outputs, 1 if k == 0 else 2))
-            inputs = outputs
+        inputs = levels[0][0]
+        for level, (outputs, blocks) in enumerate(levels):
+            for k in range(blocks):
+                layers.append(_block(inputs, outputs, 2 if level and not k else 1))
+                inputs = outputs
         self.layers = nn.Sequential(*layers)
         self.evidence = nn.Linear(inputs, classes)
         nn.init.zeros_(self.evidence.weight)  # the sum of 16 random guesses is a loud one
@@ -51,9 +55,9 @@ def _block(inputs: int, outputs: int, stride: int) -> BasicBlock:
 class BagNet(nn.Module):
     """(B, 3, H, H) normalised images -> (B, N) logits, the sum of the patches' evidence."""
 
-    def __init__(self, classes: int, grid: int = grids.GRID, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(self, classes: int, grid: int = grids.GRID, levels: Levels = LEVELS) -> None:
         super().__init__()
-        self.network, self.grid, self.classes = PatchNetwork(classes, widths), grid, classes
+        self.network, self.grid, self.classes = PatchNetwork(classes, levels), grid, classes
 
     def per_patch(self, x: Tensor, actions: Tensor | None = None) -> Tensor:
         """(B, P, N) evidence. With `actions` (B, P) only those patches are read and pass the network, in one

@@ -1,0 +1,194 @@
+"""Table 3: BagNet, the conditional BagNet and the rows that drop patches unseen: accuracy, S and run-time.
+
+What drops patches gets the conditional BagNet's S of the stage, rounded up, and its own BagNet, which is
+fine-tuned for as long. Run-times are of the whole way from pixels to classes, saliency network or policy
+included, all rows in one process on the same images; every network with its norms folded.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from models.baselines import bagnet
+from models.baselines.bagnet import ConditionalBagNet
+from models.baselines.common import optimiser
+from models.baselines.stn import Zoom, per_patch, scores
+from models.networks.bagnet import BagNet
+from models.networks.folding import folded
+from models.reproduce import choosing, timing
+from models.reproduce.answers import Answers
+from models.reproduce.bench import Bench
+from models.reproduce.dropping import Chooser, by_score, fixed, stochastic
+from models.stages.draws import Draws
+from models.stages.inputs import Batch, Indices
+
+STAGES = ("pt", "ft1")
+BAGNET, CNN = "bagnet", "cnn"
+CONDITIONAL = {"conditional": False, "conditional, policy's evidence": True}
+"""The conditional BagNets: does the policy add what it has seen itself?"""
+RULES = ("fixed-h", "fixed-v", "stochastic", "stn")
+SETTINGS = (BAGNET, CNN, *(f"{name} {stage}" for name in (*RULES, *CONDITIONAL) for stage in STAGES))
+"""All rows, in the order of table 3; the last one is not the paper's."""
+BATCHES = (64, 1)
+_IMAGES = 64
+
+Pipeline = Callable[[Tensor, Tensor], object]
+"""From x_l and x_h, normalised, to the classes."""
+
+
+class Given(bagnet.Whole):
+    """The BagNet fine-tuned on the patches that a rule takes."""
+
+    def __init__(self, bench: Bench, bag: BagNet, rate: float, chooser: Chooser) -> None:
+        super().__init__(bench, bag, rate)
+        self._optimiser, self._chooser = optimiser(bench, (bag.parameters(), rate)), chooser
+
+    def actions(self, indices: Indices, batch: Batch, draws: Draws) -> Tensor:
+        return self._chooser(indices, draws).to(batch.hr.device)
+
+
+@dataclass
+class BagNets:
+    """All rows of one part. Everything is trained when it is first asked for. Raises SliceOver."""
+
+    bench: Bench
+    sigma: float | None = None
+
+    @cached_property
+    def _whole(self) -> tuple[str, BagNet]:
+        return bagnet.whole(self.bench)
+
+    @cached_property
+    def _conditional(self) -> dict[str, dict[str, ConditionalBagNet]]:
+        key, bag = self._whole
+        found: dict[str, dict[str, ConditionalBagNet]] = {}
+        for name, glance in CONDITIONAL.items():
+            pt = bagnet.conditional(self.bench, copy.deepcopy(bag), glance=glance)
+            after = bagnet.chosen(self.bench, key, pt, "pt")
+            ft1 = copy.deepcopy(pt)
+            bagnet.chosen(self.bench, after, ft1, "ft1", self.sigma)
+            found[name] = {"pt": pt, "ft1": ft1}
+        return found
+
+    @cached_property
+    def conditional(self) -> dict[str, dict[str, Answers]]:
+        """{row: {stage: Answers}} of the conditional BagNets."""
+        return {
+            name: {stage: bagnet.answers(self.bench, network) for stage, network in networks.items()}
+            for name, networks in self._conditional.items()
+        }
+
+    @cached_property
+    def _s(self) -> dict[str, int]:
+        """S that the dropping rows get at each stage: the paper's row's, rounded up."""
+        first = self.conditional[next(iter(CONDITIONAL))]
+        return {stage: math.ceil(round(float(a.actions.sum(dim=1).mean()), 6)) for stage, a in first.items()}
+
+    @cached_property
+    def _zoom(self) -> Zoom:
+        plan = self.bench.plan("stn")
+        learner = Zoom(self.bench, plan.lr)
+        self.bench.fit("stn", learner, plan)
+        return learner
+
+    @cached_property
+    def _rules(self) -> dict[str, Callable[[int], Chooser]]:
+        saliency = by_score(scores(self.bench, self._zoom))
+        rules = (fixed(choosing.FIXED_H), fixed(choosing.FIXED_V), stochastic, saliency)
+        return dict(zip(RULES, rules, strict=True))
+
+    def _given(self, name: str) -> BagNet:
+        """A rule's BagNet, fine-tuned at Ft-1's S."""
+        key, bag = self._whole
+        plan, s = self.bench.plan("bagnet-ft1"), self._s["ft1"]
+        own = copy.deepcopy(bag)
+        learner = Given(self.bench, own, plan.lr, self._rules[name](s))
+        self.bench.fit(f"bagnet-{name}", learner, plan, (key, name, str(s)))
+        return own
+
+    @cached_property
+    def _dropping(self) -> dict[str, BagNet]:
+        return {name: self._given(name) for name in self._rules}
+
+    def answers(self) -> dict[str, Answers]:
+        """{setting: Answers} for all of SETTINGS."""
+        bench, (_, bag) = self.bench, self._whole
+        everything = torch.ones(len(bench.tests), bench.patches)
+        found = {
+            BAGNET: bagnet.answers_with(bench, bag, everything),
+            CNN: bench.whole(bench.system.hr.body),
+        }
+        for name, own in self._dropping.items():
+            for stage, body in zip(STAGES, (bag, own), strict=True):
+                draws = Draws(bench.seed, 0, 0, 0, bench.tests)
+                actions = self._rules[name](self._s[stage])(bench.tests, draws)
+                found[f"{name} {stage}"] = bagnet.answers_with(bench, body, actions)
+        for name, told in self.conditional.items():
+            found |= {f"{name} {stage}": answers for stage, answers in told.items()}
+        return found
+
+    def pipelines(self) -> dict[str, Pipeline]:
+        """Each row after Ft-1 from pixels to classes, for inference."""
+        s, saliency = self._s["ft1"], _quick(self._zoom.saliency)
+        bag, cnn = _quick(self._whole[1]), _quick(self.bench.system.hr.body)
+        found: dict[str, Pipeline] = {BAGNET: lambda _, hr: bag(hr), CNN: lambda _, hr: cnn(hr)}
+        for name, own in self._dropping.items():
+            found[name] = _dropping(_quick(own), self._rules[name](s))
+        looking, grid = _quick(self._dropping["stn"]), self.bench.recipe.images.grid
+        found["stn"] = lambda lr, hr: looking(hr, choosing.top(per_patch(saliency(lr), grid), s))
+        for name, networks in self._conditional.items():
+            found[name] = _quick(networks["ft1"])
+        return found
+
+    def run_times(self, repeats: int = 9) -> dict[str, dict[str, float]]:
+        """{setting: {"ms": at batch 64, "ms at batch 1": ...}}, of an image, medians, after Ft-1.
+
+        All on the same 64 unseen images, in turn.
+        """
+        indices, batch = next(iter(self.bench.unseen(min(_IMAGES, len(self.bench.tests)))))
+        assert batch.policy is not None
+        lr, hr = (x.contiguous(memory_format=torch.channels_last) for x in (batch.policy, batch.hr))
+        pipelines, found = self.pipelines(), dict[str, dict[str, float]]()
+        for size in BATCHES:
+            calls = {name: _over(pipeline, lr, hr, size) for name, pipeline in pipelines.items()}
+            for name, taken in timing.seconds(calls, self.bench.device, repeats).items():
+                setting = name if name in (BAGNET, CNN) else f"{name} ft1"
+                shown = "ms" if size == BATCHES[0] else f"ms at batch {size}"
+                found.setdefault(setting, {})[shown] = round(1e3 * taken / len(indices), 4)
+        return found
+
+
+def _quick(network: nn.Module) -> nn.Module:
+    return cast("nn.Module", folded(network).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+
+
+def _dropping(bag: nn.Module, chooser: Chooser) -> Pipeline:
+    def classes(_: Tensor, hr: Tensor) -> object:
+        indices = torch.arange(len(hr)).numpy()
+        return bag(hr, chooser(indices, Draws(0, 0, 0, 0, indices)).to(hr.device))
+
+    return classes
+
+
+def _over(pipeline: Pipeline, lr: Tensor, hr: Tensor, size: int) -> timing.Call:
+    """All images in batches of `size`."""
+    parts = list(zip(torch.split(lr, size), torch.split(hr, size), strict=True))
+
+    @torch.inference_mode()
+    def call() -> None:
+        for part in parts:
+            pipeline(*part)
+
+    return call
+
+
+def bagnet_rows(bench: Bench) -> tuple[dict[str, Answers], dict[str, dict[str, float]]]:
+    """{setting: Answers} and {setting: run-times} of table 3. Raises SliceOver."""
+    rows = BagNets(bench)
+    return rows.answers(), rows.run_times()
