@@ -58,7 +58,7 @@ def group_pieces(
     found = [] if alone else _as_they_lie(maker, polygons)
     if found:
         return found[0]
-    if not alone and len(polygons) > pool.EXHAUSTIVE:
+    if not alone and len(polygons) > 1:
         now = time.monotonic()
         share = _FOR_CLUSTERS if len(polygons) > _OUTLINED else _FOR_CLUSTERS / 2
         leaves, _ = clusters(maker, polygons, sides, now + (deadline - now) * share)
@@ -283,7 +283,8 @@ class _Columns:
         """Those of ``wanted`` that cost less than their leaves, until ``stop`` or so many were added."""
         before = len(self.rows)
         for rows in wanted:
-            key = tuple(sorted(int(row) for row in rows))
+            # HiGHS crashes on a row that a column names twice
+            key = tuple(sorted({int(row) for row in rows}))
             if not key or key in self._known:
                 continue
             if len(self.rows) - before >= most or time.monotonic() > stop:
@@ -318,6 +319,7 @@ def _wanted(maker: ShapeMaker, block: _Block, outline: Shapes) -> Iterable[Ints]
         areas = np.array([leaf.area for leaf in block.leaves])
         side = float(np.sqrt(areas.min() * 1e6))
         yield from pool.growths(flat, areas, maker.minimum, max(maker.width, side))
+        yield from pool.circles(flat)
         found = {tuple(group.tolist()) for group in pool.windows(flat, maker.minimum, _MOST_COLUMNS // 4)}
         yield from (np.array(key) for key in sorted(found, key=len, reverse=True))
 

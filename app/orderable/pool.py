@@ -17,6 +17,7 @@ _ALL_PAIRS: Final = 40
 # all growing groups of so many outlines, only the last ones of more
 _FEW: Final = 24
 _NEAREST: Final = 3
+_CIRCLE: Final = 6
 _ASPECTS: Final = (1.0, 2.0, 0.5)
 
 
@@ -172,6 +173,18 @@ def changes(taken: Sequence[Ints], flat: Shapes) -> Iterator[Ints]:
                 yield np.union1d(taken[b], [row])
                 if len(group) > 1:
                     yield np.setdiff1d(group, [row])
+
+
+def circles(flat: Shapes) -> Iterator[Ints]:
+    """Each outline with its nearest ones: with every one of them, of few outlines with every two too."""
+    n = len(flat)
+    gaps = np.asarray(shapely.distance(flat[:, None], flat[None, :]), float)
+    np.fill_diagonal(gaps, -1.0)
+    nearest = np.argsort(gaps, axis=1, kind="stable")[:, 1 : _CIRCLE + 1].tolist()
+    for size in (1, 2) if n <= _ALL_PAIRS else (1,):
+        for one, near in enumerate(nearest):
+            for others in combinations(near, size):
+                yield np.array([one, *others])
 
 
 def subsets(count: int) -> Iterator[Ints]:
