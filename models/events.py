@@ -56,15 +56,19 @@ class Watched(Watch):
     def __init__(self, events: Events, checkpoint: Path, notices: list[str]) -> None:
         self.events, self.checkpoint, self.notices = events, checkpoint, notices
         self.epochs: list[int] = []
+        self._weights: list[float] = []
         self._started, self._first = time.monotonic(), -1.0
         self._step = 0
 
-    def begin(self, epochs: list[int]) -> None:
-        """`epochs` of each phase, in order."""
+    def begin(self, epochs: list[int], images: list[int]) -> None:
+        """`epochs` of each phase, in order, and how many images each of its epochs has."""
         self.epochs = epochs
+        total = sum(e * i for e, i in zip(epochs, images, strict=True))
+        self._weights = [i / total for i in images]
 
     def step(self, phase: Phase, number: int, epoch: int, step: int, steps: int) -> None:
-        share = (sum(self.epochs[:number]) + epoch + step / steps) / sum(self.epochs)
+        before = sum(e * w for e, w in zip(self.epochs[:number], self._weights, strict=False))
+        share = before + (epoch + step / steps) * self._weights[number]
         if self._first < 0:
             self._first, self._started = share, time.monotonic()
         passed = time.monotonic() - self._started

@@ -389,7 +389,7 @@ def _trained(
             precision=job.precision,
         )
         epochs = [recipe.stages[p.stage].epochs for p in trainer.phases]
-        watch.begin(epochs)
+        watch.begin(epochs, [len(trainer.members.trained[p.member].learns) for p in trainer.phases])
         trainer.run(stages)
     job.notices.extend(changed(stage, parts) for stage, parts in trainer.memory.parts.items() if parts > 1)
     return system

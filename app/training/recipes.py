@@ -21,10 +21,11 @@ def compose(name: str, overrides: dict[str, Any], stages: Sequence[str] | None, 
     try:
         known = load_recipe(name)
     except RecipeError as error:
-        raise _refused(["recipe"], str(error)) from None
+        # a file may be named on the command line only
+        raise _refused(["recipe"], str(error).removesuffix("; or name a file")) from None
     for key in overrides:
         if key not in SECTIONS:
-            raise _refused(["overrides", key], f"unknown; known: {', '.join(SECTIONS)}")
+            raise _refused(["overrides", key], f"{key[:100]} is unknown; known: {', '.join(SECTIONS)}")
     _plain(overrides, ["overrides"])
     raw = _merged(json.loads(json.dumps(dataclasses.asdict(known))), overrides)
     try:
