@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -173,6 +174,56 @@ def test_the_pool_of_large_cases_is_within_five_percent_too(name: str, chosen: s
     legal(found)
     covered(found, asked)
     assert found.quote.charged_km2 <= exact.quote.charged_km2 * Decimal("1.05")
+
+
+WIDE = 48
+MANY = {
+    "none": product(max_vertices=500),
+    "small": product("0.03", min_width_m=50.0, max_vertices=500),
+    "convex": product("0.1", convex=True, small_polygons="refused", min_width_m=100.0, max_vertices=20),
+    "large": product("25", min_width_m=2000.0, max_vertices=500),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_many_patches_within_the_time_and_under_both_plain_prices(name: str) -> None:
+    """A ninth of 144 tiles, in blobs: far more than the solver sees at once."""
+    sold = MANY[name]
+    ground = lattice(WIDE, WIDE)
+    rng = np.random.default_rng(3)
+    hot = np.kron(rng.random((WIDE // 8, WIDE // 8)) < 0.4, np.ones((8, 8))) * rng.random((WIDE, WIDE)) > 0.7
+    row, col = np.divmod(np.arange(WIDE * WIDE), WIDE)
+    tile, patch = (row // 4) * (WIDE // 4) + col // 4, (row % 4) * 4 + col % 4
+    areas = areas_km2(np.array(ground, dtype=object))
+    every = [
+        Cell(PLAN, int(t), int(p), polygon, Decimal(repr(float(area))))
+        for t, p, polygon, area in zip(tile, patch, ground, areas, strict=True)
+    ]
+    asked = [cell for cell, chosen in zip(every, hot.ravel(), strict=True) if chosen]
+    began = time.process_time()
+    found = orderable(asked, sold, candidates=every, time_limit_s=4)
+    # of the processor: the clock is shared
+    assert time.process_time() - began < 6
+    legal(found)
+    covered(found, asked)
+    assert found.dropped == ()
+    assert Decimal(0) < found.bound <= found.quote.total_unrounded
+    least = [Decimal(repr(float(area))) for area in areas[hot.ravel()]]
+    slack = Decimal("1.000001")
+    assert found.quote.total_unrounded <= quote(sold, least).total_unrounded * slack
+    tiles = [Decimal(repr(float(areas[tile == t].sum()))) for t in np.unique(tile[hot.ravel()])]
+    assert found.quote.total_unrounded <= quote(sold, tiles).total_unrounded * slack
+    if name == "small":
+        # most of what lies between the blobs is left out
+        assert float(found.quote.charged_km2) < 0.75 * areas.sum()
+
+
+def test_a_column_names_a_row_once() -> None:
+    """HiGHS crashes otherwise: outlines that touch are as near to each other as to themselves."""
+    from app.orderable import pool
+
+    flat = shapely.box(np.array([0, 1, 1, 5]), 0, np.array([1, 2, 2, 6]), 1)
+    assert all(len(set(group.tolist())) == len(group) for group in pool.circles(flat))
 
 
 def test_a_ring_is_split_where_that_is_cheaper_than_its_hole() -> None:
