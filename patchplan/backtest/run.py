@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from app.core.errors import ProblemError
 from app.rasters import cut_tiles, inspect
 from app.releases.service import choose_card
 from models.card import Card
@@ -16,10 +15,9 @@ from patchplan.demo.client import Client, Json
 from patchplan.demo.cut import cut_patches
 from patchplan.demo.errors import DemoError
 from patchplan.demo.geotiff import colour_bands
-from patchplan.demo.run import LOGS, STOPPED, alone, logs_kept, running_client
+from patchplan.demo.run import LOGS, alone, logs_kept, running_client, until_stopped
 from patchplan.demo.scene import Scene, choose_scene, make_lr
 from patchplan.demo.screen import Screen
-from patchplan.supervise import stopped_by_signals
 
 ENDINGS: Final = (".tif", ".tiff")
 FILES: Final = ("backtest.json", "backtest.html", "order.geojson")
@@ -45,19 +43,7 @@ class Tried:
 def main(arguments: list[str]) -> int:
     """Run the backtest; returns the exit status: 0, or 130 when told to stop. Raises FrontDoorError."""
     options = _parser().parse_args(arguments)
-    screen = Screen()
-    status = STOPPED
-    with stopped_by_signals():
-        try:
-            _backtest(options, screen)
-        except ProblemError as error:
-            raise DemoError(error.detail) from error
-        except OSError as error:
-            raise DemoError(f"The backtest cannot go on: {error}") from error
-        status = 0
-    if status:
-        screen.say("\nStopped, and with it all that was started.")
-    return status
+    return until_stopped("backtest", lambda screen: _backtest(options, screen))
 
 
 def _parser() -> argparse.ArgumentParser:

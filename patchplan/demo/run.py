@@ -4,7 +4,7 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -37,15 +37,22 @@ LOGS: Final = "service-logs"
 def main(arguments: list[str]) -> int:
     """Run the demo; returns the exit status: 0, or 130 when it was told to stop. Raises FrontDoorError."""
     options = _parser().parse_args(arguments)
-    screen = Screen()
-    status = STOPPED
+    return until_stopped("demo", lambda screen: _demo(options, screen))
+
+
+def until_stopped(name: str, work: Callable[[Screen], None]) -> int:
+    """Do what a person watches, and tell Ctrl-C, refusals and failing files apart; 0, or 130 when stopped.
+
+    Raises DemoError.
+    """
+    screen, status = Screen(), STOPPED
     with stopped_by_signals():
         try:
-            _demo(options, screen)
+            work(screen)
         except ProblemError as error:
             raise DemoError(error.detail) from error
         except OSError as error:
-            raise DemoError(f"The demo cannot go on: {error}") from error
+            raise DemoError(f"The {name} cannot go on: {error}") from error
         status = 0
     if status:
         screen.say("\nStopped, and with it all that was started.")
