@@ -10,7 +10,7 @@ PLANS = {
     "kd": Plan(6, 16, 1e-2),
     "pcn": Plan(6, 16, 1e-2),
     "srgan": Plan(6, 16, 3e-3),
-    "stn": Plan(6, 16, 1e-2),
+    "stn": Plan(0, 16, 1e-2),
 }
 
 
@@ -18,4 +18,4 @@ PLANS = {
 def coarse(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Stripes of which something is left at ds 4."""
     pictures, labels, _ = striped(192, period=8)
-    return made_up(tmp_path_factory.mktemp("coarse"), pictures, labels, PLANS)
+    return made_up(tmp_path_factory.mktemp("coarse"), pictures, labels, PLANS, epochs=12)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.baselines.stn import SaliencyNetwork, Zoom, per_patch, saliency, sampling_grid, warped
+from models.baselines.stn import SaliencyNetwork, Zoom, per_patch, saliency, sampling_grid, scores, warped
 from models.reproduce.bench import Bench
 from models.reproduce.learner import Plan
 from tests.models.baselines.made_up import history, made_up, same, striped, weights
@@ -101,10 +101,11 @@ def test_it_looks_where_the_class_is_told(tmp_path: Path) -> None:
     bench = made_up(tmp_path, pictures, labels, {"stn": Plan(8, 16, 1e-2)}, epochs=8)
     hr = weights(bench.system.hr)
     plan = bench.plan("stn")
-    told = history(bench, Zoom(bench, plan.lr), plan)
+    learner = Zoom(bench, plan.lr)
+    told = history(bench, learner, plan)
     assert told[-1]["loss"] < 0.7 * told[0]["loss"]
     assert same(weights(bench.system.hr), hr)
-    found = saliency(bench)
+    found = scores(bench, learner)
     assert found.shape == (256, 16)
     assert torch.allclose(found.sum(dim=1), torch.ones(256), atol=1e-4)
     at = found[bench.tests, places[bench.tests]]
@@ -112,8 +113,6 @@ def test_it_looks_where_the_class_is_told(tmp_path: Path) -> None:
     assert float((found[bench.tests].argmax(dim=1).numpy() == places[bench.tests]).mean()) > 0.3
 
 
-def test_the_same_image_has_the_same_saliency_wherever_it_stands(coarse: Bench) -> None:
-    found = saliency(coarse)
-    twice = saliency(coarse)
-    assert torch.equal(found, twice)
-    assert len(found) == len(coarse.labels)
+def test_every_image_has_its_saliency_learned_from_or_not(coarse: Bench) -> None:
+    """0 epochs, as of a profile that leaves it out: nothing is salient yet."""
+    assert torch.allclose(saliency(coarse), torch.full((len(coarse.labels), 16), 1 / 16))
