@@ -44,7 +44,7 @@ def write(folder: Path) -> Path:
         "# Headline",
         "",
         "`patchplan reproduce headline`: from the records of the tables beside this page; they name their",
-        "commands, seeds, splits, hardware and lengths. Intervals are 95 %, paired by image. HR-CNN is the one",
+        "commands, seeds, splits, hardware, lengths. Intervals are 95 %, paired by image. HR-CNN is the one",
         "that was trained for as long as the row it is compared with, where it was made.",
         "",
         "| figure | paper | reach | measured | reached |",
