@@ -36,6 +36,7 @@ RULES = ("fixed-h", "fixed-v", "stochastic", "stn")
 SETTINGS = (BAGNET, CNN, *(f"{name} {stage}" for name in (*RULES, *CONDITIONAL) for stage in STAGES))
 """All rows, in the order of table 3; the last one is not the paper's."""
 BATCHES = (64, 1)
+AT = ("ms", "ms at batch 1")
 _IMAGES = 64
 
 Pipeline = Callable[[Tensor, Tensor], object]
@@ -155,12 +156,11 @@ class BagNets:
         assert batch.policy is not None
         lr, hr = (x.contiguous(memory_format=torch.channels_last) for x in (batch.policy, batch.hr))
         pipelines, found = self.pipelines(), dict[str, dict[str, float]]()
-        for size in BATCHES:
+        for size, at in zip(BATCHES, AT, strict=True):
             calls = {name: _over(pipeline, lr, hr, size) for name, pipeline in pipelines.items()}
             for name, taken in timing.seconds(calls, self.bench.device, repeats).items():
                 setting = name if name in (BAGNET, CNN) else f"{name} ft1"
-                shown = "ms" if size == BATCHES[0] else f"ms at batch {size}"
-                found.setdefault(setting, {})[shown] = round(1e3 * taken / len(indices), 4)
+                found.setdefault(setting, {})[at] = round(1e3 * taken / len(indices), 4)
         return found
 
 

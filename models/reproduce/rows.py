@@ -169,7 +169,9 @@ ROWS: dict[str, Row] = {
     "ours-fixed-v": Row("Fixed-V, classifier and fill of ours", _rival("fixed-v"), _OURS),
     "ours-stochastic": Row("Stochastic, classifier and fill of ours", _rival("stochastic"), _OURS),
     "ours-stn": Row("STN, classifier and fill of ours", _rival("saliency"), (*_OURS, "stn")),
-    "bagnet": Row("Table 3", _bagnet, ("hr", "lr", "bagnet", "bagnet-ft1", "stn"), bagnets.SETTINGS),
+    "bagnet": Row(
+        "Table 3", _bagnet, ("hr", "lr", "bagnet", "bagnet-pt", "bagnet-ft1", "stn"), bagnets.SETTINGS
+    ),
     "hard": Row("Table 4", lambda p: hard.hard_rows(p.bench), ("hr", "lr", "pt", "ft1", "hard"), hard.WAYS),
     "sigma": Row("PatchDrop by sigma", _sigmas, _FT, _SIGMA_STAGES),
     "dropped": Row("Dropped patches", _dropped, _OURS, _CURVE_STAGES),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.recipe import STAGES as STAGES_IN_TURN
-from models.reproduce.paper import Printed, printed
+from models.reproduce.paper import Printed, of_setting, printed
 from models.reproduce.pooled import accuracy, difference, mean_s
 from models.reproduce.rows import ROWS
 from models.reproduce.store import Record, Store
@@ -116,12 +116,24 @@ def _others(store: Store, ds: int) -> list[str]:
         for stage in row.stages:
             found = of(store, name, stage, ds)
             if stage not in ("", "pt", "ft1", "ft2") and found:
-                more = "; ".join(f"{k} {v}" for k, v in found[0].told.get("more", {}).get(stage, {}).items())
+                more = _more(of(store, name, row.stages[0], ds), stage)
                 shown = f"{_share(accuracy(found))} | {mean_s(found)['value']:.2f} | {more}"
-                lines.append(f"| {row.title} | {stage} | {len(found)} | {shown} |")
+                paper = of_setting(store.head["data"], name, stage)
+                lines.append(f"| {row.title} | {stage} | {len(found)} | {shown} | {paper} |")
     if not lines:
         return []
-    return ["| row | setting | parts | % | S | |", "|---|---|---|---|---|---|", *lines, ""]
+    head = (
+        "| row | setting | parts | % | S | an image, at batch 64 if no other | the paper: %, at S, run-time |"
+    )
+    return [head, "|---|---|---|---|---|---|---|", *lines, ""]
+
+
+def _more(first: Sequence[Record], stage: str) -> str:
+    """What was measured of a setting beside its answers, the mean over parts; the first stage holds it."""
+    told = [r.told.get("more", {}).get(stage, {}) for r in first]
+    keys = dict.fromkeys(key for figures in told for key in figures)
+    means = {key: sum(f[key] for f in told) / len(told) for key in keys}
+    return "; ".join(f"{key} {value:.3f}" for key, value in means.items())
 
 
 def _epochs(records: Sequence[Record]) -> list[str]:
