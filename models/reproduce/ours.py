@@ -11,7 +11,7 @@ from torch import Tensor
 from models import gain
 from models.calibration import calibration
 from models.grid import centre_first
-from models.patchdrop import masked, most_likely
+from models.patchdrop import Fusion, masked, most_likely
 from models.reproduce import choosing, classifiers
 from models.reproduce.answers import Answers
 from models.reproduce.bench import Bench
@@ -78,15 +78,16 @@ class Ours:
         return most_likely(gain.purchase_probabilities(self.chances, ranks, missed_cost))
 
     @torch.no_grad()
-    def answers(self, actions: Tensor) -> Answers:
-        """What both streams say with these patches."""
+    def answers(self, actions: Tensor, fusion: Fusion | None = None) -> Answers:
+        """What both streams say with these patches, by the system's own fusion or another."""
         lr, start, said = self._without[0], 0, []
+        joined = fusion or self.system.fusion
         for indices, batch in self._batches:
             rows = slice(start, start + len(indices))
             taken = actions[rows].to(batch.hr.device)
             seen = masked(batch.hr, batch.fill, taken, self.bench.recipe.images.grid)
             hr = self.system.hr.body(seen).float().softmax(dim=1)
-            said.append(self.system.fusion.fuse(hr, lr[rows], taken))
+            said.append(joined.fuse(hr, lr[rows], taken))
             start += len(indices)
         return Answers(torch.cat(said).cpu(), actions.cpu())
 
@@ -121,11 +122,10 @@ class Ours:
         return self.answers(chosen[rule]())
 
     def calibrated(self, told: Answers) -> dict[str, Any]:
-        """ECE of the fused answer, before and after the fitted sharpness."""
+        """ECE of the fused answer with the same patches: by Eq. 7 (before), and as fitted (after)."""
         labels = self.bench.labels[torch.from_numpy(self.bench.tests)]
-        after = _ece(told.probabilities, labels)
-        hr = self.bench.whole(self.bench.system.hr.body)
-        return {"ece": after, "ece_hr_plain": _ece(hr.probabilities, labels)}
+        before = self.answers(told.actions, Fusion())
+        return {"ece": _ece(told.probabilities, labels), "ece_eq7": _ece(before.probabilities, labels)}
 
     def gain_by_budget(self) -> list[dict[str, float]]:
         """Predicted and realised accuracy at every tenth of the budget of all patches.

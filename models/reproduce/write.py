@@ -33,7 +33,7 @@ def page(store: Store, table: str) -> str:
         return "\n".join([*lines, "No row is finished yet.", ""])
     for ds in sorted({r.ds for r in records}):
         lines += [f"## ds {ds}", "", *_by_stage(store, ds, printed(data)), *_differences(store, ds)]
-        lines += _others(store, ds)
+        lines += [*_others(store, ds), *_belief(of(store, "ours", "", ds))]
     lines += ["## Trained for", "", *_epochs(records)]
     return "\n".join(lines) + "\n"
 
@@ -134,6 +134,29 @@ def _more(first: Sequence[Record], stage: str) -> str:
     keys = dict.fromkeys(key for figures in told for key in figures)
     means = {key: sum(f[key] for f in told) / len(told) for key in keys}
     return "; ".join(f"{key} {value:.3f}" for key, value in means.items())
+
+
+def _belief(ours: Sequence[Record]) -> list[str]:
+    """Whether ours' probabilities and its gain model mean what they say; the mean over parts, by images."""
+    if not ours:
+        return []
+    weights = [len(r.kept.images) for r in ours]
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+
+    lines = ["Gain model of ours, spending a share of all patches where they gain most:", ""]
+    lines += [
+        "| share of the budget | predicted % | realised % | predicted less realised, points |",
+        "|---|---|---|---|",
+    ]
+    for tenth, rows in enumerate(zip(*(r.told["gain"] for r in ours), strict=True)):
+        predicted, realised = (mean([row[key] for row in rows]) for key in ("predicted", "realised"))
+        shown = f"{100 * predicted:.2f} | {100 * realised:.2f} | {100 * (predicted - realised):+.2f}"
+        lines.append(f"| {tenth / 10:.1f} | {shown} |")
+    errors = (mean([r.told[key] for r in ours]) for key in ("ece_eq7", "ece"))
+    shown = ", ".join(f"{title} {100 * e:.2f}" for title, e in zip(("Eq. 7", "fitted"), errors, strict=True))
+    return [*lines, "", f"Expected calibration error of the fused answer, points: {shown}.", ""]
 
 
 def _epochs(records: Sequence[Record]) -> list[str]:
