@@ -17,7 +17,7 @@ class Events:
     progress    stage, member, epoch, epochs, step, steps, share of all epochs, eta_s
     metric      an epoch's values; stage, member, epoch, step
     checkpoint  stage, member, epochs done, path of the file
-    notice      something was done otherwise than the recipe says
+    notice      something was done otherwise than the recipe says, or figures are not what they seem
     failed      problem and detail
     done        folder of the release
     """

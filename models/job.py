@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.card import Card, ClassName, Range, load_card
+from models.data.heldout import Learned, split_seed
 from models.data.source import Source
 from models.distributed import Group
 from models.events import Events
@@ -30,6 +31,8 @@ class Split:
     learns: Indices
     tests: tuple[tuple[Indices, Indices], ...]
     said: str
+    seed: int
+    seen_by_parent: Learned | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Name
         "images": len(split.learns),
         "per_class": {name: int((job.labels == k).sum()) for k, name in enumerate(job.source.classes)},
         "split": split.said,
+        "split_seed": split.seed,
         "command": shlex.join(["patchplan", "train", *_told(args)]),
         "recipe": recipe.name,
         "recipe_fields": json.loads(json.dumps(asdict(recipe))),
@@ -113,10 +117,18 @@ def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Name
     }
     if job.parent is not None:
         parent = load_card(job.parent)
+        told = ("data", "data_sha256", "held_out", "parent")
         training["parent"] = {
             "name": parent.name,
             "version": parent.version,
             "weights_sha256": parent.weights_sha256,
+            **{key: parent.training[key] for key in told if key in parent.training},
+            "split_seed": split_seed(parent.training),
+        }
+    if split.seen_by_parent is not None:
+        training["seen_by_parent"] = {
+            **asdict(split.seen_by_parent),
+            "of": sum(len(test) for _, test in split.tests),
         }
     if job.notices:
         training["recipe_changes"] = list(dict.fromkeys(job.notices))

@@ -14,6 +14,14 @@ def model_page(card: Card) -> str:
     return "\n".join([*_head(card), *_figures(card), *_training(card)]).rstrip() + "\n"
 
 
+def flattered(images: int, of: int, *, sure: bool) -> str:
+    """What is to be said of figures on held-out images that a parent has learned from, or may have."""
+    if not images:
+        return "The parent learned from other data: whether these held-out images are in it is not known."
+    least = "" if sure else "at least "
+    return f"The parent learned from {least}{images} of the {of} held-out images: figures on them flatter."
+
+
 def _head(card: Card) -> Iterator[str]:
     yield f"# {card.name} {card.version}"
     yield ""
@@ -48,7 +56,12 @@ def _figures(card: Card) -> Iterator[str]:
         return
     yield "## Figures"
     yield ""
-    yield "On images its weights have not seen, with 95 % intervals. *HR* has all patches, *LR* none, *fused*"
+    seen = card.training.get("seen_by_parent")
+    if seen and (seen["images"] or not seen["sure"]):
+        on = f"**{flattered(**seen)}** With"
+    else:
+        on = "On images its weights have not seen, with"
+    yield f"{on} 95 % intervals. *HR* has all patches, *LR* none, *fused*"
     yield "what the policy chose; S is the number of patches bought a tile; ds: how much coarser LR is."
     yield ""
     heads = ("ds", "n", "HR %", "LR %", "fused %", "S", "ECE")

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from models import release as releases
-from models.card import Card, CardError
+from models.card import Card, CardError, load_card
 from models.data.decode import prepare
-from models.data.heldout import held_out
+from models.data.heldout import held_out, inherited_seed, learned_from
 from models.data.source import DataError
 from models.data.sources import open_source
 from models.data.splits import keep_together, kfold
@@ -31,7 +31,7 @@ from models.distributed import Group, joined, launch
 from models.evaluate import Outcome, outcomes
 from models.events import Events, Watched
 from models.job import Job, Split, blank_card, card_of
-from models.page import PAGE_FILE, model_page
+from models.page import PAGE_FILE, flattered, model_page
 from models.precision import best_device
 from models.progress import Progress
 from models.recipe import STAGES, Recipe, RecipeError, Stage, load_recipe, parse_recipe
@@ -277,9 +277,18 @@ def _split(job: Job, folds: int) -> Split:
             everything,
             pairs,
             f"{folds} stratified folds, seed {job.seed}, fold i trained with seed i; the release on all",
+            job.seed,
         )
-    learns, test, said = held_out(job.source, job.seed, job.groups)
-    return Split(learns, ((learns, test),), said)
+    if job.parent is None:
+        learns, test, said = held_out(job.source, job.seed, job.groups)
+        return Split(learns, ((learns, test),), said, job.seed)
+    story = load_card(job.parent).training
+    seed = inherited_seed(story, job.source.digest(), job.seed)
+    learns, test, said = held_out(job.source, seed, job.groups)
+    seen = learned_from(job.source, story, test, job.groups)
+    if seen.said != "no":
+        job.events.say("notice", text=flattered(seen.images, len(test), sure=seen.sure))
+    return Split(learns, ((learns, test),), said, seed, seen)
 
 
 def _fold_classifiers(job: Job, split: Split) -> Judges:

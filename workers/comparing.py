@@ -22,9 +22,10 @@ from app.releases.finding import Found, find_key
 from app.releases.tables import Comparison
 from models.comparison import compare, verdict
 from models.data.decode import load_square
-from models.data.heldout import held_out
+from models.data.heldout import held_out, learned_from, split_seed
 from models.data.source import DataError, Indices, Source
 from models.data.sources import open_source
+from models.data.splits import keep_together, published
 from models.evaluate import Outcome, class_numbers, outcomes
 from workers.desk import Desk, Piece
 from workers.leases import Leases
@@ -64,7 +65,7 @@ class CompareJob(Piece):
             "by_ds": by_ds,
             "verdict": verdict(by_ds),
             "held_out": {"n": len(asked.images), "how": asked.how},
-            "seen": {"release": asked.seen_by(first), "other": asked.seen_by(second)},
+            "seen": asked.seen_by(first, second),
             "tile_km2": first.card.tile_m.nominal**2 / 1e6,
         }
 
@@ -147,13 +148,13 @@ class _Asked:
     def __init__(self, path: Path, first: Found) -> None:
         training = first.card.training
         self.source: Source = open_source(path, check="none")
-        self.digest_of_all = self.source.digest()
         try:
-            _, self.images, self.how = held_out(self.source, int(training.get("seed", 0)))
+            self._groups = keep_together(self.source) if published(self.source) is None else None
+            _, self.images, self.how = held_out(self.source, split_seed(training), self._groups)
         except DataError as error:
             raise NothingHeldOut(str(error)) from None
         names = "\n".join(self.source.ids[i] for i in self.images)
-        self.digest = hashlib.sha256(f"{self.digest_of_all}\n{names}".encode()).hexdigest()
+        self.digest = hashlib.sha256(f"{self.source.digest()}\n{names}".encode()).hexdigest()
 
     def slice(self, start: int, one: Found) -> tuple[torch.Tensor, Indices]:
         """The next images as a release takes them, uint8 (n, 3, hr_px, hr_px), and their class numbers."""
@@ -166,12 +167,13 @@ class _Asked:
         arrays = {name: getattr(outcome, name) for name in Outcome.arrays()}
         return Outcome(**(arrays | {"label": self.source.labels[self.images]}), patches=outcome.patches)
 
-    def seen_by(self, one: Found) -> str:
-        """Whether a release's weights learned from these images, as far as its card tells."""
-        training = one.card.training
-        if training.get("data_sha256") != self.digest_of_all:
-            return "unknown"
-        return "no" if training.get("split") == self.how else "yes"
+    def seen_by(self, first: Found, second: Found) -> dict[str, Any]:
+        """Whether each release learned from these images, and from how many, as far as its card tells."""
+        found: dict[str, Any] = {}
+        for name, one in (("release", first), ("other", second)):
+            learned = learned_from(self.source, one.card.training, self.images, self._groups)
+            found |= {name: learned.said, f"{name}_images": learned.images}
+        return found
 
 
 def _common_ds(first: Found, second: Found) -> tuple[int, ...]:

@@ -17,6 +17,8 @@ GATE_EXAMPLE: dict[str, Any] = {
     "candidate": RELEASE_ID,
     "dataset": "0199c0de-0000-7000-8000-00000000000d",
     "comparison": f"/v1/releases/{RELEASE_ID}/compare/ucmerced?dataset=0199c0de-0000-7000-8000-00000000000d",
+    "held_out": {"n": 336, "how": "a stratified fifth held out, seed 0"},
+    "seen": {"release": "no", "other": "yes", "release_images": 0, "other_images": 269},
     "accuracy": {"4": {"value": 0.01, "ci95": [-0.01, 0.03], "only_release": 9, "only_other": 6, "p": 0.6}},
     "share": {"4": {"value": -0.02, "ci95": [-0.04, 0.0], "p": 0.05}},
 }

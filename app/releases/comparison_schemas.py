@@ -35,7 +35,7 @@ COMPARISON_EXAMPLE: dict[str, Any] = {
     "other": {"id": "ucmerced", "name": "ucmerced", "version": "1"},
     "dataset": "0199c0de-0000-7000-8000-00000000000d",
     "held_out": {"n": 336, "how": "a stratified fifth held out, seed 0"},
-    "seen": {"release": "no", "other": "yes"},
+    "seen": {"release": "no", "other": "yes", "release_images": 0, "other_images": 269},
     "price_per_km2": "12.50",
     "currency": "EUR",
     "tile_km2": 0.005898,
@@ -160,6 +160,8 @@ class Seen(BaseModel):
 
     release: str
     other: str
+    release_images: int | None = Field(None, description="Of the held-out images, known to be learned from.")
+    other_images: int | None = None
 
 
 class ComparisonOut(BaseModel):

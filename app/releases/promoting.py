@@ -112,6 +112,8 @@ def decision(row: Comparison, link: str) -> dict[str, Any]:
         "candidate": row.release,
         "dataset": str(row.dataset_id),
         "comparison": link,
+        "held_out": row.result["held_out"],
+        "seen": row.result["seen"],
         "accuracy": {ds: found["accuracy"] for ds, found in row.result["by_ds"].items()},
         "share": {ds: found["share"] for ds, found in row.result["by_ds"].items()},
     }
@@ -122,7 +124,11 @@ def _why(said: dict[str, Any]) -> str:
     for key, what in (("less_accurate", "less accurate"), ("more_expensive", "more expensive")):
         if said[key]:
             parts.append(f"{what} than the champion at ds {', '.join(str(ds) for ds in said[key])}")
-    return f"On its held-out images the candidate is significantly {' and '.join(parts)}."
+    said_of = f"On its held-out images the candidate is significantly {' and '.join(parts)}."
+    learned = said["seen"].get("other_images")
+    if learned:
+        said_of += f" The champion learned from {learned} of these {said['held_out']['n']} images."
+    return said_of
 
 
 def _wanted(session: Session, org_id: uuid.UUID, ref: str) -> Found:

@@ -15,7 +15,8 @@ from models.card import Card
 from models.comparison import compare, verdict
 from models.data.decode import load_square
 from models.data.degrade import low_resolution
-from models.data.heldout import held_out
+from models.data.heldout import Learned, held_out, inherited_seed, learned_from
+from models.data.source import Source
 from models.data.sources import open_source
 from models.evaluate import Outcome
 from models.page import model_page
@@ -173,3 +174,42 @@ def test_the_commit_is_read_from_the_checkout(tmp_path: Path) -> None:
     assert commit(tmp_path) == "def"
     (git / "HEAD").write_text("123\n")
     assert commit(tmp_path) == "123"
+
+
+def stand_in(tmp_path: Path, **changes: object) -> tuple[Source, dict[str, object]]:
+    """Class folders, and what the card of a release trained on them says."""
+    scenes = open_source(write_scenes(tmp_path / "scenes"))
+    return scenes, {"data_sha256": scenes.digest(), "held_out": "one split", "split_seed": 3, **changes}
+
+
+def test_a_child_holds_out_what_its_parent_did(tmp_path: Path) -> None:
+    scenes, parent = stand_in(tmp_path)
+    assert inherited_seed(parent, scenes.digest(), 8) == 3
+    assert inherited_seed(parent, "another's", 8) == 8
+    assert inherited_seed(parent | {"held_out": "folds"}, scenes.digest(), 8) == 8
+    older = {key: value for key, value in parent.items() if key != "split_seed"} | {"seed": 5}
+    assert inherited_seed(older, scenes.digest(), 8) == 5
+
+
+def test_what_a_release_learned_from_is_its_parents_too(tmp_path: Path) -> None:
+    scenes, own = stand_in(tmp_path)
+    _, held, _ = held_out(scenes, 3)
+    learns, _, _ = held_out(scenes, 4)
+    assert learned_from(scenes, own, held) == Learned(0, sure=True)
+    assert learned_from(scenes, own | {"held_out": "folds"}, held) == Learned(len(held), sure=True)
+    assert learned_from(scenes, own | {"data_sha256": "another's"}, held) == Learned(0, sure=False)
+    elsewhere = own | {"split_seed": 4}
+    some = len(np.intersect1d(held, learns))
+    assert 0 < some < len(held)
+    assert learned_from(scenes, elsewhere, held) == Learned(some, sure=True)
+    child = own | {"parent": elsewhere}
+    assert learned_from(scenes, child, held) == Learned(some, sure=True)
+    # a parent whose card says nothing of its data
+    assert learned_from(scenes, child | {"parent": elsewhere | {"parent": {"name": "x"}}}, held) == Learned(
+        some, sure=False
+    )
+    assert [Learned(n, sure).said for n, sure in ((1, False), (0, True), (0, False))] == [
+        "yes",
+        "no",
+        "unknown",
+    ]

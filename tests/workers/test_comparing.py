@@ -13,7 +13,8 @@ from app.core.db import session_scope
 from app.core.store import get_store
 from app.core.work import WorkStatus
 from app.releases.tables import Comparison
-from tests.app.releases.publishing import CLASSES, kept_dataset, labelled_by, org_id, published
+from models.data.sources import open_source
+from tests.app.releases.publishing import CLASSES, kept_dataset, labelled_by, org_id, published, tarred
 from workers.comparing import CompareDesk
 from workers.leases import Leases
 from workers.releases import Releases
@@ -59,7 +60,8 @@ def test_both_on_the_same_pictures_with_what_a_tile_costs(
     found = client.get(answer.headers["Location"], params=PRICE | {"dataset": str(dataset)}).json()
     assert found["status"] == "ready", found["error"]
     assert found["held_out"] == {"n": 90, "how": "the published split: test held out"}
-    assert found["seen"] == {"release": "unknown", "other": "unknown"}
+    nobody_knows = {"release": "unknown", "other": "unknown", "release_images": 0, "other_images": 0}
+    assert found["seen"] == nobody_knows
     measured = found["by_ds"]["4"]
     assert measured["other"]["accuracy"]["value"] == 1.0
     assert (measured["release"]["s_mean"]["value"], measured["other"]["s_mean"]["value"]) == (16.0, 0.0)
@@ -72,6 +74,31 @@ def test_both_on_the_same_pictures_with_what_a_tile_costs(
     assert sum(one["n"] for one in measured["per_class"]) == 90
     assert {one["class"] for one in measured["per_class"]} <= set(CLASSES)
     assert found["verdict"] == {"level": 0.05, "less_accurate": [4], "more_expensive": [4]}
+
+
+def test_the_gate_says_what_the_champion_has_learned_from(
+    client: TestClient, desk: CompareDesk, tmp_path: Path
+) -> None:
+    """It decides all the same: a champion that knows the images is the harder one to beat."""
+    files = labelled_by(tmp_path, seed=1)
+    dataset = kept_dataset(files)
+    (tmp_path / "drawn.tar").write_bytes(tarred(files))
+    story = {"data_sha256": open_source(tmp_path / "drawn.tar").digest(), "seed": 0, "held_out": "one split"}
+    champion = published(
+        tmp_path, "champion", seed=1, threshold=0.99, dataset=dataset, training=story | {"held_out": "folds"}
+    )
+    candidate = published(tmp_path, "candidate", seed=0, threshold=0.0, dataset=dataset, training=story)
+    assert client.put("/v1/aliases/champion", json={"release": str(champion.id)}).status_code == 201
+    asked(client, (str(candidate.id), str(champion.id)))
+    desk.work()
+    refused = client.put("/v1/aliases/champion", json={"release": str(candidate.id)})
+    assert refused.status_code == 409
+    found = refused.json()
+    assert found["gate"]["seen"] == {
+        "release": "no", "other": "yes", "release_images": 0, "other_images": 90,
+    }  # fmt: skip
+    assert found["gate"]["held_out"]["n"] == 90
+    assert found["detail"].endswith("The champion learned from 90 of these 90 images.")
 
 
 def test_the_same_question_is_answered_once(

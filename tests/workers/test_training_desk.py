@@ -90,6 +90,9 @@ def test_a_full_disk_fails_the_run_and_nothing_else(
     assert told["parent"]["weights_sha256"] == card_of(first)["weights_sha256"]
     assert told["stages"] == {"pt": 1}
     assert told["seed"] == 8
+    # measured on what the parent's weights have not seen either
+    assert (told["split_seed"], told["split"]) == (3, "a stratified fifth held out, seed 3")
+    assert told["seen_by_parent"] == {"images": 0, "sure": True, "of": 6}
     assert card_of(second)["version"] == "2"
 
 

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,10 +41,11 @@ def tiny_folder(
     seed: int = 0,
     threshold: float = 0.5,
     streams: str = "hr+lr",
+    training: dict[str, Any] | None = None,
 ) -> Path:
     """An untrained release as training leaves it."""
     tiny_release(folder, classes or CLASSES, seed=seed, streams=streams)
-    card = replace(load_card(folder), threshold=threshold)
+    card = replace(load_card(folder), threshold=threshold, training=training or {})
     (folder / CARD_FILE).write_text(card.to_json())
     return folder
 
@@ -58,9 +60,10 @@ def published(
     threshold: float = 0.5,
     run: uuid.UUID | None = None,
     dataset: uuid.UUID | None = None,
+    training: dict[str, Any] | None = None,
 ) -> ReleaseRow:
     """An untrained release of an organisation; a threshold near 1 buys nothing, 0 buys all."""
-    place = tiny_folder(folder / f"{name}-{seed}-{threshold}", classes, seed, threshold)
+    place = tiny_folder(folder / f"{name}-{seed}-{threshold}", classes, seed, threshold, training=training)
     with session_scope() as session:
         return publish(
             session, org_id=org_id(org), name=name, folder=place, training_run_id=run, dataset_id=dataset
