@@ -13,7 +13,7 @@ _EVERY_S = 0.5
 class Events:
     """`say(kind, **fields)` appends a line; kinds are told apart by `kind`.
 
-    doing       what is being done: preparing, features, training, measuring, saving; `share` of it
+    doing       what is being done: preparing, features, measuring, saving; share of it, eta_s
     progress    stage, member, epoch, epochs, step, steps, share of all epochs, eta_s
     metric      an epoch's values; stage, member, epoch, step
     checkpoint  stage, member, epochs done, path of the file
@@ -43,9 +43,12 @@ class Events:
     def doing(self, what: str) -> Any:
         """A progress callback (done, total) for a piece of work that is no stage."""
         self.say("doing", doing=what, share=0.0)
+        started = time.monotonic()
 
         def show(done: int, total: int) -> None:
-            self.now_and_then("doing", doing=what, share=round(done / max(total, 1), 4))
+            left = (time.monotonic() - started) * (total - done) / done if done else None
+            eta_s = None if left is None else round(left, 1)
+            self.now_and_then("doing", doing=what, share=round(done / max(total, 1), 4), eta_s=eta_s)
 
         return show
 

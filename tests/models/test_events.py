@@ -9,6 +9,15 @@ from models.events import Events, Watched
 from models.stages.trainer import Phase
 
 
+def test_what_is_no_stage_has_an_end_in_sight_too(tmp_path: Path) -> None:
+    show = Events(tmp_path / "events").doing("features")
+    show(1, 4)
+    begun, shown = (json.loads(line) for line in (tmp_path / "events").read_text().splitlines())
+    assert (begun["doing"], begun["share"]) == ("features", 0.0)
+    assert shown["share"] == 0.25
+    assert shown["eta_s"] >= 0
+
+
 def test_the_share_that_is_done_counts_images(tmp_path: Path) -> None:
     """A shadow learns from a part of the images, so its epochs are shorter."""
     file = tmp_path / "events"
