@@ -52,7 +52,7 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    doing: str = Field(description="`preparing`, `training`, `measuring` or `saving`.")
+    doing: str = Field(description="`fetching`, `preparing`, `features`, `training`, `measuring`, `saving`.")
     stage: str | None = None
     member: int | None = Field(None, description="0: the classifier to be released; others: shadows.")
     epoch: int | None = None
