@@ -33,7 +33,7 @@ from models.stages.inputs import Batch, Indices
 ADVERSARIAL = 1e-3
 WIDTH, BLOCKS = 32, 4
 _WHOLE_PX = 64
-_WARM = 3  # one epoch of so many is on pixels alone
+_WARM = 6  # one epoch of so many is on pixels alone, and at least one where there are two
 
 
 class _Residual(nn.Module):
@@ -254,7 +254,7 @@ def trained(bench: Bench) -> Generator:
     plan = bench.plan("srgan")
     with seeded(bench):
         generator = Generator(bench.ds).to(bench.device)
-    warm = replace(plan, epochs=(plan.epochs + 1) // _WARM)
+    warm = replace(plan, epochs=max(plan.epochs // _WARM, min(1, plan.epochs // 2)))
     key = bench.fit("srgan-pixels", Pixelwise(bench, generator, plan.lr), warm)
     rest = replace(plan, epochs=plan.epochs - warm.epochs)
     bench.fit("srgan", Adversarial(bench, generator, plan.lr), rest, (key,))

@@ -71,7 +71,7 @@ class SaliencyNetwork(nn.Module):
         return spread.view_as(scores[:, 0])
 
 
-def sampling_grid(saliency: Tensor, px: int) -> Tensor:
+def sampling_grid(saliency: Tensor, px: int, sigma: float = SIGMA) -> Tensor:
     """The source of each pixel of the warped image: (B, n, n) saliency -> (B, px, px, 2), x and y in [-1, 1].
 
     u(x, y) is the mean of all places weighted by saliency and a Gaussian around (x, y) (Recasens et al.,
@@ -79,13 +79,13 @@ def sampling_grid(saliency: Tensor, px: int) -> Tensor:
     inwards. A uniform map of 6 cells a side or more gives the identity.
     """
     n = saliency.shape[-1]
-    sigma = SIGMA * n
-    padding = math.ceil(_REACH * sigma)
+    spread = sigma * n
+    padding = math.ceil(_REACH * spread)
     with torch.autocast(saliency.device.type, enabled=False):
         wide = functional.pad(saliency.float()[:, None], (padding,) * 4, mode="replicate")[:, 0]
         places = torch.arange(-padding, n + padding, device=saliency.device) + 0.5
         asked = (torch.arange(px, device=saliency.device) + 0.5) * n / px
-        kernel = torch.exp(-((asked[:, None] - places[None, :]) ** 2) / (2 * sigma**2))
+        kernel = torch.exp(-((asked[:, None] - places[None, :]) ** 2) / (2 * spread**2))
         at = places * 2 / n - 1
         weight = kernel @ wide @ kernel.T
         x = kernel @ (wide * at) @ kernel.T / weight

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.baselines.stn import SaliencyNetwork, Zoom, per_patch, saliency, sampling_grid, scores, warped
+from models.baselines.stn import (
+    SIGMA,
+    SaliencyNetwork,
+    Zoom,
+    per_patch,
+    saliency,
+    sampling_grid,
+    scores,
+    warped,
+)
 from models.reproduce.bench import Bench
 from models.reproduce.learner import Plan
 from tests.models.baselines.made_up import history, made_up, same, striped, weights
@@ -66,6 +75,21 @@ def test_a_salient_patch_is_shown_larger(patch: int) -> None:
     grid = sampling_grid(found, 32)[0]
     inside = ((grid[..., 0] + 1) * 2).floor().eq(column) & ((grid[..., 1] + 1) * 2).floor().eq(row)
     assert float(inside.float().mean()) > 1.5 / 16
+
+
+@pytest.mark.parametrize("patch", [5, 6, 9, 10])
+def test_a_third_of_the_side_zooms_later_into_the_middle(patch: int) -> None:
+    """At 1.5 times the saliency of the others a patch in the middle gains a fifth of its area, or nothing."""
+    found = torch.full((1, 8, 8), 1.0)
+    row, column = patch // 4, patch % 4
+    found[0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = 1.5
+    shares = []
+    for sigma in (SIGMA, 1 / 3):
+        grid = sampling_grid(found, 64, sigma)[0]
+        inside = ((grid[..., 0] + 1) * 2).floor().eq(column) & ((grid[..., 1] + 1) * 2).floor().eq(row)
+        shares.append(float(inside.float().mean()) * 16)
+    assert shares[0] > 1.2
+    assert shares[1] < 1.1
 
 
 def test_without_saliency_the_image_is_only_resized() -> None:
