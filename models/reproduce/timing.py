@@ -1,10 +1,11 @@
 """How long calls take beside each other: in turn, so that what else the machine does falls on all of them."""
 
+import contextlib
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,17 @@ def seconds(calls: Mapping[str, Call], device: torch.device, repeats: int = 9) -
             if k:
                 taken[name].append(clock() - started)
     return {name: statistics.median(values) for name, values in taken.items()}
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread of the processor."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def by_processor(device: torch.device) -> bool:

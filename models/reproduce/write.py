@@ -125,7 +125,10 @@ def _others(store: Store, ds: int) -> list[str]:
     head = (
         "| row | setting | parts | % | S | an image, at batch 64 if no other | the paper: %, at S, run-time |"
     )
-    return [head, "|---|---|---|---|---|---|---|", *lines, ""]
+    timed = [r.told["timed_on"] for r in store.records if "timed_on" in r.told and r.ds == ds]
+    on = sorted({f"{t['device']}, {t['threads']} thread(s), {t['clock']}, torch {t['torch']}" for t in timed})
+    said = [f"Run-times: {'; '.join(on)}; medians, all rows in turn on the same images.", ""] if on else []
+    return [head, "|---|---|---|---|---|---|---|", *lines, "", *said]
 
 
 def _more(first: Sequence[Record], stage: str) -> str:
