@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.data.source import DataError
-from models.reproduce import estimate, headline
+from models.reproduce import estimate, headline, speed
 from models.reproduce.draw import draw
 from models.reproduce.profiles import NAMES
 from models.reproduce.run import run
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             file = headline.write(args.out or RESULTS)
             print(f"wrote {file}")
             return 0
+        if args.table == "speed":
+            return speed.main(["--out", str(args.out or RESULTS)])
         if args.data is None:
             raise ValueError(f"{args.table} needs --data")
         return _table(args)
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="reproduce", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("table", choices=(*TABLES, "headline"), help="which table or figure")
+    parser.add_argument("table", choices=(*TABLES, "speed", "headline"), help="which table or figure")
     parser.add_argument(
         "--data", type=Path, help="any data set that `train` reads; a bare name lies in PATCHPLAN_DATA"
     )

@@ -1,7 +1,7 @@
 """How fast: the policy's share of the HR classifier's time, and images a second in stage Pt.
 
-`python -m models.reproduce.speed [--out docs/results]` writes speed.json and speed.md. All of it is one run
-on one device; what is compared is timed in turn. `patchplan reproduce headline` takes its lines from there.
+`patchplan reproduce speed` writes speed.json and speed.md. All of it is one run on one device; what is compared
+is timed in turn. `patchplan reproduce headline` takes its lines from there.
 """
 
 import argparse
@@ -178,7 +178,7 @@ def page(told: Json) -> str:
     lines = [
         "# Speed",
         "",
-        "`python -m models.reproduce.speed`: "
+        "`patchplan reproduce speed`: "
         f"{h['device']}, {h['threads']} thread(s), torch {h['torch']}, {h['clock']}, medians, commit "
         f"{(told['commit'] or 'unknown')[:12]}. Networks have their norms folded; the images are random.",
         "",
