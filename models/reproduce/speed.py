@@ -1,7 +1,7 @@
 """How fast: the policy's share of the HR classifier's time, and images a second in stage Pt.
 
-`patchplan reproduce speed` writes speed.json and speed.md. All of it is one run on one device; what is compared
-is timed in turn. `patchplan reproduce headline` takes its lines from there.
+`patchplan reproduce speed` writes speed.json and speed.md. All of it is one run on one device; what is
+compared is timed in turn. `patchplan reproduce headline` takes its lines from there.
 """
 
 import argparse
