@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.baselines.hard import CUTOUT, HARD, NONE
-from models.reproduce.bagnets import AT, BAGNET
+from models.reproduce.bagnets import AT, BAGNET, CONDITIONAL
 from models.reproduce.pooled import accuracy, by_image, difference, mean_s
 from models.reproduce.store import Record, Store
 from models.reproduce.write import of
 
 _RIVALS = ("ours-random", "ours-fixed-h", "ours-fixed-v", "ours-stochastic", "ours-stn")
 _CEILING = -0.005
-_CONDITIONAL = "conditional ft1"
 
 
 class Line(NamedTuple):
@@ -161,15 +160,16 @@ def _untouched(place: str, ours: Sequence[Record], hr: Sequence[Record]) -> Line
 def _bagnet(folder: Path) -> list[Line]:
     known = Line("conditional BagNet", "0.51 of BagNet's time, + 7 points", "0.45 or less, and above it")
     lines = []
-    for data, store in _stores(folder, "table3"):
-        plain, conditional = (of(store, "bagnet", stage, 4) for stage in (BAGNET, _CONDITIONAL))
+    cases = [
+        (data, store, f"{name} ft1") for data, store in _stores(folder, "table3") for name in CONDITIONAL
+    ]
+    for data, store, stage in cases:
+        plain, conditional = (of(store, "bagnet", at, 4) for at in (BAGNET, stage))
         if (less := difference(conditional, plain)) is not None:
             times = [r.told["more"] for r in plain]
-            ratio, alone = (
-                sum(t[_CONDITIONAL][at] for t in times) / sum(t[BAGNET][at] for t in times) for at in AT
-            )
+            ratio, alone = (sum(t[stage][at] for t in times) / sum(t[BAGNET][at] for t in times) for at in AT)
             said = f"{ratio:.2f} of its time at batch 64 ({alone:.2f} at batch 1); {_less(conditional, less)}"
-            here = known._replace(figure=f"{data}: conditional BagNet")
+            here = known._replace(figure=f"{data}: BagNet, {stage}")
             lines.append(here.said(said, ratio <= 0.45 and less["value"] > 0))
     return lines or [known]
 
