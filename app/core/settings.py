@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     sweep_s: float = Field(3, gt=0, description="How often a worker looks for forgotten work.")
     max_attempts: int = Field(5, ge=1, description="Starts before a piece of work is given up.")
 
+    order_search_s: float = Field(
+        20, gt=0, description="How long an order's cheapest polygons are looked for, and full HR's again."
+    )
+
     webhook_networks: str | None = Field(
         None, description="Networks webhooks may reach beside public ones: 10.1.0.0/16,127.0.0.1."
     )

@@ -149,7 +149,7 @@ class _Search:
         maker, polygons = self.maker, self.polygons[members]
         side = float(self.sides[members].min())
         if rough or len(members) == 1 or extent_km2 * _SAME <= maker.minimum:
-            shape = maker.over(shapely.multipolygons(polygons), polygons, boxes_only=rough)
+            shape = maker.over(shapely.multipolygons(polygons), polygons)
             if shape is None and len(members) == 1:
                 shape = maker.best(polygons, side)
             return None if shape is None else _Found(shape.charged, (_group(members, shape),))

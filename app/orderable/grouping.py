@@ -49,32 +49,39 @@ def group_pieces(
     ``loss`` (km²) is what giving up a piece counts for, inf where it may not be. A piece with no legal
     polygon is given up whatever it is worth.
     """
-    alone = maker.cuts_free
-    found = _as_they_lie(maker, polygons) if np.isinf(loss).all() and not alone else []
+    all_held = bool(np.isinf(loss).all())
+    if maker.cuts_free:
+        leaves, _ = outlines(maker, polygons, sides)
+        if all_held:
+            held = np.concatenate([np.zeros(0, np.int64), *(leaf.members for leaf in leaves)])
+            cost = sum(leaf.shape.charged for leaf in leaves)
+            return Grouping(leaves, np.setdiff1d(np.arange(len(polygons)), held), cost, True)
+        return _grouped(maker, leaves, [], sides, loss, deadline)
+    whole = join(polygons)
+    found = _as_they_lie(maker, polygons, whole) if all_held else []
     if found:
         return found[0]
-    if not alone and len(polygons) > 1:
+    if len(polygons) > 1:
         now = time.monotonic()
         share = _FOR_CLUSTERS if len(polygons) > _OUTLINED else _FOR_CLUSTERS / 2
         leaves, _ = clusters(maker, polygons, sides, now + (deadline - now) * share)
         found.append(_grouped(maker, leaves, [], np.maximum(sides, maker.width), loss, deadline))
-    if alone or len(polygons) <= _OUTLINED:
+    outlined = len(polygons) <= _OUTLINED
+    if outlined:
         found.append(_grouped(maker, *outlines(maker, polygons, sides), sides, loss, deadline))
     best = min(found, key=lambda one: (np.isinf(loss[one.given_up]).sum(), _cost(one, loss)))
     # whatever was looked at: no order costs less than the ground that must be in it
     held = np.isinf(loss)
     held[best.given_up] = False
-    ground = area_km2(join(polygons[held])) if held.any() else 0.0
-    least = max(ground, maker.minimum) if held.any() else 0.0
+    least = max(area_km2(whole if held.all() else join(polygons[held])), maker.minimum) if held.any() else 0.0
     cost = _cost(best, loss)
-    proven = found[-1].bound if alone or len(polygons) <= _OUTLINED else 0.0
-    bound = min(max(least, proven), cost)
+    bound = min(max(least, found[-1].bound if outlined else 0.0), cost)
     return Grouping(best.groups, best.given_up, bound, bound >= cost * (1 - cover.GAP))
 
 
-def _as_they_lie(maker: ShapeMaker, polygons: Shapes) -> list[Grouping]:
+def _as_they_lie(maker: ShapeMaker, polygons: Shapes, whole: shapely.Geometry) -> list[Grouping]:
     """What touches joined, if every outline is legal and costs its ground only: nothing is cheaper."""
-    parts = shapely.get_parts(join(polygons))
+    parts = shapely.get_parts(whole)
     if len(parts) > _FEW:
         return []
     cell, part = shapely.STRtree(parts).query(shapely.point_on_surface(polygons), predicate="intersects")

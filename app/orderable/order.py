@@ -16,7 +16,7 @@ from app.orderable.grouping import group_pieces
 from app.orderable.grow import grow
 from app.orderable.pieces import Group
 from app.orderable.plain import cheaper_plain
-from app.orderable.shapes import Shape, ShapeMaker, covers
+from app.orderable.shapes import Shape, ShapeMaker, covers_pairs
 from app.pricing.products import Product
 from app.pricing.quote import Quote, quote
 
@@ -197,18 +197,21 @@ def _order(final: Sequence[Shape], cells: Sequence[Cell]) -> tuple[tuple[OrderPo
         return (), set()
     parts, owner = shapely.get_parts(shapes([cell.polygon for cell in cells]), return_index=True)
     left = np.bincount(owner)
-    free = np.ones(len(parts), dtype=bool)
-    tree = shapely.STRtree(parts)
+    outlines = shapes([shape.polygon for shape in final])
+    line, part = shapely.STRtree(parts).query(outlines, predicate="intersects")
+    inside = covers_pairs(outlines, parts, line, part)
+    first = np.lexsort((part[inside], line[inside]))
+    line, part = line[inside][first], part[inside][first]
+    # of several polygons over a part the first has it
+    keep = np.sort(np.unique(part, return_index=True)[1])
+    line, part = line[keep], part[keep]
     polygons: list[OrderPolygon] = []
     bought: set[CellId] = set()
-    for shape in final:
-        near = np.sort(tree.query(shape.polygon, predicate="intersects"))
-        near = near[free[near]]
-        inside = near[covers(shape.polygon, parts[near])]
-        free[inside] = False
-        np.subtract.at(left, owner[inside], 1)
-        fresh = [cells[i].id for i in dict.fromkeys(owner[inside].tolist()) if left[i] == 0]
-        covered = tuple(dict.fromkeys(name for name in fresh if name not in bought))
+    ends = np.searchsorted(line, np.arange(len(final) + 1))
+    for number, shape in enumerate(final):
+        mine = owner[part[ends[number] : ends[number + 1]]]
+        np.subtract.at(left, mine, 1)
+        covered = tuple(cells[i].id for i in dict.fromkeys(mine.tolist()) if left[i] == 0)
         bought.update(covered)
         area = money.measured(Decimal(repr(shape.area)))
         polygons.append(OrderPolygon(shape.polygon, area, Decimal(repr(shape.charged)), covered))

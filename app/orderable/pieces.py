@@ -8,9 +8,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from app.orderable.ground import Floats, Shapes, areas_km2, shapes
+from app.orderable.ground import Floats, Shapes, areas_km2
 from app.orderable.legal import vertices
-from app.orderable.shapes import Shape, ShapeMaker, join, straight
+from app.orderable.shapes import Shape, ShapeMaker, join, join_each, straight
 
 Ints = NDArray[np.int64]
 
@@ -85,7 +85,7 @@ def outlines(maker: ShapeMaker, polygons: Shapes, sides: Floats) -> tuple[list[G
     pairs = shared_edges(polygons)
     whole, unions = _outermost(polygons, members_of(components(len(polygons), pairs)))
     # before areas are measured: what is charged is the outline as it is delivered
-    unions = straight(unions)
+    unions = _lean(unions)
     leaves: list[Group] = []
     lossy: list[Group] = []
     pending: list[tuple[Ints, shapely.Geometry]] = []
@@ -100,7 +100,7 @@ def outlines(maker: ShapeMaker, polygons: Shapes, sides: Floats) -> tuple[list[G
         if maker.cuts_free and len(members) > 1:
             # a cut costs nothing, a lossy polygon does
             halves = list(_halves(polygons, members, pairs))
-            joined = straight(shapes([join(polygons[half]) for half in halves]))
+            joined = _lean(join_each(polygons, halves))
             for half, one, area in zip(halves, joined, areas_km2(joined), strict=True):
                 quick = _as_it_is(maker, one, float(area))
                 if quick is None:
@@ -120,6 +120,13 @@ def outlines(maker: ShapeMaker, polygons: Shapes, sides: Floats) -> tuple[list[G
     return leaves, lossy
 
 
+def _lean(outlines_: Shapes) -> Shapes:
+    """Outlines without corners on straight lines, where that adds no ground."""
+    fewer = straight(outlines_)
+    found: Shapes = np.where(shapely.area(fewer) <= shapely.area(outlines_), fewer, outlines_)
+    return found
+
+
 def _as_it_is(maker: ShapeMaker, union: shapely.Geometry, area: float) -> Shape | None:
     """The outline itself where nothing but its corners has to be counted."""
     rules = maker.rules
@@ -133,7 +140,7 @@ def _as_it_is(maker: ShapeMaker, union: shapely.Geometry, area: float) -> Shape 
 
 def _outermost(polygons: Shapes, whole: list[Ints]) -> tuple[list[Ints], Shapes]:
     """The components and their outlines, joined where ground overlaps or part of an edge is common."""
-    unions = shapes([join(polygons[members]) for members in whole])
+    unions = join_each(polygons, whole)
     one, other = shapely.STRtree(unions).query(unions, predicate="intersects")
     fresh = one < other
     one, other = one[fresh], other[fresh]
@@ -142,7 +149,7 @@ def _outermost(polygons: Shapes, whole: list[Ints]) -> tuple[list[Ints], Shapes]
         return whole, unions
     label = components(len(whole), np.stack([one[along], other[along]], axis=1))
     joined = [np.sort(np.concatenate([whole[i] for i in group])) for group in members_of(label)]
-    return joined, shapes([join(polygons[members]) for members in joined])
+    return joined, join_each(polygons, joined)
 
 
 def _halves(polygons: Shapes, members: Ints, pairs: Ints) -> Iterator[Ints]:

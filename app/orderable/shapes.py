@@ -5,12 +5,13 @@ convex hull, rectangles, and rectangles widened to the least width. A rectangle 
 of patches has a polygon, unless it would touch ground that must not be bought.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from app.orderable.ground import Frame, Shapes, area_km2, areas_km2, shapes
 from app.orderable.legal import SLACK_DEGREES, is_convex, is_wide, rounded, vertices
@@ -97,11 +98,11 @@ class ShapeMaker:
         yield rounded(frame.lonlat(_upright(flat, self.width)))
         yield rounded(frame.lonlat(_rotated(flat, self.width)))
 
-    def over(self, outline: shapely.Geometry, parts: Shapes, *, boxes_only: bool = False) -> Shape | None:
+    def over(self, outline: shapely.Geometry, parts: Shapes) -> Shape | None:
         """The cheapest legal of ``outline`` (over ``parts``) itself, its hull, and rectangles around it."""
         least = max(self.minimum, float(shapely.area(outline)) and area_km2(outline))
         best: Shape | None = None
-        for polygon in self._around(outline, boxes_only=boxes_only):
+        for polygon in self._around(outline):
             shape = self._judge(polygon, best)
             if shape is not None and covers(shape.polygon, parts).all():
                 best = shape
@@ -109,12 +110,11 @@ class ShapeMaker:
                 break
         return best
 
-    def _around(self, outline: shapely.Geometry, *, boxes_only: bool) -> Iterator[shapely.Geometry]:
-        if not boxes_only and not self.rules.convex and outline.geom_type == "Polygon":
+    def _around(self, outline: shapely.Geometry) -> Iterator[shapely.Geometry]:
+        if not self.rules.convex and outline.geom_type == "Polygon":
             yield tidy(outline if self.rules.holes_allowed else fill(outline))
         hull = rounded(shapely.convex_hull(outline))
-        if not boxes_only:
-            yield hull
+        yield hull
         yield from self._boxes(hull)
 
     def judged(self, polygon: shapely.Geometry) -> Shape | None:
@@ -166,6 +166,28 @@ def join(parts: Shapes) -> shapely.Geometry:
     if abs(quick.area - whole) <= 1e-9 * whole and quick.is_valid:
         return quick
     return shapely.union_all(parts, grid_size=1e-9)
+
+
+def join_each(polygons: Shapes, groups: Sequence[NDArray[np.int64]]) -> Shapes:
+    """``join`` of each of many groups (numbers of polygons), those with equally many together."""
+    found = shapes([None] * len(groups))
+    sizes = np.array([len(group) for group in groups])
+    for size in np.unique(sizes).tolist():
+        which = np.flatnonzero(sizes == size)
+        parts = polygons[np.stack([groups[i] for i in which.tolist()])]
+        if size == 1:
+            found[which] = parts[:, 0]
+            continue
+        try:
+            quick = shapely.coverage_union_all(parts, axis=1)
+        except shapely.errors.GEOSException:
+            quick = shapes([None] * len(which))
+        whole = shapely.area(parts).sum(axis=1)
+        good = shapely.is_valid(quick) & (np.abs(shapely.area(quick) - whole) <= 1e-9 * whole)
+        found[which[good]] = quick[good]
+        for i in which[~good].tolist():
+            found[i] = join(polygons[groups[i]])
+    return found
 
 
 def fill(geometry: shapely.Geometry) -> shapely.Geometry:
@@ -267,6 +289,16 @@ def covers(polygon: shapely.Geometry, cells: Shapes) -> "np.ndarray[tuple[int], 
     wide = shapely.buffer(polygon, SLACK_DEGREES, join_style="mitre")
     shapely.prepare(wide)
     found: np.ndarray[tuple[int], np.dtype[np.bool_]] = shapely.covers(wide, cells)
+    return found
+
+
+def covers_pairs(
+    polygons: Shapes, cells: Shapes, one: NDArray[np.int64], other: NDArray[np.int64]
+) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """``covers`` for pairs of polygons and cells (their numbers)."""
+    wide = shapely.buffer(polygons, SLACK_DEGREES, join_style="mitre")
+    shapely.prepare(wide)
+    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = shapely.covers(wide[one], cells[other])
     return found
 
 

@@ -19,6 +19,7 @@ from app.budgets.on_plan import product_of
 from app.budgets.tables import Budget, BudgetTile
 from app.core import money
 from app.core.errors import Conflict, NotFound, NothingToOrder, Unprocessable
+from app.core.settings import get_settings
 from app.core.work import WorkStatus, uuid7
 from app.ledger.places import Place, middles
 from app.ledger.shares import shares
@@ -31,7 +32,6 @@ from app.pricing.products import Product
 from app.pricing.quote import quote
 from app.pricing.service import find_product
 
-SOLVE_S: Final = 20.0
 DIGITS: Final = 9
 """Digits of a degree: a tenth of a millimetre."""
 
@@ -163,7 +163,11 @@ def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
     if not found.polygons:
         raise NothingToOrder("No patch is worth what the smallest legal polygon costs.")
     every = [dataclasses.replace(cell, worth=None) for cell in (*wanted.chosen, *wanted.others)]
-    full = orderable(every, product, time_limit_s=SOLVE_S)
+    full = orderable(every, product, time_limit_s=get_settings().order_search_s)
+    if wanted.avoid is None and full.quote.total < found.quote.total:
+        # all of the ground may be simpler to hold than some of it
+        whole = as_given([polygon.geometry for polygon in full.polygons], product, every)
+        found = dataclasses.replace(whole, bound=min(found.bound, whole.bound))
     alone = dataclasses.replace(
         product, min_order_km2=Decimal(0), min_polygon_km2=Decimal(0), fixed_fee=Decimal(0)
     )
@@ -181,7 +185,11 @@ def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
 def _cheapest(wanted: Wanted) -> Orderable:
     """The cheapest order, and never a dearer one than the budget promised."""
     found = orderable(
-        wanted.chosen, wanted.product, candidates=wanted.others, avoid=wanted.avoid, time_limit_s=SOLVE_S
+        wanted.chosen,
+        wanted.product,
+        candidates=wanted.others,
+        avoid=wanted.avoid,
+        time_limit_s=get_settings().order_search_s,
     )
     if wanted.figure is None or (found.quote.total <= wanted.figure and not found.dropped):
         return found

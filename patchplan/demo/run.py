@@ -27,6 +27,7 @@ KEPT: Final = (
     "PATCHPLAN_DEFAULT_RELEASE",
     "PATCHPLAN_LOG_LEVEL",
     "PATCHPLAN_GUARD",
+    "PATCHPLAN_ORDER_SEARCH_S",
 )
 """Variables that hold for the demo too. The others would point it at a service that is in use."""
 
