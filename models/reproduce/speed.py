@@ -180,7 +180,8 @@ def page(told: Json) -> str:
         "",
         "`patchplan reproduce speed`: "
         f"{h['device']}, {h['threads']} thread(s), torch {h['torch']}, {h['clock']}, medians, commit "
-        f"{(told['commit'] or 'unknown')[:12]}. Networks have their norms folded; the images are random.",
+        f"{(told['commit'] or 'unknown')[:12]}. Networks have their norms folded; the images are random."
+        + (" What is called fp32 is TF32 in convolutions, on both sides." if h["tf32"] else ""),
         "",
         "## The policy's share of the HR classifier's time",
         "",

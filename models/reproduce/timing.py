@@ -56,7 +56,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "clock": "processor time" if by_processor(device) else "wall clock",
         "torch": torch.__version__,
-        "tf32": bool(device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32),
+        "tf32": bool(device.type == "cuda" and torch.backends.cudnn.allow_tf32),
     }
 
 
