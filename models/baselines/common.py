@@ -1,8 +1,8 @@
 """What the systems that the paper compares with share: an optimiser's step, and pixels to learn from."""
 
-import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,16 @@ from models.stages.draws import Draws
 from models.stages.inputs import Indices
 from models.views import view_of
 
+Made = TypeVar("Made", bound=nn.Module)
 
-@contextlib.contextmanager
-def seeded(bench: Bench) -> Iterator[None]:
-    """New weights are those of the bench's seed, whatever was drawn before; nothing after is touched."""
-    devices = [bench.device] if bench.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+
+def new(bench: Bench, make: Callable[[], Made]) -> Made:
+    """A network whose weights are those of the bench's seed, whatever was drawn before; on its device."""
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
         torch.manual_seed(bench.seed)
-        yield
+        network = make().to(bench.device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def optimiser(bench: Bench, *groups: tuple[Iterable[nn.Parameter], float]) -> Optimizer:

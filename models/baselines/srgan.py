@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from models.baselines.common import augmented, descend, frozen, optimiser, pixels, seeded
+from models.baselines.common import augmented, descend, frozen, new, optimiser, pixels
 from models.data.degrade import area_average, to_px
 from models.networks.build import PatchwiseStem
 from models.reproduce.answers import Answers
@@ -33,6 +33,7 @@ from models.stages.inputs import Batch, Indices
 ADVERSARIAL = 1e-3
 WIDTH, BLOCKS = 32, 4
 _WHOLE_PX = 64
+_AT_ONCE = 16  # whole images: 64 of 256 px would take 2 GB
 _WARM = 6  # one epoch of so many is on pixels alone, and at least one where there are two
 
 
@@ -205,8 +206,7 @@ class Adversarial(Pixelwise):
 
     def __init__(self, bench: Bench, generator: Generator, rate: float) -> None:
         super().__init__(bench, generator, rate)
-        with seeded(bench):
-            self.discriminator = Discriminator().to(bench.device)
+        self.discriminator = new(bench, Discriminator)
         self.features = ClassifierFeatures(bench, self.px)
         self._against = optimiser(bench, (self.discriminator.parameters(), rate))
 
@@ -252,8 +252,7 @@ def super_resolved(bench: Bench, generator: nn.Module, images: Tensor) -> Tensor
 def trained(bench: Bench) -> Generator:
     """The generator after its epochs on pixels and those against the discriminator."""
     plan = bench.plan("srgan")
-    with seeded(bench):
-        generator = Generator(bench.ds).to(bench.device)
+    generator = new(bench, lambda: Generator(bench.ds))
     warm = replace(plan, epochs=max(plan.epochs // _WARM, min(1, plan.epochs // 2)))
     key = bench.fit("srgan-pixels", Pixelwise(bench, generator, plan.lr), warm)
     rest = replace(plan, epochs=plan.epochs - warm.epochs)
@@ -266,7 +265,7 @@ def srgan(bench: Bench) -> Answers:
     generator, system = trained(bench), bench.system
     system.hr.eval()
     said = []
-    for indices, _ in bench.unseen():
+    for indices, _ in bench.unseen(_AT_ONCE):
         made = super_resolved(bench, generator, pixels(bench, indices))
         with torch.no_grad():
             said.append(system.hr.body(bench.inputs.hr_features(made)).float().softmax(dim=1).cpu())

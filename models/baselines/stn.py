@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from models.baselines.common import augmented, descend, optimiser, pixels, seeded
+from models.baselines.common import augmented, descend, new, optimiser, pixels
 from models.data.degrade import area_average, low_resolution, to_px
 from models.networks.build import PatchwiseStem
 from models.reproduce.bench import Bench
@@ -114,8 +114,7 @@ class Zoom(Learner):
         self.bench, system = bench, bench.system
         lr_px = bench.recipe.images.lr_px
         self.px = bench.recipe.images.hr_px // 2
-        with seeded(bench):
-            self.saliency = SaliencyNetwork(lr_px, min(CELLS, lr_px)).to(bench.device)
+        self.saliency = new(bench, lambda: SaliencyNetwork(lr_px, min(CELLS, lr_px)))
         stem = system.hr.stem
         self.stem = stem.trunk if isinstance(stem, PatchwiseStem) else stem
         self.body = copy.deepcopy(system.hr.body)
