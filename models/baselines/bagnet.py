@@ -179,7 +179,7 @@ def whole(bench: Bench) -> tuple[str, BagNet]:
 
 
 def tried(bench: Bench, name: str) -> Stage:
-    """The recipe's `pt` or `ft1`, with several actions an image."""
+    """The recipe's `pt` or `ft1`, with several actions an image; its first alpha, as CIFAR's is constant."""
     return replace(bench.recipe.stages[name], samples=SAMPLES)
 
 
