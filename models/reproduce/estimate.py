@@ -28,9 +28,9 @@ _PASSES: dict[str, tuple[float, float, float]] = {
     "pcn": (1, 0, 1),
     "srgan": (4, 2, 0),
     "stn": (2, 0, 0),
-    "bagnet": (1, 0, 0),
-    "bagnet-pt": (0, 4, 0),
-    "bagnet-ft1": (6, 4, 0),
+    "bagnet": (3.3, 0, 0),
+    "bagnet-pt": (0, 6.6, 0),
+    "bagnet-ft1": (13, 6.6, 0),
     "hard": (3, 0, 0),
 }
 _SHARED = ("hr", "lr", "masked", "longer", "ours")
