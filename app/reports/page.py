@@ -28,8 +28,9 @@ h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.05rem; margin: 0 0 .5rem }
 p.sub { color: #666; margin: .2rem 0 1.4rem }
 .cards, .plots { display: grid; gap: 1rem; margin-bottom: 1.6rem }
 .cards { grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)) }
-.plots { align-items: start; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)) }
+.plots { grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)) }
 .card, section { border: 1px solid #ddd; border-radius: 8px; padding: .9rem .8rem; min-width: 0 }
+section { display: flex; flex-direction: column } section > .none { margin: auto }
 .card b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums }
 .card span { color: #666; font-size: .85rem }
 svg { width: 100%; height: auto; display: block } svg text { font-size: 12px; fill: #444 }
@@ -38,9 +39,9 @@ svg .n { font-size: 12.5px; fill: #222 } svg .g { stroke: #e4e4e4 } svg .f { fil
   font-size: .85rem } .legend span { display: inline-block; width: .8em; height: .8em; margin-right: .4em }
 .wide { overflow-x: auto; margin-bottom: 1.6rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; min-width: 100% }
-th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap }
-th { border-bottom: 1px solid #bbb; white-space: normal; vertical-align: bottom }
-th.t, td.t { text-align: left }
+th, td { padding: .3rem .4rem; text-align: right; border-bottom: 1px solid #eee }
+th { border-bottom: 1px solid #bbb; vertical-align: bottom }
+th.t, td.t { text-align: left } td.t { overflow-wrap: anywhere; min-width: 3.5em }
 .none { color: #666; margin: 2rem 0; text-align: center }
 footer { color: #666; font-size: .85rem }
 """
@@ -253,7 +254,7 @@ def saving(figure: SavingFigure) -> str:
 
 def percent(share: float | None) -> str:
     """A share as people read it."""
-    return "" if share is None else f"{100 * share:.1f} %"
+    return "" if share is None else f"{100 * share:.1f}\u00a0%"
 
 
 def _e(value: object) -> str:
