@@ -6,7 +6,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def outcomes(
     ds: Sequence[int],
     threshold: float | None = None,
     precision: str = "fp32",
-    progress: Progress | None = None,
+    progress: Callable[[int, int], object] | None = None,
     *,
     curve: bool = False,
 ) -> dict[int, Outcome]:
@@ -167,7 +167,7 @@ def outcomes(
                 arrays = (full, asked.alone(), right, actions.sum(dim=1).long(), y, confidence, line)
                 parts[factor].append(Outcome(*(a.cpu().numpy() for a in arrays), patches=card.patches))
         if progress is not None:
-            progress.show(min(start + _BATCH, len(images)), len(images))
+            progress(min(start + _BATCH, len(images)), len(images))
     return {factor: Outcome.joined(part) for factor, part in parts.items()}
 
 
@@ -217,7 +217,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     trained = tuple(release.card.training.get("ds") or (4,))
     chosen = (args.ds,) if args.ds else trained
     with Progress("evaluating") as progress:
-        found = outcomes(release, images, labels, chosen, args.threshold, args.precision, progress)
+        found = outcomes(release, images, labels, chosen, args.threshold, args.precision, progress.show)
     classes = [entry.name for entry in release.card.classes]
     by_ds = {str(factor): outcome.figures(classes) for factor, outcome in found.items()}
     head = by_ds[str(chosen[0])]

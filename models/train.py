@@ -326,14 +326,19 @@ def _outcomes(
         system = _trained(job, learns, name, seed, judges)
         folder = job.work / f"{name}.release"
         releases.save(folder, blank_card(job, name), system)
-        job.events.say("doing", doing="measuring", share=0.0)
+        show = job.events.doing("measuring")
         with Progress(f"measuring {name}") as progress:
+
+            def both(done: int, total: int) -> None:
+                progress.show(done, total)
+                show(done, total)
+
             found = outcomes(
                 releases.Release.load(folder, str(job.device)),
                 job.images[test],
                 job.labels[test],
                 ds,
-                progress=progress,
+                progress=both,
                 curve=True,
             )
         arrays = {
