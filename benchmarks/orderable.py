@@ -1,11 +1,12 @@
 """From patches to a legal order, and from a sum of money to patches: 10 to 10,000 tiles.
 
-    python benchmarks/orderable.py [--tiles 10,100,1000,10000] [--seed 0]
+    python benchmarks/orderable.py [--tiles 10,100,1000,10000] [--seed 0] [--limit 20]
 
 Tiles of 80 m lie side by side. Where something is to be seen patches are chosen in blobs, as a policy does.
 Prices and minima are made up. First the ratios: what is left of the nominal saving under the vendor's rules,
 what the order costs against one polygon a patch, against whole tiles and against its bound. Then seconds, of
-the processor and of the clock, for the order and for a budget over all tiles.
+the processor and of the clock, for the order and for a budget over all tiles. ``--limit`` is how long the
+search for an order may take by the clock: more where other programs have the processor.
 """
 
 import argparse
@@ -79,12 +80,12 @@ def scene(count: int, seed: int) -> tuple[list[TileOffer], list[list[int]]]:
     return offers, chosen
 
 
-def row(name: str, product: Product, offers: list[TileOffer], chosen: list[list[int]]) -> str:
+def row(name: str, product: Product, offers: list[TileOffer], chosen: list[list[int]], limit_s: float) -> str:
     """One line of the table."""
     wanted = [offer.cells[k] for offer, ks in zip(offers, chosen, strict=True) for k in ks]
     every = [cell for offer in offers for cell in offer.cells]
     clock, cpu = time.perf_counter(), time.process_time()
-    order = orderable(wanted, product, candidates=every)
+    order = orderable(wanted, product, candidates=every, time_limit_s=limit_s)
     order_s, order_cpu = time.perf_counter() - clock, time.process_time() - cpu
     clock, cpu = time.perf_counter(), time.process_time()
     allocate(offers, product, max(order.quote.total / 2, Decimal(400)))
@@ -112,6 +113,7 @@ def main() -> None:
     )
     parser.add_argument("--tiles", default="10,100,1000,10000")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=float, default=20.0)
     given = parser.parse_args()
     print(
         f"{'product':>13} {'tiles':>6} {'patches':>7} {'kept':>7} {'/patches':>9} {'/tiles':>8} {'/bound':>7}"
@@ -120,7 +122,7 @@ def main() -> None:
     for count in map(int, given.tiles.split(",")):
         offers, chosen = scene(count, given.seed)
         for name, product in PRODUCTS.items():
-            print(row(name, product, offers, chosen), flush=True)
+            print(row(name, product, offers, chosen, given.limit), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ share a polygon, so the ground falls into regions, and large regions into blocks
 the blocks' borders cut is mended at the end by merging across them. The cheaper of both ways is taken.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,21 +62,25 @@ def group_pieces(
     found = _as_they_lie(maker, polygons, whole) if all_held else []
     if found:
         return found[0]
+    held = np.isinf(loss)
+    # whatever is looked at: no order costs less than the ground that must be in it
+    ground = area_km2(whole if all_held else join(polygons[held])) if held.any() else 0.0
+    least = max(ground, maker.minimum) if held.any() else 0.0
     if len(polygons) > 1:
         now = time.monotonic()
         share = _FOR_CLUSTERS if len(polygons) > _OUTLINED else _FOR_CLUSTERS / 2
         leaves, _ = clusters(maker, polygons, sides, now + (deadline - now) * share)
         found.append(_grouped(maker, leaves, [], np.maximum(sides, maker.width), loss, deadline))
+        if all_held and not len(found[0].given_up) and _cost(found[0], loss) <= least * (1 + cover.GAP):
+            return dataclasses.replace(found[0], bound=min(least, _cost(found[0], loss)), optimal=True)
     outlined = len(polygons) <= _OUTLINED
     if outlined:
         found.append(_grouped(maker, *outlines(maker, polygons, sides), sides, loss, deadline))
     best = min(found, key=lambda one: (np.isinf(loss[one.given_up]).sum(), _cost(one, loss)))
-    # whatever was looked at: no order costs less than the ground that must be in it
-    held = np.isinf(loss)
-    held[best.given_up] = False
-    least = max(area_km2(whole if held.all() else join(polygons[held])), maker.minimum) if held.any() else 0.0
     cost = _cost(best, loss)
-    bound = min(max(least, found[-1].bound if outlined else 0.0), cost)
+    # what no polygon can hold is not in the order, and what it would cost not in the bound
+    proven = least if not np.isinf(loss[best.given_up]).any() else 0.0
+    bound = min(max(proven, found[-1].bound if outlined else 0.0), cost)
     return Grouping(best.groups, best.given_up, bound, bound >= cost * (1 - cover.GAP))
 
 

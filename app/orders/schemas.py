@@ -179,7 +179,7 @@ class OrderSummary(BaseModel):
     saving: OrderSaving
     quote: QuoteOut | None
     price: Money = Field(description="What placing enters in the ledger: the quote, else the estimate.")
-    optimal: bool = Field(description="Whether no cheaper set of polygons is possible.")
+    optimal: bool = Field(description="Whether nothing cheaper is possible with the polygons looked at.")
     bound: Money | None = Field(description="No set of the polygons looked at comes to less than this.")
     links: dict[str, str]
 

@@ -11,7 +11,7 @@ import httpx
 from patchplan.demo.cut import Cut
 from patchplan.demo.errors import DemoError
 
-PATIENCE_S: Final = 900
+PATIENCE_S: Final = 3600
 ANSWER_S: Final = 600
 POLL_S: Final = 0.5
 FILES_A_REQUEST: Final = 256
