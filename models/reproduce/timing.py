@@ -7,20 +7,21 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 Call = Callable[[], object]
+Name = TypeVar("Name")
 
 
-def seconds(calls: Mapping[str, Call], device: torch.device, repeats: int = 9) -> dict[str, float]:
+def seconds(calls: Mapping[Name, Call], device: torch.device, repeats: int = 9) -> dict[Name, float]:
     """The median seconds of each call; every round makes each call once, after one that does not count.
 
     With one thread on a CPU it is the processor's time that counts: what it takes on an idle machine.
     """
     clock = time.process_time if by_processor(device) else time.perf_counter
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    taken: dict[Name, list[float]] = {name: [] for name in calls}
     for k in range(repeats + 1):
         for name, call in calls.items():
             _wait(device)

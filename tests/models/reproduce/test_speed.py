@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.architecture import Architecture
+from models.networks import build
 from models.patchdrop import bounded, masked
 from models.recipe import Stage
 from models.release import tiny_release
@@ -128,3 +129,16 @@ def test_what_was_measured_stands_on_the_page_and_in_the_headline(
     first = speed.headline(made_up)[0]
     assert first["measured"] == "2.1 % at batch 1"
     assert not first["reached"]
+
+
+def test_both_layouts_say_the_same() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 56, 56)
+    network = build.policy("resnet10", 10, grid=4).eval()
+    found = speed.forms(network, x)
+    assert set(found) == {"served", "default"}
+    for call in found.values():
+        said = call()
+        assert isinstance(said, torch.Tensor)
+        with torch.no_grad():
+            assert torch.allclose(said, network(x), atol=1e-3)
