@@ -86,7 +86,9 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
     areas = [read_area(options.get("never_buy"), ("body", "never_buy")) for options in never]
     if any(area is not None for area in areas):
         wanted.avoid = shapely.union_all([area for area in areas if area is not None])
-    if budget is not None:
+    if form.patch_worth is not None:
+        wanted.chosen = [dataclasses.replace(cell, worth=form.patch_worth) for cell in wanted.chosen]
+    elif budget is not None:
         _hold_to(wanted, Product.from_json(budget.product), budget.answer)
     elif len(plans) == 1:
         _hold_to(wanted, product_of(plans[0]), plans[0].options)

@@ -50,6 +50,12 @@ class OrderForm(BaseModel):
         description="`price-list/key`, with `@version` or the newest. Default: the budget's product, or "
         "the plans' own price per km², which is a product without any minimum.",
     )
+    patch_worth: Amount | None = Field(
+        None,
+        gt=0,
+        description="With plans: what a chosen patch may cost at most, VAT included; what costs more to make "
+        "legal is dropped.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "OrderForm":
@@ -57,6 +63,8 @@ class OrderForm(BaseModel):
             raise ValueError("an order is made of plans or of a budget, one of them")
         if self.plans is not None and len(set(self.plans)) != len(self.plans):
             raise ValueError("plans has a plan twice")
+        if self.budget is not None and self.patch_worth is not None:
+            raise ValueError("a budget has said already what its patches are worth: patch_worth is for plans")
         return self
 
 

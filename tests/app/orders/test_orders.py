@@ -75,6 +75,24 @@ def test_without_a_product_the_plans_own_price_counts(client: TestClient) -> Non
     assert bought == {(0, patch) for patch in (5, 6, 9, 10)}
 
 
+def test_patches_that_are_not_worth_their_polygon_are_dropped(client: TestClient) -> None:
+    """Two tiles 4 km apart: nine patches share one least polygon (1.75), the tenth would need its own."""
+    alone = 49
+    plan = str(
+        ready_plan(50, 1, chosen=lambda tile: (0,) if tile == alone else range(9) if tile == 0 else ())
+    )
+    asked = {"plans": [plan], "product": ARCHIVE}
+    everything = client.post("/v1/orders", json=asked).json()
+    assert everything["dropped"] == []
+    some = client.post("/v1/orders", json=asked | {"patch_worth": "0.50"}).json()
+    assert some["dropped"] == [{"plan_id": plan, "tile": alone, "patches": [0]}]
+    assert some["estimate"]["total"] == "1.75" < everything["estimate"]["total"]
+    nothing = client.post("/v1/orders", json=asked | {"patch_worth": "0.10"})
+    assert (nothing.status_code, nothing.json()["type"]) == (422, "/problems/nothing-to-order")
+    for refused in ("0", "-1", 0.5):
+        assert client.post("/v1/orders", json=asked | {"patch_worth": refused}).status_code == 422
+
+
 def test_the_whole_way(client: TestClient) -> None:
     plan = ready_plan(2, 1, chosen=lambda tile: (0, 1) if tile == 0 else ())
     order = drafted(client, plan)
