@@ -54,6 +54,8 @@ class Job:
     parent: Path | None = None
     precision: str = "auto"
     notices: list[str] = field(default_factory=list)
+    # of the code that trains: hours later the checkout may be another
+    commit: str | None = field(default_factory=commit)
 
 
 def blank_card(job: Job, name: str) -> Card:
@@ -100,7 +102,7 @@ def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Name
         "recipe_sha256": recipe.digest(),
         "stages": {k: s.epochs for k, s in recipe.stages.items() if s.epochs},
         "seed": args.seed,
-        "commit": commit(),
+        "commit": job.commit,
         "held_out": "folds" if args.folds else "one split",
         "ds": list(recipe.images.ds),
         "fit": recipe.images.fit,
