@@ -104,9 +104,12 @@ def made_up(
 def history(bench: Bench, learner: Learner, plan: Plan) -> list[dict[str, float]]:
     """Train a learner, kept nowhere: the mean figures of each epoch."""
     told: list[dict[str, float]] = []
+
+    def report(_: int, figures: dict[str, float]) -> None:
+        told.append(figures)
+
     with TemporaryDirectory() as folder:
         place = Path(folder) / "unit.pt"
-        report = lambda _, figures: told.append(figures)  # noqa: E731
         fit(place, learner, plan, bench.inputs, bench.learns, bench.seed, Slice(), report)
     return told
 
