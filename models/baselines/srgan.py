@@ -268,5 +268,6 @@ def srgan(bench: Bench) -> Answers:
     for indices, _ in bench.unseen(_AT_ONCE):
         made = super_resolved(bench, generator, pixels(bench, indices))
         with torch.no_grad():
-            said.append(system.hr.body(bench.inputs.hr_features(made)).float().softmax(dim=1).cpu())
+            features = bench.inputs.hr_features(made).float()
+            said.append(system.hr.body(features).softmax(dim=1).cpu())
     return Answers(torch.cat(said), torch.zeros(len(bench.tests), bench.patches))
