@@ -4,7 +4,7 @@
 
 A service of its own plans the image and drafts an order a product. ``--lr``: the image is what would be
 planned (5 to 30 m pixels); else it is HR, and LR is made from it. Nothing is bought. The table goes to
-standard output, the picture to --out: chosen patches orange, what is to be ordered in white.
+standard output, the picture to --out: chosen patches orange, up to 500 polygons to be ordered in white.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from patchplan.demo.screen import Screen
 
 PRODUCTS = ["example-archive/by-the-patch", "example-archive/small-minimum", "example-archive/classic"]
 PANEL_PX = 440
+MOST_LINES = 500
 HEAD = (
     "| product | price, patches bought | price, all HR | nominal saving | real saving | polygons | patches |",
 )
@@ -72,7 +73,9 @@ def panel(
         if feature["properties"]["selected"]:
             for part in shapely.get_parts(shapely.geometry.shape(feature["geometry"])):
                 pen.polygon(place(shapely.get_coordinates(part.exterior)), fill=(255, 140, 0, 120))
-    for feature in order["features"]:
+    # the outlines of thousands of polygons would hide the patches in them
+    outlined = order["features"] if len(order["features"]) <= MOST_LINES else []
+    for feature in outlined:
         for part in shapely.get_parts(shapely.geometry.shape(feature["geometry"])):
             pen.line(place(shapely.get_coordinates(part.exterior)), fill=(255, 255, 255, 255), width=2)
     return Image.alpha_composite(small.convert("RGBA"), layer).convert("RGB")
