@@ -186,7 +186,8 @@ def page(told: Json) -> str:
         "# Speed",
         "",
         "`patchplan reproduce speed`: "
-        f"{h['device']}, {h['threads']} thread(s), torch {h['torch']}, {h['clock']}, medians, commit "
+        f"{h['device']}, {h['threads']} thread(s), torch {h['torch']}, {h['clock']}, "
+        f"load {h['load']} on {h['cores']} cores, medians, commit "
         f"{(told['commit'] or 'unknown')[:12]}. Norms are folded, and of two memory layouts it is the "
         "quicker one; the images are random."
         + (" What is called fp32 is TF32 in convolutions, on both sides." if h["tf32"] else ""),

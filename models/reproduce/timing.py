@@ -55,6 +55,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "device": gpu or _processor(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "clock": "processor time" if by_processor(device) else "wall clock",
         "torch": torch.__version__,
         "tf32": bool(device.type == "cuda" and torch.backends.cudnn.allow_tf32),
