@@ -144,7 +144,7 @@ def _try(
     by_scene = client.savings(f"tag:{RUN},tag:scene")
     result = {
         "product": options.product if order is None else order["product"],
-        "release": tried[0].plan["release"],
+        "release": "{name}@{version}".format_map(tried[0].plan["release"]),
         "order": None if order is None else _order(order),
         **compare(tried),
         "savings": by_scene,
