@@ -33,5 +33,5 @@ def launched(processes: int, _module: str, arguments: list[str]) -> int:
 if __name__ == "__main__":
     if os.environ.get("RANK") == "1":
         greedy()
-    train.launch = launched  # type: ignore[assignment]
+    vars(train)["launch"] = launched
     sys.exit(rank.main() if "RANK" in os.environ else train.main())
