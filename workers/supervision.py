@@ -110,6 +110,7 @@ class Supervision:
         finally:
             self._kill()
             self._uploads.shutdown(wait=True)
+            self._drop_untold()
             outcome = self._let_go(outcome)
             self._tracker.close(TRACKED.get(outcome, "running"))
         return outcome
@@ -275,6 +276,13 @@ class Supervision:
         if self._key is not None:
             get_store().delete(self._key)
         self._key = key
+
+    def _drop_untold(self) -> None:
+        """Remove what was being carried when the run was over: no row names it, and nobody would look."""
+        if self._upload is None:
+            return
+        with contextlib.suppress(StoreError, OSError):
+            get_store().delete(self._upload.result())
 
     def _end(self, code: int) -> Outcome:
         """The trainer ended by itself, or was killed."""
