@@ -273,16 +273,20 @@ class Supervision:
         except SQLAlchemyError as error:
             log.warning("training_waits_for_database", run=str(self._row.id), error=str(error))
             return
-        if self._key is not None:
-            get_store().delete(self._key)
-        self._key = key
+        before, self._key = self._key, key
+        if before is not None:
+            get_store().delete(before)
 
     def _drop_untold(self) -> None:
         """Remove what was being carried when the run was over: no row names it, and nobody would look."""
         if self._upload is None:
             return
-        with contextlib.suppress(StoreError, OSError):
-            get_store().delete(self._upload.result())
+        try:
+            key = self._upload.result()
+            if key != self._key:
+                get_store().delete(key)
+        except (StoreError, OSError) as error:
+            log.warning("checkpoint_left_behind", run=str(self._row.id), error=str(error))
 
     def _end(self, code: int) -> Outcome:
         """The trainer ended by itself, or was killed."""
