@@ -1,6 +1,5 @@
 """The classifiers that rows share: trained once for each set of images they may learn from."""
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +24,8 @@ from models.system import System
 
 MASKED = Stage(mask_share=0.85, mixup=0.2, smoothing=0.1)
 """Most images lose a random number of patches, so that the classifier can use however few were bought."""
+
+_FIFTHS = 5
 
 
 class Watching(Watch):
@@ -52,7 +53,7 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 
 
 class Further(Learner):
-    """An HR classifier that goes on learning by one stage's masks and augmentation."""
+    """An HR classifier that learns by one stage's masks and augmentation."""
 
     def __init__(self, study: Study, recipe: Recipe, body: nn.Module, stage: Stage) -> None:
         self.body, self.stage, self._study = body, stage, study
@@ -87,12 +88,15 @@ class Base:
     system: System
 
 
-def base(study: Study, learns: Indices, seed: int, *, given: bool = True) -> Base:
-    """Stages hr and lr on the images `learns`; `given` weights stand for hr where the study has some."""
-    recipe = study.profile.paper
-    weights = study.given if given else None
+def base(study: Study, learns: Indices, seed: int) -> Base:
+    """Stages hr and lr on the images `learns`; given weights stand for hr where the study has some."""
+    recipe, weights = study.profile.paper, study.given
     if weights is not None:
         recipe = replace(recipe, stages={**recipe.stages, "hr": replace(recipe.stages["hr"], epochs=0)})
+    return _base(study, recipe, learns, seed, weights)
+
+
+def _base(study: Study, recipe: Recipe, learns: Indices, seed: int, weights: Path | None) -> Base:
     key = study.key("base", recipe.digest("lr"), seed, learns.tolist(), weights and weights.name)
     system = study.system(recipe, seed)
     if weights is not None:
@@ -110,40 +114,75 @@ def policy_stages(recipe: Recipe, sigma: float | None = None) -> Recipe:
     return replace(recipe, stages={**recipe.stages, **stages})
 
 
-def further(study: Study, start: Base, learns: Indices, seed: int, unit: str) -> tuple[str, nn.Module]:
-    """The HR classifier trained further: `masked` with LR fill, or as `longer` on whole images."""
-    masks = unit == "masked"
+def long_trained(
+    study: Study, learns: Indices, seed: int, *, masks: bool, given: bool = True
+) -> tuple[str, nn.Module]:
+    """The HR classifier that learns with masks and LR fill from its first epoch on, or HR-CNN on the same
+    terms, without.
+
+    Masks that come after whole images cost accuracy (docs/lab-notes.md). Where the study has weights, and
+    unless `given` says otherwise, both go on from them instead of from the start.
+    """
     recipe = replace(study.profile.ours, images=replace(study.profile.ours.images, fill="lr"))
-    stage = MASKED if masks else replace(MASKED, mask_share=0.0)
-    body = copy.deepcopy(start.system.hr.body)
-    learner = Further(study, recipe, body, stage)
-    return train_unit(
-        study, unit, learner, study.profile.plan(unit), recipe, learns, seed, (start.key,)
-    ), body
+    system = study.system(recipe, seed)
+    weights = study.given if given else None
+    if weights is not None:
+        load_given(system, weights)
+    plan = replace(study.profile.plan("masked"), epochs=masked_epochs(study, given=given))
+    learner = Further(study, recipe, system.hr.body, MASKED if masks else replace(MASKED, mask_share=0.0))
+    named = () if weights is None else (weights.name,)
+    unit = "masked" if masks else "longer"
+    return train_unit(study, unit, learner, plan, recipe, learns, seed, named), system.hr.body
 
 
-def judges(study: Study, part: Part) -> tuple[str, Judges]:
-    """Mask-trained classifiers, and for each image that `part` learns from one that has not learned from it.
+def masked_epochs(study: Study, *, given: bool = True) -> int:
+    """How long that is: less where it goes on from given weights."""
+    return study.profile.epochs["onward" if given and study.given is not None else "masked"]
 
-    Of folds they are the other folds' own; else two shadows, each trained on half of what the part learns.
+
+@dataclass(frozen=True)
+class Judged:
+    """The images `learns` that a policy may learn from, `by` classifiers that have not; `key` names these."""
+
+    key: str
+    learns: Indices
+    by: Judges
+
+
+def judged(study: Study, part: Part) -> Judged:
+    """Mask-trained classifiers, and for each image that the policy learns from one that has not.
+
+    Of folds they are the other folds' own. Else there is one, trained on four fifths of what the part
+    learns, and the policy learns from the other fifth.
     """
     if study.protocol.folds:
+        policy = part.learns
         others = [(p.learns, p.tests, p.seed) for p in study.protocol.parts if p.number != part.number]
     else:
         groups = np.arange(len(part.learns))
-        held = kfold(study.labels.numpy()[part.learns], groups, 2, part.seed)
-        others = [
-            (np.setdiff1d(part.learns, part.learns[rows]), part.learns[rows], part.seed) for rows in held
-        ]
+        held = kfold(study.labels.numpy()[part.learns], groups, _FIFTHS, part.seed)[0]
+        policy = part.learns[held]
+        others = [(np.setdiff1d(part.learns, policy), policy, part.seed)]
     keys, members, of = [], [], np.zeros(len(study.labels), dtype=np.int64)
     for number, (learns, unseen, seed) in enumerate(others):
-        start = base(study, learns, seed, given=False)
-        key, body = further(study, start, learns, seed, "masked")
-        assert start.system.lr is not None
-        members.append(Member(body, start.system.lr.body, learns))
+        lr_key, lr = lr_of(study, learns, seed)
+        key, body = long_trained(study, learns, seed, masks=True, given=False)
+        members.append(Member(body, lr, learns))
         of[unseen] = number
-        keys.append(key)
-    return "+".join(keys), Judges(tuple(members), of)
+        keys += [lr_key, key]
+    return Judged("+".join(keys), policy, Judges(tuple(members), of))
+
+
+def lr_of(study: Study, learns: Indices, seed: int) -> tuple[str, nn.Module]:
+    """f_cl^l of the images `learns`: a fold's own, which its rows need as well, or trained alone."""
+    if study.protocol.folds:
+        start = base(study, learns, seed)
+    else:
+        recipe = study.profile.paper
+        alone = replace(recipe, stages={**recipe.stages, "hr": replace(recipe.stages["hr"], epochs=0)})
+        start = _base(study, alone, learns, seed, None)
+    assert start.system.lr is not None
+    return start.key, start.system.lr.body
 
 
 def train_unit(

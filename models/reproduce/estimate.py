@@ -22,7 +22,6 @@ _PASSES: dict[str, tuple[float, float, float]] = {
     "ft1": (1, 2, 0),
     "ft2": (1, 2, 0.3),
     "masked": (1, 0, 0),
-    "longer": (1, 0, 0),
     "ours": (0, 6, 1.3),
     "kd": (0, 1, 1),
     "pcn": (1, 0, 1),
@@ -33,7 +32,7 @@ _PASSES: dict[str, tuple[float, float, float]] = {
     "bagnet-ft1": (13, 6.6, 0),
     "hard": (3, 0, 0),
 }
-_SHARED = ("hr", "lr", "masked", "longer", "ours")
+_SHARED = ("hr", "lr", "masked", "ours")
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,9 @@ def _units(cells: list[Cell]) -> list[tuple[str, bool]]:
     for name, ds in cells:
         rule = ROWS[name].needs_s
         for unit in ROWS[name].units:
-            key: object = (
-                unit if unit in _SHARED else (unit, ds) if unit in ("pt", "stn") else (unit, ds, name)
-            )
+            whole = unit == "masked" and "ours" not in ROWS[name].units
+            shared_by_ds = (unit, ds) if unit in ("pt", "stn") else (unit, ds, name)
+            key: object = (unit, whole) if unit in _SHARED else shared_by_ds
             if key not in shared:
                 shared.add(key)
                 found.append((unit, rule))

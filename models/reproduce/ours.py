@@ -27,16 +27,17 @@ def ours(bench: Bench) -> "Ours":
     """Train it: at all the classifiers' ds at once. Raises SliceOver."""
     study = bench.study.at(bench.ds)
     start, recipe = bench.base, study.profile.ours
-    key, body = classifiers.further(study, start, bench.learns, bench.seed, "masked")
-    judged_by, judges = classifiers.judges(study, bench.part)
+    key, body = classifiers.long_trained(study, bench.learns, bench.seed, masks=True)
+    judged = classifiers.judged(study, bench.part)
     system = study.system(recipe, bench.seed)
     assert system.lr is not None
     assert start.system.lr is not None
     system.hr.body.load_state_dict(body.state_dict())
     system.lr.body.load_state_dict(start.system.lr.body.state_dict())
-    named = study.key("ours", recipe.digest(), bench.seed, bench.learns.tolist(), key, judged_by)
+    made_of = (start.key, key, judged.key)
+    named = study.key("ours", recipe.digest(), bench.seed, judged.learns.tolist(), made_of)
     place = classifiers.unit_place(study, "ours", named)
-    classifiers.run_trainer(study, recipe, system, bench.learns, bench.seed, place, ("ft2",), judges)
+    classifiers.run_trainer(study, recipe, system, judged.learns, bench.seed, place, ("ft2",), judged.by)
     return Ours(bench, system)
 
 

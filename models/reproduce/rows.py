@@ -80,7 +80,7 @@ def _lr(place: Place) -> Answers:
 def _longer(place: Place) -> Answers:
     bench = place.bench
     study = bench.study.at(bench.ds)
-    _, body = classifiers.further(study, bench.base, bench.learns, bench.seed, "longer")
+    _, body = classifiers.long_trained(study, bench.learns, bench.seed, masks=False)
     return bench.whole(body)
 
 
@@ -149,7 +149,7 @@ ROWS: dict[str, Row] = {
     "kd": Row("KD", _alone(lambda p: kd.kd(p.bench)), ("hr", "lr", "kd")),
     "pcn": Row("PCN", _alone(lambda p: pcn.pcn(p.bench)), ("hr", "lr", "pcn")),
     "hr-cnn": Row("HR-CNN", _alone(_hr)),
-    "hr-cnn-longer": Row("HR-CNN, trained as long as ours", _alone(_longer), ("hr", "lr", "longer")),
+    "hr-cnn-longer": Row("HR-CNN, as long and from the same start as ours", _alone(_longer), ("masked",)),
     "fixed-h": _drops("Fixed-H", _dropping("fixed-h", lambda _: dropping.fixed(choosing.FIXED_H))),
     "fixed-v": _drops("Fixed-V", _dropping("fixed-v", lambda _: dropping.fixed(choosing.FIXED_V))),
     "stochastic": _drops("Stochastic", _dropping("stochastic", lambda _: dropping.stochastic)),

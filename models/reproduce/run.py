@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from models.reproduce import classifiers
 from models.reproduce.bench import Bench
 from models.reproduce.protocol import Part
 from models.reproduce.rows import ROWS, Place, Row
@@ -39,8 +40,9 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
     recipe = profile.paper
     stages = {unit: asdict(recipe.stages[unit]) for unit in row.units if unit in recipe.stages}
     units = {unit: asdict(profile.plan(unit)) for unit in row.units if unit not in recipe.stages}
-    recipes = [recipe, profile.ours] if "ours" in row.units else [recipe]
-    depends: list[Any] = [stages, units]
+    onward = classifiers.masked_epochs(study) if "masked" in units else 0
+    recipes = [recipe, profile.ours] if "masked" in row.units else [recipe]
+    depends: list[Any] = [stages, units, onward]
     for one in recipes:
         depends += [asdict(one.images), asdict(one.networks), asdict(one.training)]
     if "ours" in row.units:
@@ -89,6 +91,8 @@ def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Pla
 
 
 def _epochs(study: Study, unit: str) -> int:
+    if unit == "masked":
+        return classifiers.masked_epochs(study)
     return 0 if unit == "hr" and study.given is not None else study.profile.epochs[unit]
 
 
