@@ -112,7 +112,6 @@ def _sigmas(place: Place) -> dict[str, Answers]:
     return {stage: told for stage, told in found.items() if not stage.startswith("pt")}
 
 
-@torch.no_grad()
 def _dropped(place: Place) -> dict[str, Answers]:
     """Figure 1a: the classifier that was trained on whole images, and the mask-trained one with LR fill."""
     bench, found = place.bench, {}
