@@ -50,6 +50,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--profile", choices=NAMES, default="cpu", help="how long (default: %(default)s)")
     parser.add_argument("--estimate", action="store_true", help="say the hours, and train nothing")
     parser.add_argument("--parts", type=int, help="only the first N folds or seeds")
+    parser.add_argument("--limit", type=int, help="learn from and hold out at most N images")
     parser.add_argument("--rows", help="only these rows, e.g. hr-cnn,patchdrop,ours")
     parser.add_argument("--ds", type=int, action="append", help="only this ds; several times")
     parser.add_argument("--seconds", type=float, help="end after so long; the same command goes on then")
@@ -62,9 +63,10 @@ def _arguments() -> argparse.ArgumentParser:
 def _table(args: argparse.Namespace) -> int:
     data = _found(args.data)
     out = args.out or (Path("out/results") if args.profile == "smoke" else RESULTS)
-    work = (args.work or Path("out/reproduce")) / f"{data.stem}-{args.profile}"
+    name = f"{data.stem}-{args.limit}" if args.limit else data.stem
+    work = (args.work or Path("out/reproduce")) / f"{name}-{args.profile}"
     seconds = _SLICES.get(args.profile) if args.seconds is None else args.seconds
-    study = open_study(data, args.profile, work, seconds=seconds, given=args.hr_weights)
+    study = open_study(data, args.profile, work, seconds=seconds, given=args.hr_weights, limit=args.limit)
     wanted = cells(args.table, study.profile)
     if args.rows:
         wanted = [cell for cell in wanted if cell[0] in args.rows.split(",")]
@@ -75,7 +77,7 @@ def _table(args: argparse.Namespace) -> int:
     if args.estimate:
         _say(estimate.hours(study, wanted, args.parts))
         return 0
-    store = Store(out / f"{args.table}-{data.stem}.json", _head(args, study))
+    store = Store(out / f"{args.table}-{study.name}.json", _head(args, study))
     finished = run(study, wanted, store, args.parts)
     _write(args.table, store, study, out)
     if not finished:
@@ -96,7 +98,9 @@ def _write(table: str, store: Store, study: Study, out: Path) -> None:
 
 
 def _head(args: argparse.Namespace, study: Study) -> dict[str, Any]:
-    told = ["patchplan", "reproduce", args.table, "--data", study.name, "--profile", args.profile]
+    told = ["patchplan", "reproduce", args.table, "--data", args.data.stem, "--profile", args.profile]
+    if args.limit:
+        told += ["--limit", str(args.limit)]
     if args.hr_weights:
         told += ["--hr-weights", args.hr_weights.name]
     return {
@@ -105,7 +109,7 @@ def _head(args: argparse.Namespace, study: Study) -> dict[str, Any]:
         "data_sha256": study.digest,
         "images": len(study.labels),
         "classes": study.classes,
-        "protocol": study.protocol.said,
+        "protocol": study.protocol.said + (f", of at most {args.limit} images each" if args.limit else ""),
         "parts": len(study.protocol.parts),
     }
 

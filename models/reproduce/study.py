@@ -158,20 +158,26 @@ def images_at(images: Images, ds: int) -> Images:
 
 
 def open_study(
-    data: Path, profile: str, work: Path, *, seconds: float | None = None, given: Path | None = None
+    data: Path,
+    profile: str,
+    work: Path,
+    *,
+    seconds: float | None = None,
+    given: Path | None = None,
+    limit: int | None = None,
 ) -> Study:
-    """Decode a data set and lay out its protocol. Raises DataError."""
+    """Decode a data set, or `limit` images of it, and lay out its protocol. Raises DataError."""
     work.mkdir(parents=True, exist_ok=True)
     source = open_source(data, check="none")
     kind = "cifar" if max(source.read(0).shape[:2]) <= SMALL_PX else "aerial"
     chosen = load_profile(kind, profile)
     if given is not None:
         chosen = chosen.normalised(*IMAGENET)
-    source = fewer(source, chosen.limit)
+    source = fewer(source, limit or chosen.limit)
     with Progress("decoding") as progress:
         source, images = prepare(source, chosen.paper.images.hr_px, work / "cache", progress=progress.show)
     return Study(
-        name=data.stem,
+        name=f"{data.stem}-{limit}" if limit else data.stem,
         source=source,
         images=images,
         labels=torch.from_numpy(np.asarray(source.labels)),

@@ -55,6 +55,14 @@ def test_a_figure_takes_its_rows_from_the_table_and_is_drawn(place: Path) -> Non
     assert "![" in (place / "results" / "fig4-scenes.md").read_text()
 
 
+def test_a_limit_is_another_data_set_beside_the_whole(place: Path) -> None:
+    assert ask(place, "table2", "--parts", "1", "--rows", "hr-cnn", "--limit", "12") == 0
+    told = json.loads((place / "results" / "table2-scenes-12.json").read_text())
+    assert told["head"]["images"] == 24
+    assert "--limit 12" in told["head"]["command"]
+    assert "at most 12 images" in (place / "results" / "table2-scenes-12.md").read_text()
+
+
 def test_hours_are_said_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(place, "table2", "--estimate") == 0
     said = capsys.readouterr().out
