@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import gain
 from models.calibration import calibration
 from models.grid import centre_first
+from models.networks.folding import folded
 from models.patchdrop import Fusion, masked, most_likely
 from models.reproduce import choosing, classifiers
 from models.reproduce.answers import Answers
@@ -49,6 +50,12 @@ class Ours:
     system: System
 
     @cached_property
+    def _hr(self) -> nn.Module:
+        """f_cl^h for asking only: twice as fast on a CPU, and the same to rounding."""
+        quick: nn.Module = folded(self.system.hr.body).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return quick
+
+    @cached_property
     def _batches(self) -> list[tuple[Indices, Batch]]:
         recipe = self.bench.ours_recipe
         return list(self.bench.study.unseen(recipe, self.bench.tests, self.bench.ds))
@@ -60,7 +67,7 @@ class Ours:
         lr, hr = [], []
         for _, batch in self._batches:
             lr.append(self._lr(batch).exp())
-            hr.append(self.system.hr.body(batch.fill).float().softmax(dim=1))
+            hr.append(self._hr(batch.fill).float().softmax(dim=1))
         return torch.cat(lr), torch.cat(hr)
 
     def _lr(self, batch: Batch) -> Tensor:
@@ -87,7 +94,7 @@ class Ours:
             rows = slice(start, start + len(indices))
             taken = actions[rows].to(batch.hr.device)
             seen = masked(batch.hr, batch.fill, taken, self.bench.recipe.images.grid)
-            hr = self.system.hr.body(seen).float().softmax(dim=1)
+            hr = self._hr(seen).float().softmax(dim=1)
             said.append(joined.fuse(hr, lr[rows], taken))
             start += len(indices)
         return Answers(torch.cat(said).cpu(), actions.cpu())
