@@ -9,9 +9,9 @@ GRID = 4
 FACTORS = (1, 2, 4, 8, 16, 32)
 """Downsampling ratios `ds` in use: the paper's 4, and figure 5's range around it; 1 leaves HR as it is."""
 
-ANSWERING = (0, 3, 4, 7)
-"""Symmetries an LR answer may be the mean of: the image, both diagonal mirrorings, the half turn. They are a
-group, so that it maps the other four onto one another."""
+ANSWERING = {1: (0,), 2: (0, 1), 4: (0, 3, 4, 7)}
+"""Symmetries an answer may be the mean of: of two the image and its mirror image; of four the image, both
+diagonal mirrorings and the half turn. They are groups; the four map the other four onto one another."""
 
 LITE = "efficientnet-lite0"
 TINY = "tiny"
@@ -26,7 +26,8 @@ POLICIES = (LITE, TINY, CURVE, *RESNETS)
 class Architecture:
     """Names and sizes from which the networks are built anew; `lr` is empty in a one-stream release.
 
-    `lr_views`: the LR stream's answer is its mean over so many symmetries of x_l (1, or 4 of the square's 8).
+    `lr_views`, `hr_views`: a stream's answer is its mean over so many symmetries of its image: 1, 2 or 4 of
+    the square's 8.
     `missed_cost`: what an answer that was wrong for want of HR costs, in patches bought for nothing. The odds
     of a policy that was trained to tell what a patch gains are multiplied by it: buying pays above 0.5.
     """
@@ -44,6 +45,7 @@ class Architecture:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     missed_cost: float = 1.0
     lr_views: int = 1
+    hr_views: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

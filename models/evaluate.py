@@ -23,10 +23,11 @@ from models.data.decode import load_square
 from models.data.degrade import FACTORS, low_resolution
 from models.data.source import DataError
 from models.data.sources import open_source
-from models.patchdrop import masked, most_likely
+from models.patchdrop import most_likely
 from models.precision import autocast, best_device
 from models.progress import Progress
 from models.release import Release
+from models.views import Look, view_of
 
 _BATCH = 32
 _COLUMNS = ("HR-CNN %", "LR-CNN %", "fused %", "fused - HR, points", "S mean", "S sd", "S = 0, %")
@@ -99,17 +100,18 @@ class Outcome:
 class _Asked:
     """A batch of tiles that are asked for their class with one choice of patches after another."""
 
-    def __init__(self, release: Release, features: Tensor, lr: Tensor, labels: Tensor) -> None:
+    def __init__(self, release: Release, features: Sequence[Tensor], lr: Tensor, labels: Tensor) -> None:
         system = self.system = release.system
-        self.features, self.labels, self.grid = features, labels, release.card.grid
-        fill = system.filled(lr)
-        self.fill = None if fill is None else system.hr.stem(fill)
+        self.labels, fill = labels, system.filled(lr)
+        self.looks = [
+            Look(view, seen, None if fill is None else system.hr.stem(view_of(fill, view)))
+            for view, seen in zip(system.hr_views, features, strict=True)
+        ]
         self.lr = None if system.lr is None else system.lr_answer(lr).exp()
 
     def answer(self, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Whether the fused answer is right (B,), and its probability (B,), with the patches in `actions`."""
-        seen = masked(self.features, self.fill, actions, self.grid)
-        confidence, said = self.system.fused(seen, self.lr, actions).fused.float().max(dim=1)
+        confidence, said = self.system.fused(self.looks, self.lr, actions).fused.float().max(dim=1)
         right = said == self.labels
         if self.lr is None:
             bought = actions.sum(dim=1) > 0
@@ -154,8 +156,8 @@ def outcomes(
         )
         y = labels[start : start + _BATCH].to(release.device)
         with autocast(release.device, precision):
-            features = system.hr.stem(system.normalised(hr))
-            full = system.hr.body(features).float().argmax(dim=1) == y
+            features = [system.hr.stem(view_of(system.normalised(hr), view)) for view in system.hr_views]
+            full = system.hr_answer(features).argmax(dim=1) == y
             for factor in ds:
                 lr = low_resolution(hr, factor, card.lr_px)
                 s = system.probabilities(lr)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.architecture import ANSWERING, CLASSIFIERS, CURVE, FACTORS, POLICIES, Architecture
+from models.architecture import CLASSIFIERS, CURVE, FACTORS, POLICIES, Architecture
 
 STAGES = ("hr", "lr", "pt", "ft1", "ft2")
 Augment = Literal["none", "flip", "crop-flip", "dihedral"]
@@ -44,8 +44,8 @@ class Images:
 
 @dataclass(frozen=True)
 class Networks:
-    """Names of the networks; `imagenet` starts those that can from published weights. `lr_views`: see
-    Architecture.
+    """Names of the networks; `imagenet` starts those that can from published weights. `lr_views`,
+    `hr_views`: see Architecture.
     """
 
     policy: str
@@ -53,6 +53,7 @@ class Networks:
     lr: str = ""
     imagenet: bool = False
     lr_views: int = 1
+    hr_views: int = 1
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class Recipe:
             tuple(i.std),
             self.training.missed_cost,
             n.lr_views,
+            n.hr_views,
         )
 
     def digest(self, upto: str = STAGES[-1]) -> str:
@@ -143,6 +145,8 @@ class Recipe:
         for told in ("name", "description", "licence", "classes"):
             del raw[told]
         del raw["training"]["missed_cost"]  # it says how the trained policy is read
+        if self.networks.hr_views == 1 or upto in ("hr", "lr"):
+            del raw["networks"]["hr_views"]  # classifiers learn from one view at a time
         raw["stages"] = {k: raw["stages"][k] for k in STAGES[: STAGES.index(upto) + 1]}
         return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 
@@ -234,6 +238,8 @@ def _value(name: str, kind: Any, value: object) -> object:
 
 def _check(recipe: Recipe) -> None:
     i, n, t = recipe.images, recipe.networks, recipe.training
+    mirrored = i.augment in ("flip", "crop-flip") or (i.augment == "dihedral" and i.thin == 1)
+    turned = i.augment == "dihedral" and i.thin <= 2
     rules = [
         (
             8 <= i.hr_px <= 1024 and 4 <= i.lr_px <= 512 and 1 <= i.grid <= 16,
@@ -254,9 +260,12 @@ def _check(recipe: Recipe) -> None:
             n.policy != CURVE or (bool(n.lr) and i.fill == "lr"),
             f"networks.policy {CURVE} reads both streams' answers: it needs networks.lr and images.fill lr",
         ),
-        (
-            n.lr_views == 1 or (n.lr_views == len(ANSWERING) and i.augment == "dihedral" and i.thin <= 2),
-            f"networks.lr_views: 1, or {len(ANSWERING)} with images.augment dihedral and thin 1 or 2",
+        *(
+            (
+                views == 1 or (views == 2 and mirrored) or (views == 4 and turned),
+                f"networks.{name}: 1; 2 if images.augment mirrors; 4 if it is dihedral with thin 1 or 2",
+            )
+            for name, views in (("lr_views", n.lr_views), ("hr_views", n.hr_views))
         ),
         (t.crossfit == 0 or 2 <= t.crossfit <= 10, "training.crossfit: 0 or 2..10"),
         (0 < t.missed_cost <= 1e6, "training.missed_cost: above 0, to 1e6"),

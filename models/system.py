@@ -13,8 +13,8 @@ from models.data.degrade import to_px
 from models.grid import centre_first
 from models.networks import build
 from models.networks.build import Network
-from models.patchdrop import Fusion, masked
-from models.views import ANSWERING, view_of
+from models.patchdrop import Fusion
+from models.views import ANSWERING, Look, view_of
 
 
 class Prediction(NamedTuple):
@@ -87,7 +87,7 @@ class System(nn.Module):
         """
         fill = self.filled(lr)
         assert fill is not None
-        hr = cast("Tensor", self.hr.body(self.hr.stem(fill))).float().softmax(dim=1)
+        hr = self.hr_answer([self.hr.stem(view_of(fill, view)) for view in self.hr_views])
         return self.chances_from(self.lr_answer(lr).exp(), hr)
 
     def chances_from(self, lr: Tensor, hr: Tensor) -> Tensor:
@@ -116,28 +116,45 @@ class System(nn.Module):
 
     def lr_answer(self, lr: Tensor) -> Tensor:
         """The LR stream's answer as log-probabilities (B, N), averaged over the architecture's views."""
-        views = ANSWERING[: self.architecture.lr_views]
+        views = ANSWERING[self.architecture.lr_views]
         return self.lr_log_probabilities([self.lr_features(lr, view) for view in views])
 
     def predict(self, lr: Tensor, hr: Tensor, actions: Tensor) -> Prediction:
         """The second step: classes from x_h^m and x_l. actions (B, P) in {0, 1}."""
-        fill = self.filled(lr)
-        stem = self.hr.stem
-        features = masked(
-            stem(self.normalised(hr)), None if fill is None else stem(fill), actions, self.architecture.grid
-        )
         answer = None if self.lr is None else self.lr_answer(lr).exp()
-        return self.fused(features, answer, actions)
+        return self.fused(self.looks(hr, lr), answer, actions)
 
-    def fused(self, hr_features: Tensor, lr_answer: Tensor | None, actions: Tensor) -> Prediction:
-        """Both streams' probabilities from masked HR features and the LR stream's answer (Eq. 7)."""
-        hr = cast("Tensor", self.hr.body(hr_features)).float().softmax(dim=1)
+    @property
+    def hr_views(self) -> tuple[int, ...]:
+        """The symmetries that the HR stream's answer is the mean of."""
+        return ANSWERING[self.architecture.hr_views]
+
+    def looks(self, hr: Tensor, lr: Tensor) -> tuple[Look, ...]:
+        """What the HR stream's body reads, but for the mask: in each of its views."""
+        x, fill, stem = self.normalised(hr), self.filled(lr), self.hr.stem
+        return tuple(
+            Look(view, stem(view_of(x, view)), None if fill is None else stem(view_of(fill, view)))
+            for view in self.hr_views
+        )
+
+    def hr_answer(self, views: Sequence[Tensor]) -> Tensor:
+        """The HR stream's mean probabilities (B, N) over the masked features of each view."""
+        return mean([cast("Tensor", self.hr.body(features)).float().softmax(dim=1) for features in views])
+
+    def fused(self, looks: Sequence[Look], lr_answer: Tensor | None, actions: Tensor) -> Prediction:
+        """Both streams' probabilities with the patches in `actions` and the LR stream's answer (Eq. 7)."""
+        hr = self.hr_answer([look.masked(actions, self.architecture.grid) for look in looks])
         if lr_answer is None:
             alone = torch.tensor([1.0, 0.0], device=hr.device).expand(len(hr), 2)
             return Prediction(hr, hr, None, alone)
         return Prediction(
             self.fusion.fuse(hr, lr_answer, actions), hr, lr_answer, self.fusion.weights(actions)
         )
+
+
+def mean(views: Sequence[Tensor]) -> Tensor:
+    """The mean of tensors of one shape."""
+    return torch.stack(list(views)).mean(dim=0)
 
 
 def log_mean(logits: Sequence[Tensor]) -> Tensor:

@@ -1,8 +1,11 @@
-"""The eight symmetries of a square image, numbered."""
+"""The eight symmetries of a square image, numbered; what a stream sees in several of them."""
+
+from typing import NamedTuple
 
 from torch import Tensor
 
 from models.architecture import ANSWERING as ANSWERING
+from models.patchdrop import masked
 
 
 def view_of(x: Tensor, view: int) -> Tensor:
@@ -17,3 +20,16 @@ def composed(first: int, then: int) -> int:
     # a turn after a mirroring is the opposite turn before it
     turned = (turns + (-(then // 2) if mirrored else then // 2)) % 4
     return 2 * turned + (mirrored + then) % 2
+
+
+class Look(NamedTuple):
+    """One view of a batch: the stem features (B, C, h, w) of HR and, unless it is zeros, of the fill."""
+
+    view: int
+    hr: Tensor
+    fill: Tensor | None
+
+    def masked(self, actions: Tensor, grid: int) -> Tensor:
+        """x_h^m in this view. actions (B, P) are of the image as it is."""
+        turned = view_of(actions.view(-1, grid, grid), self.view).flatten(1)
+        return masked(self.hr, self.fill, turned, grid)

@@ -123,7 +123,9 @@ def long_trained(
     Masks that come after whole images cost accuracy (docs/lab-notes.md). Where the study has weights, and
     unless `given` says otherwise, both go on from them instead of from the start.
     """
-    recipe = replace(study.profile.ours, images=replace(study.profile.ours.images, fill="lr"))
+    ours = study.profile.ours
+    one_view = replace(ours.networks, hr_views=1, lr_views=1)  # at a time
+    recipe = replace(ours, images=replace(ours.images, fill="lr"), networks=one_view)
     system = study.system(recipe, seed)
     weights = study.given if given else None
     if weights is not None:

@@ -57,9 +57,11 @@ def write(folder: Path) -> Path:
 
 
 def _stores(folder: Path, table: str) -> Iterator[tuple[str, Store]]:
-    """Each data set that the table was made for."""
+    """Each data set that the table was made for. Smoke says nothing about accuracy and is left out."""
     for file in sorted(folder.glob(f"{table}-*.json")):
-        yield file.stem.partition("-")[2], Store(file, json.loads(file.read_text("utf-8"))["head"])
+        store = Store(file, json.loads(file.read_text("utf-8"))["head"])
+        store.records = [record for record in store.records if record.profile != "smoke"]
+        yield file.stem.partition("-")[2], store
 
 
 def _whole(store: Store, ds: int) -> list[Record]:

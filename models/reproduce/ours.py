@@ -12,13 +12,13 @@ from models import gain
 from models.calibration import calibration
 from models.grid import centre_first
 from models.networks.folding import folded
-from models.patchdrop import Fusion, masked, most_likely
+from models.patchdrop import Fusion, most_likely
 from models.reproduce import choosing, classifiers
 from models.reproduce.answers import Answers
 from models.reproduce.bench import Bench
 from models.stages.draws import Draws
 from models.stages.inputs import Batch, Indices
-from models.system import System, log_mean
+from models.system import System, log_mean, mean
 
 COSTS = (10.0, 30.0, 100.0, 350.0, 1000.0, 3000.0)
 """What a missed answer costs, in patches: one network, and a user moves along the curve with this number."""
@@ -67,8 +67,14 @@ class Ours:
         lr, hr = [], []
         for _, batch in self._batches:
             lr.append(self._lr(batch).exp())
-            hr.append(self._hr(batch.fill).float().softmax(dim=1))
+            none = torch.zeros(len(batch.labels), self.bench.patches, device=batch.hr.device)
+            hr.append(self._asked(batch, none))
         return torch.cat(lr), torch.cat(hr)
+
+    def _asked(self, batch: Batch, actions: Tensor) -> Tensor:
+        """The HR stream's probabilities (B, N) with these patches."""
+        views = batch.seen(actions, self.bench.recipe.images.grid)
+        return mean([self._hr(features).float().softmax(dim=1) for features in views])
 
     def _lr(self, batch: Batch) -> Tensor:
         assert self.system.lr is not None
@@ -93,9 +99,7 @@ class Ours:
         for indices, batch in self._batches:
             rows = slice(start, start + len(indices))
             taken = actions[rows].to(batch.hr.device)
-            seen = masked(batch.hr, batch.fill, taken, self.bench.recipe.images.grid)
-            hr = self._hr(seen).float().softmax(dim=1)
-            said.append(joined.fuse(hr, lr[rows], taken))
+            said.append(joined.fuse(self._asked(batch, taken), lr[rows], taken))
             start += len(indices)
         return Answers(torch.cat(said).cpu(), actions.cpu())
 

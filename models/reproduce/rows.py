@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from models.baselines import hard, kd, pcn, srgan, stn
 from models.reproduce import bagnets, choosing, classifiers, dropping, timing
@@ -17,6 +18,7 @@ from models.reproduce.dropping import STAGES, Chooser
 from models.reproduce.ours import COSTS, Ours, ours
 from models.reproduce.patchdrop import patchdrop
 from models.stages.draws import Draws
+from models.system import mean
 
 SIGMAS = (1.0, 5.0, 20.0, 50.0)
 """Of figure 5's right half."""
@@ -77,10 +79,28 @@ def _lr(place: Place) -> Answers:
 
 
 def _longer(place: Place) -> Answers:
-    bench = place.bench
+    return place.bench.whole(_long(place.bench))
+
+
+@torch.enable_grad()
+def _long(bench: Bench) -> nn.Module:
+    """HR-CNN on the terms of the mask-trained classifier."""
     study = bench.study.at(bench.ds)
-    _, body = classifiers.long_trained(study, bench.learns, bench.seed, masks=False)
-    return bench.whole(body)
+    return classifiers.long_trained(study, bench.learns, bench.seed, masks=False)[1]
+
+
+@torch.no_grad()
+def _views(place: Place) -> Answers:
+    """HR-CNN asked as ours asks its HR stream: the mean over views."""
+    bench = place.bench
+    everything = torch.ones(len(bench.tests), bench.patches)
+    body, start, said = _long(bench), 0, []
+    for indices, batch in bench.study.unseen(bench.ours_recipe, bench.tests, bench.ds):
+        actions = everything[start : start + len(indices)].to(batch.hr.device)
+        views = batch.seen(actions, bench.recipe.images.grid)
+        said.append(mean([body(features).float().softmax(dim=1) for features in views]).cpu())
+        start += len(indices)
+    return Answers(torch.cat(said), everything)
 
 
 def _dropping(name: str, chooser_at: Callable[[Place], Callable[[int], Chooser]]) -> Run:
@@ -148,6 +168,7 @@ ROWS: dict[str, Row] = {
     "pcn": Row("PCN", _alone(lambda p: pcn.pcn(p.bench)), ("hr", "lr", "pcn")),
     "hr-cnn": Row("HR-CNN", _alone(_hr)),
     "hr-cnn-longer": Row("HR-CNN, as long and from the same start as ours", _alone(_longer), ("masked",)),
+    "hr-cnn-views": Row("HR-CNN, as long, over the views of ours", _alone(_views), ("masked",)),
     "fixed-h": _drops("Fixed-H", _dropping("fixed-h", lambda _: dropping.fixed(choosing.FIXED_H))),
     "fixed-v": _drops("Fixed-V", _dropping("fixed-v", lambda _: dropping.fixed(choosing.FIXED_V))),
     "stochastic": _drops("Stochastic", _dropping("stochastic", lambda _: dropping.stochastic)),

@@ -46,7 +46,9 @@ class Served(Inputs):
         self, indices: Indices, views: Indices, ds: Indices, rng: Rng | None = None, *, answers: bool = False
     ) -> Batch:
         found = super().batch(indices, views, ds, rng, answers=answers)
-        return replace(found, fill=None) if self.system.architecture.fill == "zeros" else found
+        if self.system.architecture.fill != "zeros":
+            return found
+        return replace(found, fill=None, looks=tuple(look._replace(fill=None) for look in found.looks))
 
 
 class Exact(Inputs):

@@ -91,7 +91,7 @@ def _printed(known: Printed, name: str) -> str:
 
 def _differences(store: Store, ds: int) -> list[str]:
     """Paired with HR-CNN, image by image."""
-    rivals = [("hr-cnn", "HR-CNN"), ("hr-cnn-longer", "HR-CNN, as long")]
+    rivals = [("hr-cnn", "HR-CNN"), ("hr-cnn-longer", "HR-CNN, as long"), ("hr-cnn-views", "its views")]
     lines = []
     for name, row in ROWS.items():
         for stage in row.stages if name in ("patchdrop", "ours") else row.stages[-1:]:
@@ -170,7 +170,12 @@ def _epochs(records: Sequence[Record]) -> list[str]:
             f"{unit} {n} ({100 * shares[unit]:.3g} %)"
             for unit, n in sorted(r.told["epochs"].items(), key=_by_turn)
         )
-    lines = ["Epochs, and their share of the paper's schedule:", "", "| row | epochs |", "|---|---|"]
+    lines = [
+        "Epochs, and their share of the profile `paper`:",
+        "",
+        "| row | epochs |",
+        "|---|---|",
+    ]
     return [*lines, *(f"| {ROWS[name].title} | {text} |" for name, text in sorted(told.items()))]
 
 

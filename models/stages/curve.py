@@ -62,9 +62,9 @@ def trials(
     assert batch.fill is not None
     grid = system.architecture.grid
     lr = members.lr_log_probabilities(indices, batch.answering).exp()
-    hr = members.hr_probabilities(indices, batch.fill)
-    sizes = sizes_of(stage.samples, len(indices), grid**2, generator).to(hr.device)
+    sizes = sizes_of(stage.samples, len(indices), grid**2, generator).to(batch.hr.device)
     actions = masks_of(sizes, grid)
+    hr = members.hr_probabilities(indices, batch.seen(actions[0], grid))
     answer = lr if name == "ft2" else None
     nothing = actions[0]  # S = 0: what the HR stream says of the fill is known already
     alone = system.fusion.hr_answer(hr, nothing) if answer is None else system.fusion.fuse(hr, lr, nothing)

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from models.precision import has_fast_bf16
 from models.recipe import Images
 from models.stages.draws import Rng
 from models.system import System
-from models.views import ANSWERING, composed, view_of
+from models.views import ANSWERING, Look, composed, view_of
 
 Indices = np.ndarray[Any, Any]
 VIEWS = {"none": 1, "flip": 2, "crop-flip": 2, "dihedral": 8}
@@ -35,8 +35,8 @@ _CROP_PADDING = 8  # of hr_px: 4 pixels at CIFAR's 32, the customary random crop
 class Batch:
     """Stem features (B, C, h, w) of each network's input; `fill` is None where unbought patches are zeros.
 
-    `answering`: the LR stream's in each of the views its answer is the mean of, given on request; `policy` is
-    None where the policy reads the streams' answers and no image.
+    `answering`: the LR stream's in each of the views its answer is the mean of, and `looks` the HR stream's
+    other views, both given on request; `policy` is None where the policy reads the streams' answers alone.
     """
 
     hr: Tensor
@@ -45,6 +45,11 @@ class Batch:
     policy: Tensor | None
     labels: Tensor
     answering: tuple[Tensor, ...] = ()
+    looks: tuple[Look, ...] = ()
+
+    def seen(self, actions: Tensor, grid: int) -> tuple[Tensor, ...]:
+        """x_h^m of the patches `actions` (B, P) in every view that the HR stream answers by."""
+        return tuple(look.masked(actions, grid) for look in (Look(0, self.hr, self.fill), *self.looks))
 
 
 class Inputs:
@@ -84,12 +89,14 @@ class Inputs:
     def batch(
         self, indices: Indices, views: Indices, ds: Indices, rng: Rng | None = None, *, answers: bool = False
     ) -> Batch:
-        """Features of `indices` (B,), each in its own view and at its own ds; with `answers` the LR stream's
-        features in all views it answers by.
+        """Features of `indices` (B,), each in its own view and at its own ds; with `answers` both streams'
+        features in all views they answer by.
         """
         labels = self.labels[torch.from_numpy(indices)].to(self.device, non_blocking=True)
         if self.cache is not None:
-            return self.cache.batch(indices, views, ds, labels, self._answering if answers else ())
+            found = self.cache.batch(indices, views, ds, labels, self._answering if answers else ())
+            others = self._looking[1:] if answers else ()
+            return replace(found, looks=tuple(self.cache.looks(indices, views, ds, labels.device, others)))
         images = torch.stack(
             [view_of(self.images[i], v) for i, v in zip(indices.tolist(), views.tolist(), strict=True)]
         )
@@ -101,11 +108,20 @@ class Inputs:
         own, policy = self.lr_features(lr), self.policy_features(lr)
         turned = (self.lr_features(lr, view) for view in self._answering[1:]) if answers else ()
         answering = tuple(x for x in (own, *turned) if x is not None) if answers else ()
-        return Batch(hr_features, fill, own, policy, labels, answering)
+        looks = tuple(self._look(hr, lr, view) for view in self._looking[1:]) if answers else ()
+        return Batch(hr_features, fill, own, policy, labels, answering, looks)
+
+    def _look(self, hr: Tensor, lr: Tensor, view: int) -> Look:
+        fill = self.fill_features(view_of(lr, view))
+        return Look(view, self.hr_features(view_of(hr, view)), fill)
 
     @property
     def _answering(self) -> tuple[int, ...]:
-        return ANSWERING[: self.system.architecture.lr_views]
+        return ANSWERING[self.system.architecture.lr_views]
+
+    @property
+    def _looking(self) -> tuple[int, ...]:
+        return ANSWERING[self.system.architecture.hr_views]
 
     def low(self, hr: Tensor, ds: np.ndarray[Any, Any]) -> Tensor:
         """x_l (B, 3, lr_px, lr_px): area average by each image's own ds, then bilinear."""
@@ -213,31 +229,42 @@ class FeatureCache:
     def batch(
         self, indices: Indices, views: Indices, ds: Indices, labels: Tensor, answering: Sequence[int] = ()
     ) -> Batch:
-        def turned(then: int) -> list[int]:
-            pairs = zip(views.tolist(), ds.tolist(), strict=True)
-            return [self.places[composed(view, then), factor] for view, factor in pairs]
+        def get(name: str, then: int = 0) -> Tensor | None:
+            return self._get(name, indices, self._turned(views, ds, then), labels.device)
 
-        places = turned(0)
-
-        def get(name: str, where: list[int]) -> Tensor | None:
-            if name not in self.arrays:
-                return None
-            array = self.arrays[name]
-            rows = np.stack([array[place] for place in zip(indices.tolist(), where, strict=True)])
-            return torch.from_numpy(rows).to(labels.device).permute(0, 3, 1, 2).float()
-
-        hr, lr = get("hr", views.tolist()), get("lr", places)
+        hr = self._get("hr", indices, views.tolist(), labels.device)
         assert hr is not None
-        others = () if lr is None else (get("lr", turned(then)) for then in answering[1:])
+        lr = get("lr")
+        others = () if lr is None else (get("lr", then) for then in answering[1:])
         answers = (lr, *others) if answering else ()
         return Batch(
             hr,
-            get("fill", places),
+            get("fill"),
             lr,
-            get("policy", places),
+            get("policy"),
             labels,
             tuple(features for features in answers if features is not None),
         )
+
+    def looks(
+        self, indices: Indices, views: Indices, ds: Indices, device: torch.device, others: Sequence[int]
+    ) -> Iterator[Look]:
+        """The images, each in its own view, seen in other views of that."""
+        for then in others:
+            hr = self._get("hr", indices, [composed(view, then) for view in views.tolist()], device)
+            assert hr is not None
+            yield Look(then, hr, self._get("fill", indices, self._turned(views, ds, then), device))
+
+    def _turned(self, views: Indices, ds: Indices, then: int) -> list[int]:
+        pairs = zip(views.tolist(), ds.tolist(), strict=True)
+        return [self.places[composed(view, then), factor] for view, factor in pairs]
+
+    def _get(self, name: str, indices: Indices, where: list[int], device: torch.device) -> Tensor | None:
+        if name not in self.arrays:
+            return None
+        array = self.arrays[name]
+        rows = np.stack([array[place] for place in zip(indices.tolist(), where, strict=True)])
+        return torch.from_numpy(rows).to(device).permute(0, 3, 1, 2).float()
 
 
 def _shifted(x: Tensor, rng: Rng) -> Tensor:

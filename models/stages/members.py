@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.data.splits import kfold
 from models.networks.folding import folded
-from models.system import System, log_mean
+from models.system import System, log_mean, mean
 
 Indices = np.ndarray[Any, Any]
 _CHUNK = 64
@@ -91,9 +91,11 @@ class Members:
             (self.judges.members[j], torch.from_numpy(np.flatnonzero(judges == j))) for j in np.unique(judges)
         ]
 
-    def hr_probabilities(self, indices: Indices, features: Tensor) -> Tensor:
-        """Class probabilities (B, N) of masked HR features, each image's by its own judge. No gradient."""
-        return self._judged(indices, features, "hr").softmax(dim=1)
+    def hr_probabilities(self, indices: Indices, views: Sequence[Tensor]) -> Tensor:
+        """Mean class probabilities (B, N) over the views' masked HR features, each image's by its own judge.
+        No gradient.
+        """
+        return mean([self._judged(indices, features, "hr").softmax(dim=1) for features in views])
 
     def lr_log_probabilities(self, indices: Indices, views: Sequence[Tensor]) -> Tensor:
         """log of the LR stream's mean probabilities (B, N) over the views' features, each image's by its own

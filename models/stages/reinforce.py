@@ -118,7 +118,7 @@ def answered(
     lr_answer: Tensor | None,
 ) -> Tensor:
     """(B, N) what each image's judge says with the patches in `actions`; of HR alone without an LR answer."""
-    hr = members.hr_probabilities(indices, masked(batch.hr, batch.fill, actions, system.architecture.grid))
+    hr = members.hr_probabilities(indices, batch.seen(actions, system.architecture.grid))
     fusion = system.fusion
     return fusion.hr_answer(hr, actions) if lr_answer is None else fusion.fuse(hr, lr_answer, actions)
 
@@ -167,8 +167,8 @@ def held_out_fusion(system: System, members: Members, pairs: Any, rng: np.random
         else:
             order = torch.from_numpy(rng.random((len(indices), patches)).argsort(axis=1).argsort(axis=1))
         for answers, count in zip(hrs, knots, strict=True):
-            features = masked(batch.hr, batch.fill, (order < count).float().to(batch.hr.device), grid)
-            answers.append(members.hr_probabilities(indices, features).cpu())
+            seen = batch.seen((order < count).float().to(batch.hr.device), grid)
+            answers.append(members.hr_probabilities(indices, seen).cpu())
     y, lr = torch.cat(labels), torch.cat(lrs)
     lr_power = _sharpness(lr, y)
     lr = sharpened(lr, lr_power)
