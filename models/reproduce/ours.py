@@ -1,6 +1,6 @@
 """The rows that are to beat PatchDrop: LR fill, a mask-trained classifier, a policy that reads answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from models.reproduce.bench import Bench
 from models.stages.draws import Draws
 from models.stages.inputs import Batch, Indices
 from models.system import System, log_mean, mean
+from models.views import Look
 
 COSTS = (10.0, 30.0, 100.0, 350.0, 1000.0, 3000.0)
 """What a missed answer costs, in patches: one network, and a user moves along the curve with this number."""
@@ -48,6 +49,8 @@ class Ours:
 
     bench: Bench
     system: System
+    _known: dict[tuple[int, bytes], Tensor] = field(default_factory=dict)
+    """What the HR stream said (N,) of a held-out image's row with some patches: rows often ask the same."""
 
     @cached_property
     def _hr(self) -> nn.Module:
@@ -64,12 +67,9 @@ class Ours:
     @torch.no_grad()
     def _without(self) -> tuple[Tensor, Tensor]:
         """Both streams' class probabilities (n, N) without HR: of LR, and of HR on the fill alone."""
-        lr, hr = [], []
-        for _, batch in self._batches:
-            lr.append(self._lr(batch).exp())
-            none = torch.zeros(len(batch.labels), self.bench.patches, device=batch.hr.device)
-            hr.append(self._asked(batch, none))
-        return torch.cat(lr), torch.cat(hr)
+        lr = torch.cat([self._lr(batch).exp() for _, batch in self._batches])
+        none = torch.zeros(len(self.bench.tests), self.bench.patches)
+        return lr, self._hr_answers(none).to(lr.device)
 
     def _asked(self, batch: Batch, actions: Tensor) -> Tensor:
         """The HR stream's probabilities (B, N) with these patches."""
@@ -94,14 +94,24 @@ class Ours:
     @torch.no_grad()
     def answers(self, actions: Tensor, fusion: Fusion | None = None) -> Answers:
         """What both streams say with these patches, by the system's own fusion or another."""
-        lr, start, said = self._without[0], 0, []
-        joined = fusion or self.system.fusion
+        lr = self._without[0]
+        taken = actions.to(lr.device)
+        said = (fusion or self.system.fusion).fuse(self._hr_answers(actions).to(lr.device), lr, taken)
+        return Answers(said.cpu(), actions.cpu())
+
+    def _hr_answers(self, actions: Tensor) -> Tensor:
+        """The HR stream's probabilities (n, N) with the patches `actions` (n, P) of all held-out images."""
+        keys = [(row, mask.tobytes()) for row, mask in enumerate(actions.bool().cpu().numpy())]
+        start = 0
         for indices, batch in self._batches:
-            rows = slice(start, start + len(indices))
-            taken = actions[rows].to(batch.hr.device)
-            said.append(joined.fuse(self._asked(batch, taken), lr[rows], taken))
+            fresh = [k for k in range(len(indices)) if keys[start + k] not in self._known]
+            if fresh:
+                asked = self._asked(
+                    _rows(batch, fresh), actions[[start + k for k in fresh]].to(batch.hr.device)
+                )
+                self._known |= {keys[start + k]: p for k, p in zip(fresh, asked.cpu(), strict=True)}
             start += len(indices)
-        return Answers(torch.cat(said).cpu(), actions.cpu())
+        return torch.stack([self._known[key] for key in keys])
 
     def at(self, missed_cost: float) -> Answers:
         return self.answers(self.bought(missed_cost))
@@ -159,6 +169,15 @@ class Ours:
             realised = float(np.mean(told.probabilities.argmax(dim=1).numpy() == labels))
             found.append({"share": tenth / 10, "predicted": predicted, "realised": realised})
         return found
+
+
+def _rows(batch: Batch, rows: list[int]) -> Batch:
+    """Some images of a batch, of what the HR stream reads."""
+    assert batch.fill is not None
+    looks = tuple(
+        Look(look.view, look.hr[rows], None if look.fill is None else look.fill[rows]) for look in batch.looks
+    )
+    return replace(batch, hr=batch.hr[rows], fill=batch.fill[rows], looks=looks)
 
 
 def _ece(probabilities: Tensor, labels: Tensor) -> Any:
