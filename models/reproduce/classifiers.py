@@ -199,7 +199,8 @@ def train_unit(
 ) -> str:
     """Train a learner, or load it; returns the hash of all that has a say in it. Raises SliceOver."""
     told = [plan.epochs, plan.batch, plan.lr, plan.schedule]
-    key = study.key(name, told, recipe.digest(), seed, learns.tolist(), keys)
+    # stages after lr have no say here
+    key = study.key(name, told, recipe.digest("lr"), seed, learns.tolist(), keys)
     place = unit_place(study, name, key)
 
     def report(epochs: int, figures: dict[str, float]) -> None:
