@@ -25,7 +25,8 @@ from models.system import System
 MASKED = Stage(mask_share=0.85, mixup=0.2, smoothing=0.1)
 """Most images lose a random number of patches, so that the classifier can use however few were bought."""
 
-_FIFTHS = 5
+FIFTHS = 5
+"""Without folds the policy learns from one of so many parts, and its judge from the others."""
 
 
 class Watching(Watch):
@@ -142,6 +143,13 @@ def masked_epochs(study: Study, *, given: bool = True) -> int:
     return study.profile.epochs["onward" if given and study.given is not None else "masked"]
 
 
+def epochs_of(study: Study, unit: str) -> int:
+    """How long a unit of a row is trained here: given weights spare HR-CNN and what goes on from it."""
+    if unit == "masked":
+        return masked_epochs(study)
+    return 0 if unit == "hr" and study.given is not None else study.profile.epochs[unit]
+
+
 @dataclass(frozen=True)
 class Judged:
     """The images `learns` that a policy may learn from, `by` classifiers that have not; `key` names these."""
@@ -162,7 +170,7 @@ def judged(study: Study, part: Part) -> Judged:
         others = [(p.learns, p.tests, p.seed) for p in study.protocol.parts if p.number != part.number]
     else:
         groups = np.arange(len(part.learns))
-        held = kfold(study.labels.numpy()[part.learns], groups, _FIFTHS, part.seed)[0]
+        held = kfold(study.labels.numpy()[part.learns], groups, FIFTHS, part.seed)[0]
         policy = part.learns[held]
         others = [(np.setdiff1d(part.learns, policy), policy, part.seed)]
     keys, members, of = [], [], np.zeros(len(study.labels), dtype=np.int64)

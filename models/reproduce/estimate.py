@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.precision import autocast
+from models.reproduce.classifiers import FIFTHS, epochs_of
 from models.reproduce.rows import ROWS
 from models.reproduce.study import Study
 from models.reproduce.tables import Cell
@@ -22,7 +23,6 @@ _PASSES: dict[str, tuple[float, float, float]] = {
     "ft1": (1, 2, 0),
     "ft2": (1, 2, 0.3),
     "masked": (1, 0, 0),
-    "ours": (0, 6, 1.3),
     "kd": (0, 1, 1),
     "pcn": (1, 0, 1),
     "srgan": (4, 2, 0),
@@ -32,6 +32,7 @@ _PASSES: dict[str, tuple[float, float, float]] = {
     "bagnet-ft1": (13, 6.6, 0),
     "hard": (3, 0, 0),
 }
+_KNOTS = 8  # S at which a fusion is fitted
 _SHARED = ("hr", "lr", "masked", "ours")
 
 
@@ -80,14 +81,39 @@ def speed(study: Study) -> Speed:
 def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str, float]:
     """Hours by unit, for all parts, from nothing. Within a factor of two where nothing else runs."""
     known, found = speed(study), dict[str, float]()
-    for part in study.protocol.parts[:parts]:
-        for unit, own in _units(cells):
-            train, ask, lr = _PASSES[unit]
-            ask = 0 if own and unit in ("ft1", "ft2") else ask
-            seconds = train * known.hr_step + ask * known.hr_pass + lr * known.lr_step
-            epochs = study.profile.epochs[unit]
-            found[unit] = found.get(unit, 0.0) + epochs * len(part.learns) * seconds / 3600
+    profile, units = study.profile, _units(cells)
+
+    def add(unit: str, images: float, passes: tuple[float, float, float], epochs: float) -> None:
+        train, ask, lr = passes
+        seconds = train * known.hr_step + ask * known.hr_pass + lr * known.lr_step
+        found[unit] = found.get(unit, 0.0) + epochs * images * seconds / 3600
+
+    chosen = study.protocol.parts[:parts]
+    for part in chosen:
+        for unit, own in units:
+            if unit != "ours":
+                passes = _PASSES[unit]
+                if own and unit in ("ft1", "ft2"):
+                    passes = (passes[0], 0, passes[2])
+                add(unit, len(part.learns), passes, epochs_of(study, unit))
+        if any(unit == "ours" for unit, _ in units):
+            rewarded = len(part.learns) if study.protocol.folds else len(part.learns) / FIFTHS
+            add("ours", rewarded, _of_ours(study), profile.epochs["ours"])
+            if not study.protocol.folds:
+                for unit in ("lr", "masked"):
+                    add(unit, len(part.learns) - rewarded, _PASSES[unit], profile.epochs[unit])
+    if study.protocol.folds and any(unit == "ours" for unit, _ in units):
+        for part in study.protocol.parts[len(chosen) :]:  # its judges
+            for unit in ("hr", "lr", "masked"):
+                add(unit, len(part.learns), _PASSES[unit], profile.epochs[unit])
     return found
+
+
+def _of_ours(study: Study) -> tuple[float, float, float]:
+    """Passes an image and epoch: every trial in every view, and the fusion's once."""
+    networks, stage = study.profile.ours.networks, study.profile.ours.stages["ft2"]
+    trials = stage.samples + _KNOTS / max(1, stage.epochs)
+    return 0, networks.hr_views * trials, networks.lr_views / 3
 
 
 def _units(cells: list[Cell]) -> list[tuple[str, bool]]:

@@ -64,7 +64,7 @@ def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Pla
     started, place.figures = time.monotonic(), {}
     told = row.run(place)
     labels = study.labels.numpy()[part.tests]
-    epochs = {unit: _epochs(study, unit) for unit in row.units}
+    epochs = {unit: classifiers.epochs_of(study, unit) for unit in row.units}
     facts = {
         "seed": part.seed,
         "seconds": round(time.monotonic() - started, 1),
@@ -88,12 +88,6 @@ def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Pla
     store.add(records)
     _say(records, row)
     return records
-
-
-def _epochs(study: Study, unit: str) -> int:
-    if unit == "masked":
-        return classifiers.masked_epochs(study)
-    return 0 if unit == "hr" and study.given is not None else study.profile.epochs[unit]
 
 
 def _say(records: list[Record], row: Row) -> None:
