@@ -190,9 +190,10 @@ def test_of_moves_at_once_one_is_made(client: TestClient) -> None:
     # placed and then cancelled is a way; cancelled twice or placed twice is none
     assert sorted(made) in (["cancelled"], ["cancelled", "placed"])
     assert sum(entry.amount for entry in entries()) == 0
-    refused = next(answer.json() for answer in answers if answer.status_code == 409)
-    assert refused["type"] == "/problems/order-move-refused"
-    assert refused["moves"] == []
+    for refused in (answer.json() for answer in answers if answer.status_code == 409):
+        assert refused["type"] == "/problems/order-move-refused"
+        # of the state it met: cancelled, or placed by another before it
+        assert refused["moves"] in ([], ["cancelled", "received"])
 
 
 def test_placing_with_one_key_enters_once(client: TestClient) -> None:
