@@ -64,10 +64,11 @@ def _stores(folder: Path, table: str) -> Iterator[tuple[str, Store]]:
         yield file.stem.partition("-")[2], store
 
 
-def _whole(store: Store, ds: int) -> list[Record]:
-    """HR-CNN, trained as long as ours where all its parts are there."""
-    plain, longer = of(store, "hr-cnn", "", ds), of(store, "hr-cnn-longer", "", ds)
-    return longer if len(longer) >= len(plain) else plain
+def _whole(store: Store, ds: int, beside: Sequence[Record]) -> list[Record]:
+    """HR-CNN for `beside`: the one trained as long, where it was made for all of its parts."""
+    longer = of(store, "hr-cnn-longer", "", ds)
+    parts = {record.part for record in beside}
+    return longer if parts <= {record.part for record in longer} else of(store, "hr-cnn", "", ds)
 
 
 def _small(folder: Path) -> list[Line]:
@@ -82,7 +83,7 @@ def _small(folder: Path) -> list[Line]:
     for data, store in _stores(folder, "table2"):
         for title, (row, stage) in rows.items():
             found = of(store, row, stage, 4)
-            if (less := difference(found, _whole(store, 4))) is not None:
+            if (less := difference(found, _whole(store, 4, found))) is not None:
                 ok = less["value"] >= -0.003 and mean_s(found)["value"] <= 6
                 lines.append(known._replace(figure=f"{data}, ds 4, {title}").said(_less(found, less), ok))
     return lines or [known]
@@ -99,7 +100,8 @@ def _aerial(folder: Path) -> list[Line]:
 
 
 def _of_ds(store: Store, data: str, ds: int) -> Iterator[Line]:
-    ours, hr = of(store, "ours", "", ds), _whole(store, ds)
+    ours = of(store, "ours", "", ds)
+    hr = _whole(store, ds, ours)
     less = difference(ours, hr)
     if less is None:
         return
