@@ -92,15 +92,11 @@ def _long(bench: Bench) -> nn.Module:
 @torch.no_grad()
 def _views(place: Place) -> Answers:
     """HR-CNN asked as ours asks its HR stream: the mean over views."""
-    bench = place.bench
-    everything = torch.ones(len(bench.tests), bench.patches)
-    body, start, said = _long(bench), 0, []
-    for indices, batch in bench.study.unseen(bench.ours_recipe, bench.tests, bench.ds):
-        actions = everything[start : start + len(indices)].to(batch.hr.device)
-        views = batch.seen(actions, bench.recipe.images.grid)
+    bench, body, said = place.bench, _long(place.bench), []
+    for _, batch in bench.study.unseen(bench.ours_recipe, bench.tests, bench.ds):
+        views = (batch.hr, *(look.hr for look in batch.looks))
         said.append(mean([body(features).float().softmax(dim=1) for features in views]).cpu())
-        start += len(indices)
-    return Answers(torch.cat(said), everything)
+    return Answers(torch.cat(said), torch.ones(len(bench.tests), bench.patches))
 
 
 def _dropping(name: str, chooser_at: Callable[[Place], Callable[[int], Chooser]]) -> Run:
