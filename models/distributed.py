@@ -42,6 +42,12 @@ class Group:
         for grad, summed in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
             grad.copy_(summed.view_as(grad))
 
+    def summed(self, values: Tensor) -> Tensor:
+        """A tensor of one shape everywhere, summed over all processes."""
+        if not self.alone:
+            dist.all_reduce(values)
+        return values
+
     def sums(self, values: dict[str, float]) -> dict[str, float]:
         """Each value summed over all processes; the keys are the same everywhere."""
         if self.alone or not values:

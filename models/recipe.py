@@ -82,9 +82,9 @@ class Stage:
     paper) or of the right class's probability; `reuse` steps are made on a batch's rewards, weighted by the
     likelihood ratio and clipped (Schulman et al. 2017, Eq. 7), as rewards are dear and steps are not;
     `policy_lr` is the policy's own rate where it is not `lr`; beside it `lr` = 0 keeps the HR stream as it
-    is. `estimator`: REINFORCE (Eq. 9), or
-    for the policy `answer-curve` the chance of a right answer with each of `samples` prefixes of one fixed
-    order of the patches (decision 53).
+    is. `estimator`: REINFORCE (Eq. 9), or for the policy `answer-curve` the chance of a right answer with
+    each of `samples` prefixes of one fixed order of the patches (decision 53); then `replay` n > 0 makes the
+    further steps of `reuse` on batches from the last n images that judges were asked about (Lin 1992).
     """
 
     epochs: int = 0
@@ -102,6 +102,7 @@ class Stage:
     reuse: int = 1
     estimator: Literal["reinforce", "curve"] = "reinforce"
     policy_lr: float = 0.0
+    replay: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,9 @@ class Recipe:
         if self.networks.hr_views == 1 or upto in ("hr", "lr"):
             del raw["networks"]["hr_views"]  # classifiers learn from one view at a time
         raw["stages"] = {k: raw["stages"][k] for k in STAGES[: STAGES.index(upto) + 1]}
+        for stage in raw["stages"].values():
+            if not stage["replay"]:
+                del stage["replay"]  # younger than trainings that go on
         return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 
     def shortened(self, epochs: int) -> "Recipe":
@@ -291,6 +295,10 @@ def _check(recipe: Recipe) -> None:
             (s.sigma >= 0, f"stages.{name}.sigma: 0 or more (decision 0001)"),
             (all(0.5 <= a <= 1 for a in s.alpha), f"stages.{name}.alpha: in [0.5, 1]"),
             (1 <= s.samples <= 64 and 1 <= s.reuse <= 64, f"stages.{name}: samples and reuse in 1..64"),
+            (
+                s.replay == 0 or (s.estimator == "curve" and s.batch <= s.replay <= 1_000_000),
+                f"stages.{name}.replay: 0, or a batch or more (to 1000000) beside the estimator curve",
+            ),
             (
                 (s.baseline != "leave-one-out" and s.estimator == "reinforce") or s.samples > 1,
                 f"stages.{name}: leave-one-out and curve need samples above 1",

@@ -5,6 +5,7 @@ the chance of it from what both streams say without HR.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,17 +21,24 @@ from models.stages.reinforce import answered
 from models.system import System
 
 
-@dataclass(frozen=True)
-class Trials:
-    """What was tried on a batch: S (K, B), was the answer right (K, B), what the streams say at S = 0.
-
-    `sampled` (B, P) is one of the masks tried: what the HR classifier is fine-tuned on.
+class Seen(NamedTuple):
+    """What was seen of some images: S tried (B, K), was the answer right (B, K), and what the streams say at
+    S = 0 (B, N).
     """
 
     sizes: Tensor
     right: Tensor
     lr: Tensor
     hr: Tensor
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What was tried on a batch. `sampled` (B, P) is one of the masks: what the HR classifier is fine-tuned
+    on.
+    """
+
+    seen: Seen
     sampled: Tensor
     figures: dict[str, float]
 
@@ -73,12 +81,12 @@ def trials(
     right = (torch.stack(said) == batch.labels).float()
     bought = most_likely(system.purchases(system.chances_from(lr, hr)))
     figures = {"accuracy": float(right.mean()), "patches": float(bought.sum(dim=1).mean())}
-    return Trials(sizes, right, lr, hr, actions[-1], figures)
+    return Trials(Seen(sizes.T, right.T, lr, hr), actions[-1], figures)
 
 
-def curve_loss(system: System, tried: Trials) -> Tensor:
+def curve_loss(system: System, seen: Seen) -> Tensor:
     """Cross-entropy between the chance of a right answer at each S tried and whether it was right."""
-    chances = system.chances_from(tried.lr, tried.hr)
-    at = chances.gather(1, tried.sizes.T).clamp(1e-6, 1 - 1e-6)
+    chances = system.chances_from(seen.lr, seen.hr)
+    at = chances.gather(1, seen.sizes).clamp(1e-6, 1 - 1e-6)
     with torch.autocast(at.device.type, enabled=False):  # it refuses this loss, whatever the precision
-        return functional.binary_cross_entropy(at, tried.right.T)
+        return functional.binary_cross_entropy(at, seen.right)

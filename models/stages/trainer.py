@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from models.stages.draws import Draws, own_dropouts
 from models.stages.inputs import Batch, Inputs
 from models.stages.members import Indices, Judges, Member, Members
 from models.stages.memory import Memory, symmetric_parts
+from models.stages.replay import Replay
 from models.system import System
 
 _POLICY_STAGES = ("pt", "ft1", "ft2")
@@ -78,6 +79,15 @@ class Step:
         return len(self.indices)
 
 
+class Tried(NamedTuple):
+    """One part of a batch that judges were asked about: its rows, their numbers, features and answers."""
+
+    rows: Indices
+    draws: Draws
+    batch: Batch
+    found: reinforce.Experience | curve.Trials
+
+
 class Watch:
     """Who looks on: told of every step and every checkpoint. Does nothing itself."""
 
@@ -127,6 +137,7 @@ class Trainer:
         kept = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.parts")
         self.memory = Memory(self.watch.notice, kept, together=not self.group.alone)
         self.optimiser: torch.optim.Optimizer | None = None
+        self.replay: Replay | None = None
         self._restored: dict[str, Any] | None = None
         bodies = [
             system.policy.body,
@@ -183,12 +194,15 @@ class Trainer:
             if both:
                 groups.append({"params": _trained(member.hr), "lr": stage.lr})
             self.members.settle([member.hr] if both else [])
+        self.replay = Replay(stage.replay, self.group) if stage.replay else None
         for group in groups:
             group["base"] = group["lr"]
         kind = torch.optim.AdamW if self.recipe.training.optimiser == "adamw" else torch.optim.Adam
         self.optimiser = kind(groups, weight_decay=self.recipe.training.weight_decay)
         if resumed and self._restored is not None:
             self.optimiser.load_state_dict(self._restored["optimiser"])
+            if self.replay is not None:
+                self.replay.restore(self._restored["replay"])
 
     def _lr_from_hr(self, member: Member) -> None:
         """Section 5.1: the LR classifier starts from the HR classifier's weights, if they are one network."""
@@ -241,14 +255,15 @@ class Trainer:
 
     def _parts(
         self, step: Step, parts: int, *, answers: bool = False
-    ) -> Iterator[tuple[Indices, Batch, Draws]]:
-        """This process's rows of a batch, in `parts`: their indices, features and numbers."""
+    ) -> Iterator[tuple[Indices, Indices, Batch, Draws]]:
+        """This process's rows of a batch, in `parts`: these, their indices, features and numbers."""
         shared = symmetric_parts(len(step), self.group.size)[self.group.rank]
         for rows in symmetric_parts(len(shared), parts):
             mine = shared[rows]
             indices = step.indices[mine]
             draws = Draws(self.seed, step.number, step.epoch, step.step, indices)
             yield (
+                mine,
                 indices,
                 self.inputs.batch(indices, step.views[mine], step.ds[mine], draws, answers=answers),
                 draws,
@@ -268,7 +283,7 @@ class Trainer:
         body.train()
         architecture, sums = self.system.architecture, {"loss": 0.0, "accuracy": 0.0}
         self._clear()
-        for indices, batch, draws in self._parts(step, parts):
+        for _, indices, batch, draws in self._parts(step, parts):
             self._draw_from(draws)
             with autocast(self.inputs.device, self.precision):
                 loss, right = classify.classification_loss(
@@ -284,9 +299,9 @@ class Trainer:
         system, alpha = self.system, reinforce.alpha_at(stage, step.epoch)
         system.policy.body.train()
         sums: dict[str, float] = {}
-        tried: list[tuple[Draws, int, Batch, reinforce.Experience | curve.Trials]] = []
+        tried: list[Tried] = []
         self._clear()
-        for indices, batch, draws in self._parts(step, parts, answers=True):
+        for rows, indices, batch, draws in self._parts(step, parts, answers=True):
             self._draw_from(draws)
             with autocast(self.inputs.device, self.precision):
                 found: reinforce.Experience | curve.Trials
@@ -302,17 +317,36 @@ class Trainer:
                         system, self.members, batch, found.sampled, name, stage
                     )
             self._backward(loss, len(indices) / len(step))
-            tried.append((draws, len(indices), batch, found))
+            tried.append(Tried(rows, draws, batch, found))
             for key, value in {"loss": float(loss.detach()), **found.figures}.items():
                 sums[key] = sums.get(key, 0.0) + value * len(indices)
         self._descend()
+        if self.replay is not None:
+            self._rehearse(stage.reuse - 1, step, tried)
+            return sums
         for _ in range(stage.reuse - 1):
             self._clear()
-            for draws, count, batch, found in tried:
+            for rows, draws, batch, found in tried:
                 self._draw_from(draws)
-                self._backward(self._policy_loss(batch, found, alpha, again=True), count / len(step))
+                self._backward(self._policy_loss(batch, found, alpha, again=True), len(rows) / len(step))
             self._descend()
         return sums
+
+    def _rehearse(self, times: int, step: Step, tried: list[Tried]) -> None:
+        """So many steps on what judges said of this and earlier batches."""
+        assert self.replay is not None
+        seen = [(t.rows, t.found.seen) for t in tried if isinstance(t.found, curve.Trials)]
+        self.replay.add(seen, len(step))
+        mine = symmetric_parts(len(step), self.group.size)[self.group.rank]
+        for turn in range(times):
+            drawn = self.replay.draw(len(step), (self.seed, step.number, step.epoch, step.step, turn))
+            # every drawing has masks of its own, the same in whichever process it is
+            numbers = (step.step * times + turn) * len(step) + mine
+            self._draw_from(Draws(self.seed, step.number, step.epoch, step.step, numbers))
+            here = curve.Seen(*(field[torch.from_numpy(mine).to(field.device)] for field in drawn))
+            self._clear()
+            self._backward(curve.curve_loss(self.system, here), len(mine) / len(step))
+            self._descend()
 
     def _policy_loss(
         self,
@@ -323,7 +357,7 @@ class Trainer:
         again: bool = False,
     ) -> Tensor:
         if isinstance(tried, curve.Trials):
-            return curve.curve_loss(self.system, tried)
+            return curve.curve_loss(self.system, tried.seen)
         return reinforce.policy_loss(self.system, batch, tried, alpha, again=again)
 
     def _draw_from(self, draws: Draws) -> None:
@@ -357,6 +391,7 @@ class Trainer:
             "members": self.members.state(),
             "policy": self.system.policy.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "replay": {} if self.replay is None else self.replay.state(),
             "fusion": self.system.fusion.to_json(),
             "parts": self.memory.parts,
         }

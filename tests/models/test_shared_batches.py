@@ -33,6 +33,16 @@ pt = { epochs = 1, batch = 16, lr = 1e-4 }
 ft1 = { epochs = 1, batch = 16, lr = 1e-4, sigma = 5.0, samples = 3, baseline = "leave-one-out", reuse = 2 }
 """
 
+REHEARSED = """
+images = { hr_px = 32, lr_px = 16, ds = [2, 4], fill = "lr", augment = "crop-flip" }
+networks = { policy = "answer-curve", hr = "tiny", lr = "tiny" }
+[stages]
+hr = { epochs = 1, batch = 16, lr = 1e-3, mask_share = 0.3 }
+lr = { epochs = 1, batch = 16, lr = 1e-3 }
+pt = { epochs = 1, batch = 16, lr = 1e-4, samples = 3, estimator = "curve", reuse = 3, replay = 24 }
+ft2 = { epochs = 1, batch = 16, lr = 1e-4, samples = 3, estimator = "curve", reuse = 3, replay = 24 }
+"""
+
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -74,10 +84,11 @@ def assert_close(one: list[dict[str, float]], other: list[dict[str, float]]) -> 
             assert a[key] == pytest.approx(b[key], abs=1e-4)
 
 
-def test_two_processes_come_to_what_one_comes_to(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", [RECIPE, REHEARSED], ids=["paper", "replay"])
+def test_two_processes_come_to_what_one_comes_to(scenes: Path, tmp_path: Path, recipe: str) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    assert train.main(command(scenes, one, RECIPE, "--work", str(one / "work"))) == 0
-    words = command(scenes, two, RECIPE, "--work", str(two / "work"), "--processes", "2")
+    assert train.main(command(scenes, one, recipe, "--work", str(one / "work"))) == 0
+    words = command(scenes, two, recipe, "--work", str(two / "work"), "--processes", "2")
     subprocess.run([sys.executable, "-m", "models.train", *words], check=True, cwd=checkout(), timeout=800)
     assert load_card(two / "out").training["processes"] == 2
     assert apart(weights(one), weights(two)) < 1e-4

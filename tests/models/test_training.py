@@ -67,11 +67,31 @@ def test_resumed_from_any_checkpoint_it_ends_the_same(
             assert torch.equal(tensor, again.system.state_dict()[name]), (stop, name)
 
 
+REHEARSED = {
+    "epochs": 2,
+    "batch": 16,
+    "lr": 1e-2,
+    "estimator": "curve",
+    "samples": 3,
+    "reuse": 4,
+    "replay": 40,
+}
+OF_ANSWERS: dict[str, object] = {
+    "networks": {"policy": "answer-curve", "hr": "tiny", "lr": "tiny"},
+    "stages": {
+        "hr": {"epochs": 1, "batch": 16, "lr": 1e-2},
+        "pt": REHEARSED,
+        "ft2": {**REHEARSED, "lr": 0.0, "policy_lr": 1e-2},
+    },
+}
+
+
+@pytest.mark.parametrize("changes", [{}, OF_ANSWERS], ids=["paper", "replay"])
 def test_stopped_within_an_epoch_it_ends_the_same(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
 ) -> None:
     """A long epoch has checkpoints of its own; here after every step, and each step is the last once."""
-    recipe = tiny_recipe(training={"fusion": "by_s"})
+    recipe = tiny_recipe(training={"fusion": "by_s"}, **changes)
     told: list[dict[str, object]] = []
     undisturbed = trainer(recipe, scenes)
     undisturbed.report = told.append
