@@ -100,23 +100,49 @@ class Outcome:
 class _Asked:
     """A batch of tiles that are asked for their class with one choice of patches after another."""
 
-    def __init__(self, release: Release, features: Sequence[Tensor], lr: Tensor, labels: Tensor) -> None:
+    def __init__(self, release: Release, features: Sequence[Tensor], x: Tensor, labels: Tensor) -> None:
         system = self.system = release.system
-        self.labels, fill = labels, system.filled(lr)
+        self.labels, fill, self._x = labels, system.filled(x), x
         self.looks = [
             Look(view, seen, None if fill is None else system.hr.stem(view_of(fill, view)))
             for view, seen in zip(system.hr_views, features, strict=True)
         ]
-        self.lr = None if system.lr is None else system.lr_answer(lr).exp()
+        self.lr = None if system.lr is None else system.lr_answer(x).exp()
+        self._known: dict[tuple[int, bytes], Tensor] = {}
+
+    def probabilities(self) -> Tensor:
+        """s_p (B, P). A policy that reads answers is told those that are known here."""
+        system = self.system
+        if not system.policy_reads_answers:
+            return system.probabilities(self._x)
+        assert self.lr is not None
+        nothing = self.lr.new_zeros(len(self.lr), system.architecture.grid**2)
+        return system.purchases(system.chances_from(self.lr, self._hr(nothing)))
 
     def answer(self, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Whether the fused answer is right (B,), and its probability (B,), with the patches in `actions`."""
-        confidence, said = self.system.fused(self.looks, self.lr, actions).fused.float().max(dim=1)
+        system, hr = self.system, self._hr(actions)
+        fused = hr if self.lr is None else system.fusion.fuse(hr, self.lr, actions)
+        confidence, said = fused.float().max(dim=1)
         right = said == self.labels
         if self.lr is None:
             bought = actions.sum(dim=1) > 0
             return right & bought, confidence.masked_fill(~bought, torch.nan)
         return right, confidence
+
+    def _hr(self, actions: Tensor) -> Tensor:
+        """The HR stream's probabilities (B, N); no tile is asked twice with the same patches."""
+        keys = [(row, mask.tobytes()) for row, mask in enumerate(actions.bool().cpu().numpy())]
+        fresh = [row for row, key in enumerate(keys) if key not in self._known]
+        if fresh:
+            looks = [
+                Look(look.view, look.hr[fresh], None if look.fill is None else look.fill[fresh])
+                for look in self.looks
+            ]
+            grid = self.system.architecture.grid
+            said = self.system.hr_answer([look.masked(actions[fresh], grid) for look in looks])
+            self._known |= {keys[row]: answer for row, answer in zip(fresh, said, strict=True)}
+        return torch.stack([self._known[key] for key in keys])
 
     def alone(self) -> Tensor:
         """Whether the LR stream alone is right (B,)."""
@@ -159,9 +185,8 @@ def outcomes(
             features = [system.hr.stem(view_of(system.normalised(hr), view)) for view in system.hr_views]
             full = system.hr_answer(features).argmax(dim=1) == y
             for factor in ds:
-                lr = low_resolution(hr, factor, card.lr_px)
-                s = system.probabilities(lr)
-                asked = _Asked(release, features, lr, y)
+                asked = _Asked(release, features, low_resolution(hr, factor, card.lr_px), y)
+                s = asked.probabilities()
                 actions = most_likely(s, limit)
                 right, confidence = asked.answer(actions)
                 rows = [asked.answer(curves.likeliest(s, k))[0] for k in at]

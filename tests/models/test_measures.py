@@ -1,5 +1,6 @@
 """Figures of a card and of a comparison: curves, calibration, paired tests, the held-out images."""
 
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from models.evaluate import Outcome
 from models.page import model_page
 from models.paired import bootstrap, holm, mcnemar
 from models.provenance import commit
-from models.release import Release, tiny_release
-from tests.models.scenes import CLASSES, write_scenes
+from models.release import Release, save, tiny_release
+from models.system import System
+from tests.models.scenes import CLASSES, tiny_recipe, write_scenes
 
 
 def outcome(fused: list[bool], s: list[int], label: list[int] | None = None) -> Outcome:
@@ -213,3 +215,27 @@ def test_what_a_release_learned_from_is_its_parents_too(tmp_path: Path) -> None:
         "no",
         "unknown",
     ]
+
+
+@pytest.mark.parametrize("policy", ["tiny", "answer-curve"])
+def test_it_is_measured_as_the_service_answers(tmp_path: Path, policy: str) -> None:
+    """S, right and confidence are those of a plan and a purchase, tile by tile."""
+    images = {"hr_px": 32, "lr_px": 8, "ds": [2], "fill": "lr", "augment": "dihedral"}
+    networks = {"policy": policy, "hr": "tiny", "lr": "tiny", "lr_views": 4, "hr_views": 4}
+    recipe = tiny_recipe(images=images, networks=networks, stages={}, training={"missed_cost": 40.0})
+    torch.manual_seed(7)
+    blank = tiny_release(tmp_path / "blank", list(CLASSES))
+    save(tmp_path / "r", replace(blank, lr_px=8), System(recipe.architecture(len(CLASSES))))
+    release = Release.load(tmp_path / "r")
+    source = open_source(write_scenes(tmp_path / "scenes", per_class=12))
+    scenes, labels = load_square(source, px=32), torch.from_numpy(source.labels)
+    lr = low_resolution(scenes.float(), 2, 8).numpy()
+    s = release.plan(lr)
+    middle = float(np.median(s))  # an untrained policy sets all tiles on one side of 0.5
+    found = evaluate.outcomes(release, scenes, labels, [2], middle, curve=True)[2]
+    bought = s > middle
+    answer = release.classify(lr, scenes.numpy(), bought)
+    assert found.s.tolist() == bought.sum(axis=1).tolist()
+    assert len(set(found.s.tolist())) > 1
+    assert found.fused.tolist() == (answer.fused.argmax(axis=1) == source.labels).tolist()
+    assert np.allclose(found.confidence, answer.fused.max(axis=1), atol=1e-5)
