@@ -104,6 +104,13 @@ class Stage:
     policy_lr: float = 0.0
     replay: int = 0
 
+    def told(self) -> dict[str, Any]:
+        """All that has a say in what it leads to. Without `replay` it is what it was before there was any."""
+        fields = dataclasses.asdict(self)
+        if not self.replay:
+            del fields["replay"]
+        return fields
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -148,10 +155,7 @@ class Recipe:
         del raw["training"]["missed_cost"]  # it says how the trained policy is read
         if self.networks.hr_views == 1 or upto in ("hr", "lr"):
             del raw["networks"]["hr_views"]  # classifiers learn from one view at a time
-        raw["stages"] = {k: raw["stages"][k] for k in STAGES[: STAGES.index(upto) + 1]}
-        for stage in raw["stages"].values():
-            if not stage["replay"]:
-                del stage["replay"]  # younger than trainings that go on
+        raw["stages"] = {k: self.stages[k].told() for k in STAGES[: STAGES.index(upto) + 1]}
         return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 
     def shortened(self, epochs: int) -> "Recipe":

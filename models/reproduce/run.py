@@ -38,7 +38,7 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
     """The hash of all that has a say in a row: data, split, seed, networks, the schedules it depends on."""
     row, profile = ROWS[name], study.profile
     recipe = profile.paper
-    stages = {unit: asdict(recipe.stages[unit]) for unit in row.units if unit in recipe.stages}
+    stages = {unit: recipe.stages[unit].told() for unit in row.units if unit in recipe.stages}
     units = {unit: asdict(profile.plan(unit)) for unit in row.units if unit not in recipe.stages}
     onward = classifiers.masked_epochs(study) if "masked" in units else 0
     recipes = [recipe, profile.ours] if "masked" in row.units else [recipe]
@@ -46,7 +46,7 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
     for one in recipes:
         depends += [asdict(one.images), asdict(one.networks), asdict(one.training)]
     if "ours" in row.units:
-        depends.append(asdict(profile.ours.stages["ft2"]))
+        depends.append(profile.ours.stages["ft2"].told())
     given = None if study.given is None else study.given.name
     return study.key(name, ds, part.seed, part.learns.tolist(), part.tests.tolist(), depends, given)
 
