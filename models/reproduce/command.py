@@ -12,7 +12,7 @@ from models.data.source import DataError
 from models.reproduce import estimate, headline, speed
 from models.reproduce.draw import draw
 from models.reproduce.profiles import NAMES
-from models.reproduce.run import run
+from models.reproduce.run import outdated, run
 from models.reproduce.store import Store
 from models.reproduce.study import Study, open_study
 from models.reproduce.tables import TABLES, cells
@@ -49,8 +49,8 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--profile", choices=NAMES, default="cpu", help="how long (default: %(default)s)")
     parser.add_argument("--estimate", action="store_true", help="say the hours, and train nothing")
-    parser.add_argument("--parts", type=int, help="only the first N folds or seeds")
-    parser.add_argument("--limit", type=int, help="learn from and hold out at most N images")
+    parser.add_argument("--parts", type=_positive, help="only the first N folds or seeds")
+    parser.add_argument("--limit", type=_positive, help="learn from and hold out at most N images")
     parser.add_argument("--rows", help="only these rows, e.g. hr-cnn,patchdrop,ours")
     parser.add_argument("--ds", type=int, action="append", help="only this ds; several times")
     parser.add_argument("--seconds", type=float, help="end after so long; the same command goes on then")
@@ -58,6 +58,12 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help=f"where pages go ({RESULTS}; smoke: out/results)")
     parser.add_argument("--work", type=Path, help="where trained parts are kept (out/reproduce)")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return int(text)
 
 
 def _table(args: argparse.Namespace) -> int:
@@ -79,6 +85,8 @@ def _table(args: argparse.Namespace) -> int:
         return 0
     store = Store(out / f"{args.table}-{study.name}.json", _head(args, study))
     finished = run(study, wanted, store, args.parts)
+    store.head["outdated"] = outdated(study, store)
+    store.save()
     _write(args.table, store, study, out)
     if not finished:
         print("The time of this slice is used. The same command goes on where it stopped.")

@@ -51,6 +51,19 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
     return study.key(name, ds, part.seed, part.learns.tolist(), part.tests.tolist(), depends, given)
 
 
+def outdated(study: Study, store: Store) -> list[tuple[str, int]]:
+    """Rows and ds with a part in the store that this profile would now make with other settings."""
+    parts = {part.number: part for part in study.protocol.parts}
+    return sorted(
+        {
+            (r.row, r.ds)
+            for r in store.records
+            if r.profile == study.profile.name
+            and (r.part not in parts or r.key != row_key(study, r.row, r.ds, parts[r.part]))
+        }
+    )
+
+
 def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Places) -> list[Record]:
     row, key = ROWS[name], row_key(study, name, ds, part)
     if found := store.find(name, ds, part.number, key, row.stages):

@@ -62,6 +62,10 @@ class Store:
         new = {(r.row, r.stage, r.ds, r.part, r.profile) for r in records}
         old = [r for r in self.records if (r.row, r.stage, r.ds, r.part, r.profile) not in new]
         self.records = [*old, *records]
+        self.save()
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
         lines = ",\n".join(json.dumps(r.to_json(), sort_keys=True) for r in self._ordered())
         text = f'{{"head": {json.dumps(self.head, sort_keys=True)},\n"records": [\n{lines}\n]}}\n'
         temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")

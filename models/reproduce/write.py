@@ -50,6 +50,11 @@ def _head(store: Store) -> list[str]:
         f"{_listed(sorted({r.told['precision'] for r in records}))}. Accuracy in percent with its 95 % "
         "interval (bootstrap over images), S in patches of 16.",
     ]
+    if head.get("outdated"):
+        lines += [
+            "",
+            "Rows with a † were made with settings that have changed; the same command makes them again.",
+        ]
     made = {r.part for r in records}
     if len(made) < head["parts"]:
         lines += [
@@ -57,6 +62,11 @@ def _head(store: Store) -> list[str]:
             f"**Measured on {len(made)} of {head['parts']} parts so far: {_listed(sorted(made))}.**",
         ]
     return lines
+
+
+def _title(store: Store, name: str, ds: int) -> str:
+    old = [name, ds] in [list(cell) for cell in store.head.get("outdated", ())]
+    return f"{ROWS[name].title} †" if old else ROWS[name].title
 
 
 def _by_stage(store: Store, ds: int, known: Printed) -> list[str]:
@@ -74,7 +84,7 @@ def _by_stage(store: Store, ds: int, known: Printed) -> list[str]:
             parts = max(parts, len(found))
         if known:
             cells.append(_printed(known, name))
-        lines.append(f"| {ROWS[name].title} | {parts} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_title(store, name, ds)} | {parts} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
@@ -101,7 +111,7 @@ def _differences(store: Store, ds: int) -> list[str]:
             cells = [difference(found, of(store, other, "", ds)) for other, _ in rivals]
             if any(cells):
                 shown = " | ".join("" if c is None else _points(c) for c in cells)
-                title = f"{row.title} {dict(STAGES).get(stage, stage)}".strip()
+                title = f"{_title(store, name, ds)} {dict(STAGES).get(stage, stage)}".strip()
                 lines.append(f"| {title} | {mean_s(found)['value']:.2f} | {shown} |")
     if not lines:
         return []
@@ -119,7 +129,7 @@ def _others(store: Store, ds: int) -> list[str]:
                 more = _more(of(store, name, row.stages[0], ds), stage)
                 shown = f"{_share(accuracy(found))} | {mean_s(found)['value']:.2f} | {more}"
                 paper = of_setting(store.head["data"], name, stage)
-                lines.append(f"| {row.title} | {stage} | {len(found)} | {shown} | {paper} |")
+                lines.append(f"| {_title(store, name, ds)} | {stage} | {len(found)} | {shown} | {paper} |")
     if not lines:
         return []
     head = (

@@ -48,6 +48,29 @@ def test_a_row_is_made_once_and_then_stands(place: Path, capsys: pytest.CaptureF
     assert (place / "results" / "table2-scenes.md").read_text() == page
 
 
+def test_a_row_of_other_settings_is_marked_until_it_is_made_again(place: Path) -> None:
+    words = ("table2", "--parts", "1", "--rows")
+    assert ask(place, *words, "hr-cnn,lr-cnn") == 0
+    file, page = (place / "results" / f"table2-scenes.{ending}" for ending in ("json", "md"))
+    assert "†" not in page.read_text()
+    told = json.loads(file.read_text())
+    for record in told["records"]:
+        if record["row"] == "hr-cnn":
+            record["key"] = "of another schedule"
+    file.write_text(json.dumps(told))
+    assert ask(place, *words, "lr-cnn") == 0
+    assert "| HR-CNN † |" in page.read_text()
+    assert "LR-CNN †" not in page.read_text()
+    assert ask(place, *words, "hr-cnn") == 0
+    assert "†" not in page.read_text()
+
+
+@pytest.mark.parametrize("number", ["0", "-3", "1.5", "many", "²"])
+def test_a_number_of_images_is_one(place: Path, number: str) -> None:
+    with pytest.raises(SystemExit):
+        ask(place, "table2", "--limit", number)
+
+
 def test_a_figure_takes_its_rows_from_the_table_and_is_drawn(place: Path) -> None:
     assert ask(place, "table2", "--parts", "1", "--rows", "hr-cnn,patchdrop") == 0
     assert ask(place, "fig4", "--parts", "1", "--rows", "patchdrop") == 0
