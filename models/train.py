@@ -11,10 +11,9 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,18 +27,15 @@ from models.data.sources import open_source
 from models.data.splits import keep_together, kfold
 from models.disk import is_full
 from models.distributed import Group, joined, launch
-from models.evaluate import Outcome, outcomes
-from models.events import Events, Watched
-from models.job import Job, Split, blank_card, card_of
+from models.events import Events
+from models.figures import figures, fold_classifiers
+from models.job import Job, Split, card_of
 from models.page import PAGE_FILE, flattered, model_page
 from models.precision import best_device
 from models.progress import Progress
 from models.recipe import STAGES, Recipe, RecipeError, Stage, load_recipe, parse_recipe
-from models.stages.inputs import Indices, Inputs
-from models.stages.members import Judges, Member
-from models.stages.memory import OutOfMemory, StartAgain, changed, is_out_of_memory
-from models.stages.trainer import Trainer
-from models.system import System, packed
+from models.stages.memory import OutOfMemory, StartAgain, is_out_of_memory
+from models.training import features, trained, untrained
 
 USER, FULL, MEMORY = 2, 3, 4
 """Exit statuses: what the user can mend, no room on disk, out of memory."""
@@ -176,13 +172,13 @@ def train(args: argparse.Namespace, group: Group | None = None) -> Card | None:
         raise
     split = _split(job, args.folds)
     if not group.leads:
-        _trained(job, split.learns, "release", args.seed)
+        trained(job, split.learns, "release", args.seed)
         return None
-    judges = _fold_classifiers(job, split) if args.folds else None
-    figures = _figures(job, split, judges)
-    system = _trained(job, split.learns, "release", args.seed, judges)
+    judges = fold_classifiers(job, split) if args.folds else None
+    found = figures(job, split, judges)
+    system = trained(job, split.learns, "release", args.seed, judges)
     events.say("doing", doing="saving", share=0.0)
-    card = releases.save(args.out, card_of(job, split, figures, args), system)
+    card = releases.save(args.out, card_of(job, split, found, args), system)
     (args.out / PAGE_FILE).write_text(model_page(card), encoding="utf-8")
     if args.work is None:
         shutil.rmtree(work)
@@ -225,46 +221,8 @@ def _job(args: argparse.Namespace, recipe: Recipe, work: Path, group: Group, eve
         precision=args.precision,
     )
     with group.leader_first():
-        _inputs(job, _untrained(job, args.seed))
+        features(job, untrained(job, args.seed))
     return job
-
-
-def _untrained(job: Job, seed: int) -> System:
-    """The networks before training: drawn, ImageNet's, or the parent's."""
-    torch.manual_seed(seed)  # weights that no file gives
-    architecture = job.recipe.architecture(len(job.source.classes))
-    imagenet = job.recipe.networks.imagenet and job.parent is None
-    system = packed(System(architecture, imagenet=imagenet), job.device)
-    if job.parent is not None:
-        _inherit(job, system)
-    return system
-
-
-def _inherit(job: Job, system: System) -> None:
-    assert job.parent is not None
-    card, parent = releases.read(job.parent)
-    if tuple(c.name for c in card.classes) != job.source.classes:
-        raise DataError(f"the classes of {card.name} are not those of {job.source.name}")
-    for name, value in system.architecture.to_json().items():
-        has = parent.architecture.to_json()[name]
-        if name != "missed_cost" and has != value:
-            raise RecipeError(f"{card.name} has {name} {has!r}, the recipe {value!r}")
-    system.load_state_dict(parent.state_dict())
-    system.fusion = parent.fusion
-
-
-def _inputs(job: Job, system: System) -> Inputs:
-    inputs = Inputs(system, job.images, job.labels, job.recipe.images, job.cache)
-    if inputs.cache is not None and not inputs.cache.ready:
-        show = job.events.doing("features")
-        with Progress("features of the frozen layers") as progress:
-
-            def both(done: int, total: int) -> None:
-                progress.show(done, total)
-                show(done, total)
-
-            inputs.cache.fill(both)
-    return inputs
 
 
 def _split(job: Job, folds: int) -> Split:
@@ -289,124 +247,6 @@ def _split(job: Job, folds: int) -> Split:
     if seen.said != "no":
         job.events.say("notice", text=flattered(seen.images, len(test), sure=seen.sure))
     return Split(learns, ((learns, test),), said, seed, seen)
-
-
-def _fold_classifiers(job: Job, split: Split) -> Judges:
-    """Each fold's classifier, for whom the fold is unseen: it judges what any policy buys there."""
-    members, of = [], np.zeros(len(job.labels), dtype=np.int64)
-    for k, (learns, test) in enumerate(split.tests):
-        system = _trained(job, learns, f"classifier-{k}", k, stages=("hr", "lr"))
-        members.append(Member(system.hr.body, None if system.lr is None else system.lr.body, learns))
-        of[test] = k
-    return Judges(tuple(members), of)
-
-
-def _figures(job: Job, split: Split, judges: Judges | None) -> dict[str, Any]:
-    """Accuracy and S at every ds, on images unseen in training; stored weights (fp16), computed in fp32."""
-    found: dict[int, list[Outcome]] = {factor: [] for factor in job.recipe.images.ds}
-    crossed = len(split.tests) > 1
-    for k, (learns, test) in enumerate(split.tests):
-        name, seed = (f"fold-{k}", k) if crossed else ("release", job.seed)
-        for factor, outcome in _outcomes(job, learns, test, name, seed, judges).items():
-            found[factor].append(outcome)
-    joined = {factor: Outcome.joined(parts) for factor, parts in found.items()}
-    return {
-        "precision": "fp32",
-        "by_ds": {str(factor): outcome.figures(job.source.classes) for factor, outcome in joined.items()},
-    }
-
-
-def _outcomes(
-    job: Job, learns: Indices, test: Indices, name: str, seed: int, judges: Judges | None
-) -> dict[int, Outcome]:
-    """Of one fold: measured once, then read from the work folder."""
-    kept = job.work / f"{name}-outcome-{job.recipe.digest()[:16]}-{job.recipe.training.missed_cost}.npz"
-    ds = job.recipe.images.ds
-    if not kept.exists():
-        system = _trained(job, learns, name, seed, judges)
-        folder = job.work / f"{name}.release"
-        releases.save(folder, blank_card(job, name), system)
-        show = job.events.doing("measuring")
-        with Progress(f"measuring {name}") as progress:
-
-            def both(done: int, total: int) -> None:
-                progress.show(done, total)
-                show(done, total)
-
-            found = outcomes(
-                releases.Release.load(folder, str(job.device)),
-                job.images[test],
-                job.labels[test],
-                ds,
-                progress=both,
-                curve=True,
-            )
-        arrays = {
-            f"{factor}-{key}": getattr(o, key) for factor, o in found.items() for key in Outcome.arrays()
-        }
-        temporary = kept.with_name(f"{kept.stem}.part.npz")
-        np.savez(temporary, **arrays)
-        temporary.replace(kept)
-    with np.load(kept) as saved:
-        return {
-            factor: Outcome(
-                *(saved[f"{factor}-{key}"] for key in Outcome.arrays()), patches=job.recipe.images.grid**2
-            )
-            for factor in ds
-        }
-
-
-def _trained(
-    job: Job,
-    learns: Indices,
-    name: str,
-    seed: int,
-    judges: Judges | None = None,
-    stages: Collection[str] = STAGES,
-) -> System:
-    system = _untrained(job, seed)
-    inputs = _inputs(job, system)
-    checkpoint = job.work / f"{name}.checkpoint"
-    finished = job.work / f"{name.replace('fold', 'classifier')}.checkpoint"
-    if not checkpoint.exists() and finished.exists():  # a fold's policy goes on from the fold's classifier
-        shutil.copy(finished, checkpoint)
-    recipe = (
-        job.recipe if job.shadows else replace(job.recipe, training=replace(job.recipe.training, crossfit=0))
-    )
-    watch = Watched(job.events, checkpoint, job.notices)
-    with Progress(f"training {name}") as progress:
-
-        def report(event: dict[str, Any]) -> None:
-            if "epoch" not in event:
-                return
-            done = sum(epochs[: event["number"]]) + event["epoch"] + 1
-            shown = {k: v for k, v in event.items() if k in ("loss", "reward", "accuracy", "patches")}
-            progress.show(
-                done, sum(epochs), f"{event['phase']}: " + ", ".join(f"{k} {v:.3f}" for k, v in shown.items())
-            )
-            watch.epoch(
-                trainer.phases[event["number"]], event["epoch"], shown | {"seconds": event["seconds"]}
-            )
-
-        trainer = Trainer(
-            recipe,
-            system,
-            inputs,
-            learns,
-            job.groups,
-            seed,
-            checkpoint,
-            report,
-            judges,
-            watch=watch,
-            group=job.group,
-            precision=job.precision,
-        )
-        epochs = [recipe.stages[p.stage].epochs for p in trainer.phases]
-        watch.begin(epochs, [len(trainer.members.trained[p.member].learns) for p in trainer.phases])
-        trainer.run(stages)
-    job.notices.extend(changed(stage, parts) for stage, parts in trainer.memory.parts.items() if parts > 1)
-    return system
 
 
 if __name__ == "__main__":
