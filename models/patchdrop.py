@@ -36,28 +36,36 @@ def masked(hr: Tensor, fill: Tensor | None, actions: Tensor, grid: int = grids.G
     return hr * keep if fill is None else torch.where(keep > 0, hr, fill)
 
 
+_LEAST = 1e-6  # no stream may rule a class out by itself
+
+
 @dataclass(frozen=True)
 class Fusion:
     """How the two streams become one answer.
 
     `eq7`: HR's weight is S / P (Eq. 7). `by_s`: for each S in 0..P, `hr_weight` is HR's weight and
     `hr_sharpness` the power its probabilities are raised to before (a temperature's inverse), likewise
-    `lr_sharpness` for LR; all were fitted on held-out images, so that the answer is calibrated.
+    `lr_sharpness` for LR; all were fitted on held-out images, so that the answer is calibrated. `log_pool`:
+    the weights are of the logarithms (a logarithmic opinion pool, Genest and Zidek 1986), `sharpness` is the
+    power of what comes out, for each S; where one stream is unsure the other decides.
     """
 
     rule: str = "eq7"
     hr_weight: tuple[float, ...] = ()
     hr_sharpness: tuple[float, ...] = ()
     lr_sharpness: float = 1.0
+    sharpness: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.rule not in ("eq7", "by_s"):
-            raise ValueError(f"no fusion is named {self.rule!r}: eq7 or by_s")
-        if (self.rule == "by_s") != bool(self.hr_weight) or len(self.hr_weight) != len(self.hr_sharpness):
-            raise ValueError("by_s, and only it, has a weight and a sharpness for each S")
+        if self.rule not in ("eq7", "by_s", "log_pool"):
+            raise ValueError(f"no fusion is named {self.rule!r}: eq7, by_s or log_pool")
+        if (self.rule == "eq7") == bool(self.hr_weight) or len(self.hr_weight) != len(self.hr_sharpness):
+            raise ValueError("by_s and log_pool, and only they, have a weight and a sharpness for each S")
+        if len(self.sharpness) != (len(self.hr_weight) if self.rule == "log_pool" else 0):
+            raise ValueError("log_pool, and only it, has a sharpness of the joint answer for each S")
         if not all(0 <= weight <= 1 for weight in self.hr_weight):
             raise ValueError("weights lie in [0, 1]")
-        if not all(power > 0 for power in (*self.hr_sharpness, self.lr_sharpness)):
+        if not all(power > 0 for power in (*self.hr_sharpness, self.lr_sharpness, *self.sharpness)):
             raise ValueError("sharpness is above 0")
 
     def to_json(self) -> dict[str, Any]:
@@ -65,8 +73,9 @@ class Fusion:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Fusion":
-        powers = {key: tuple(raw[key]) for key in ("hr_weight", "hr_sharpness")}
-        return cls(raw["rule"], lr_sharpness=raw["lr_sharpness"], **powers)
+        # cards from before log_pool have no `sharpness`
+        of_s = {key: tuple(raw.get(key, ())) for key in ("hr_weight", "hr_sharpness", "sharpness")}
+        return cls(raw["rule"], lr_sharpness=raw["lr_sharpness"], **of_s)
 
     def weights(self, actions: Tensor) -> Tensor:
         """actions (B, P) -> (B, 2) weights of the HR and the LR stream, summing to 1."""
@@ -77,21 +86,30 @@ class Fusion:
         return torch.stack([hr, 1 - hr], dim=1)
 
     def hr_answer(self, hr: Tensor, actions: Tensor) -> Tensor:
-        """The HR stream's probabilities (B, N) as they enter the sum."""
+        """The HR stream's probabilities (B, N) with this S: sharpened, where the rule was fitted."""
         return hr if self.rule == "eq7" else sharpened(hr, self._of_s(self.hr_sharpness, actions)[:, None])
 
     def lr_answer(self, lr: Tensor) -> Tensor:
-        """The LR stream's probabilities (B, N) as they enter the sum."""
+        """The LR stream's probabilities (B, N), likewise."""
         return lr if self.rule == "eq7" else sharpened(lr, self.lr_sharpness)
 
     def fuse(self, hr: Tensor, lr: Tensor, actions: Tensor) -> Tensor:
         """Eq. 7 on softmax probabilities: hr and lr (B, N), actions (B, P) -> (B, N)."""
         weights = self.weights(actions)
+        if self.rule == "log_pool":
+            return pooled(hr, lr, weights[:, 0], self._of_s(self.sharpness, actions))
         return weights[:, :1] * self.hr_answer(hr, actions) + weights[:, 1:] * self.lr_answer(lr)
 
     @staticmethod
     def _of_s(values: tuple[float, ...], actions: Tensor) -> Tensor:
         return torch.tensor(values, device=actions.device)[actions.sum(dim=1).long()]
+
+
+def pooled(hr: Tensor, lr: Tensor, weight: Tensor, sharpness: Tensor) -> Tensor:
+    """(hr^w lr^(1 - w))^sharpness, made to sum to 1: probabilities (B, N), w and sharpness (B,) or ()."""
+    w = weight[..., None]
+    logs = w * hr.clamp_min(_LEAST).log() + (1 - w) * lr.clamp_min(_LEAST).log()
+    return (logs * sharpness[..., None]).softmax(dim=-1)
 
 
 def sharpened(probabilities: Tensor, power: Tensor | float) -> Tensor:

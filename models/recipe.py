@@ -68,7 +68,7 @@ class Training:
     optimiser: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
     crossfit: int = 0
-    fusion: Literal["eq7", "by_s"] = "eq7"
+    fusion: Literal["eq7", "by_s", "log_pool"] = "eq7"
     missed_cost: float = 1.0
 
 
@@ -278,7 +278,7 @@ def _check(recipe: Recipe) -> None:
         (t.crossfit == 0 or 2 <= t.crossfit <= 10, "training.crossfit: 0 or 2..10"),
         (0 < t.missed_cost <= 1e6, "training.missed_cost: above 0, to 1e6"),
         (t.weight_decay >= 0, "training.weight_decay: 0 or more"),
-        (t.fusion == "eq7" or bool(n.lr), "training.fusion by_s needs an LR stream"),
+        (t.fusion == "eq7" or bool(n.lr), "training.fusion by_s and log_pool need an LR stream"),
         (
             bool(n.lr) or recipe.stages["lr"].epochs == recipe.stages["ft2"].epochs == 0,
             "stages lr and ft2 need networks.lr",

@@ -1,15 +1,12 @@
 """Stages `pt`, `ft1`, `ft2`: REINFORCE on the policy (Eq. 8-11), jointly with the HR stream in ft1, ft2."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.grid import centre_first
-from models.patchdrop import Fusion, bounded, log_likelihood, masked, most_likely, sharpened
+from models.patchdrop import bounded, log_likelihood, masked, most_likely
 from models.recipe import Stage
 from models.reward import leave_one_out, reward, self_critical
 from models.stages.draws import Draws, rand
@@ -18,8 +15,6 @@ from models.stages.members import Indices, Members
 from models.system import System, log_mean
 
 _CLIP = 0.2
-_WEIGHTS = torch.linspace(0, 1, 41)
-_POWERS = [round(0.4 + 0.05 * k, 2) for k in range(73)]  # 0.4 to 4
 
 
 @dataclass(frozen=True)
@@ -144,52 +139,3 @@ def alpha_at(stage: Stage, epoch: int) -> float:
     """Eq. 11's alpha at an epoch: from its first to its last value linearly (section 5.1)."""
     first, last = stage.alpha
     return first + (last - first) * (epoch / max(1, stage.epochs - 1))
-
-
-def held_out_fusion(system: System, members: Members, pairs: Any, rng: np.random.Generator) -> Fusion:
-    """The fusion `by_s`: sharpness and HR weight for each S, by the log-probability of the right class.
-
-    `pairs` yields (indices, batch) of images that their judges have not learned from; S random patches each,
-    or for a policy that reads answers the first S in its order.
-    Fitted at some S and interpolated between them; weights monotone, as more HR never makes HR worth less.
-    """
-    grid = system.architecture.grid
-    patches = grid**2
-    knots = sorted({0, 1, 2, patches // 4, patches * 3 // 8, patches // 2, patches * 3 // 4, patches})
-    lrs: list[Tensor] = []
-    labels: list[Tensor] = []
-    hrs: list[list[Tensor]] = [[] for _ in knots]
-    for indices, batch in pairs:
-        labels.append(batch.labels.cpu())
-        lrs.append(members.lr_log_probabilities(indices, batch.answering).exp().cpu())
-        if system.policy_reads_answers:  # it buys in this one order
-            order = centre_first(grid).expand(len(indices), patches)
-        else:
-            order = torch.from_numpy(rng.random((len(indices), patches)).argsort(axis=1).argsort(axis=1))
-        for answers, count in zip(hrs, knots, strict=True):
-            seen = batch.seen((order < count).float().to(batch.hr.device), grid)
-            answers.append(members.hr_probabilities(indices, seen).cpu())
-    y, lr = torch.cat(labels), torch.cat(lrs)
-    lr_power = _sharpness(lr, y)
-    lr = sharpened(lr, lr_power)
-    powers, weights = [], []
-    for answers in hrs:
-        hr = torch.cat(answers)
-        powers.append(_sharpness(hr, y))
-        of_hr, of_lr = (p.gather(1, y[:, None])[:, 0] for p in (sharpened(hr, powers[-1]), lr))
-        mixed = _WEIGHTS[:, None] * of_hr + (1 - _WEIGHTS[:, None]) * of_lr
-        weights.append(float(_WEIGHTS[mixed.clamp_min(1e-6).log().mean(dim=1).argmax()]))
-    every = np.arange(patches + 1)
-    hr_weight = np.interp(every, knots, np.maximum.accumulate(weights))
-    hr_sharpness = np.interp(every, knots, powers)
-    return Fusion("by_s", _rounded(hr_weight), _rounded(hr_sharpness), lr_power)
-
-
-def _sharpness(probabilities: Tensor, labels: Tensor) -> float:
-    """The power with the best mean log-probability of the right class (temperature scaling)."""
-    scores = [sharpened(probabilities, power).gather(1, labels[:, None]).log().mean() for power in _POWERS]
-    return _POWERS[int(torch.stack(scores).argmax())]
-
-
-def _rounded(values: np.ndarray[Any, Any]) -> tuple[float, ...]:
-    return tuple(round(float(v), 3) for v in values)

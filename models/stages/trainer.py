@@ -24,6 +24,7 @@ from models.precision import autocast
 from models.recipe import STAGES, Recipe, Stage
 from models.stages import classify, curve, reinforce
 from models.stages.draws import Draws, own_dropouts
+from models.stages.fusing import held_out_fusion
 from models.stages.inputs import Batch, Inputs
 from models.stages.members import Indices, Judges, Member, Members
 from models.stages.memory import Memory, symmetric_parts
@@ -210,11 +211,12 @@ class Trainer:
             member.lr.load_state_dict(member.hr.state_dict())
 
     def _fit_fusion(self) -> None:
-        if self.recipe.training.fusion != "by_s":
+        rule = self.recipe.training.fusion
+        if rule == "eq7":
             return
         rng = np.random.default_rng([self.seed, 77])
         with autocast(self.inputs.device, self.precision):
-            self.system.fusion = reinforce.held_out_fusion(self.system, self.members, self._pairs(rng), rng)
+            self.system.fusion = held_out_fusion(self.system, self.members, self._pairs(rng), rng, rule)
         self.report({"phase": "fusion", **self.system.fusion.to_json()})
 
     def _pairs(self, rng: np.random.Generator) -> Iterator[tuple[Indices, Any]]:
