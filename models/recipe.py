@@ -155,6 +155,8 @@ class Recipe:
         del raw["training"]["missed_cost"]  # it says how the trained policy is read
         if self.networks.hr_views == 1 or upto in ("hr", "lr"):
             del raw["networks"]["hr_views"]  # classifiers learn from one view at a time
+        if self.training.fusion == "log_pool" and upto in ("hr", "lr"):
+            raw["training"]["fusion"] = "by_s"  # it is fitted after them: those of either rule are the same
         raw["stages"] = {k: self.stages[k].told() for k in STAGES[: STAGES.index(upto) + 1]}
         return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from models.recipe import BUILT_IN, RecipeError, load_recipe, parse_recipe
+from tests.models.scenes import tiny_recipe
 
 GOOD: dict[str, Any] = {
     "name": "trial",
@@ -63,3 +64,9 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
         load_recipe(tmp_path / "r.toml")
     with pytest.raises(RecipeError, match="no recipe"):
         load_recipe(tmp_path / "absent.toml")
+
+
+def test_classifiers_of_either_fitted_fusion_are_the_same() -> None:
+    by_s, pool = (tiny_recipe(training={"fusion": rule}) for rule in ("by_s", "log_pool"))
+    assert by_s.digest("lr") == pool.digest("lr")
+    assert by_s.digest("pt") != pool.digest("pt")
