@@ -9,7 +9,7 @@ RELEASE_EXAMPLE: Final[dict[str, Any]] = {
     "name": "ucmerced",
     "version": "1",
     "streams": "hr+lr",
-    "fusion": "by_s",
+    "fusion": "log_pool",
     "weights_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
 

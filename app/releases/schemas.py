@@ -15,7 +15,7 @@ RELEASE_EXAMPLE: dict[str, Any] = {
     "version": "1",
     "default": True,
     "streams": "hr+lr",
-    "fusion": "by_s",
+    "fusion": "log_pool",
     "fill": "lr",
     "grid": 4,
     "patches": 16,

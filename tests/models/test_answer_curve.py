@@ -22,7 +22,7 @@ from tests.models.test_training import trainer, weights
 RECIPE = """
 images = { hr_px = 32, lr_px = 8, ds = [2, 4], fill = "lr", augment = "flip" }
 networks = { policy = "answer-curve", hr = "tiny", lr = "tiny" }
-training = { fusion = "by_s", missed_cost = 9.0 }
+training = { fusion = "log_pool", missed_cost = 9.0 }
 [stages]
 hr = { epochs = 4, batch = 16, lr = 1e-2, mask_share = 0.5 }
 lr = { epochs = 2, batch = 16, lr = 1e-3 }
@@ -205,7 +205,7 @@ def test_folds_judge_each_other_and_go_on_where_they_stopped(scenes: Path, tmp_p
     card = load_card(tmp_path / "whole" / "folded")
     assert {ds: figures["n"] for ds, figures in card.figures["by_ds"].items()} == {"2": 36, "4": 36}
     assert card.architecture["missed_cost"] == 9.0
-    assert card.fusion == "by_s"
+    assert card.fusion == "log_pool"
     assert "3 stratified folds" in card.training["split"]
     work = tmp_path / "work"
     assert train.main(command("kept", "--work", str(work))) == 0

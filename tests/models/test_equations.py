@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.patchdrop import Fusion, bounded, log_likelihood, masked, most_likely, sharpened
+from models.patchdrop import Fusion, bounded, log_likelihood, masked, most_likely, pooled, sharpened
 from models.reward import leave_one_out, reward, self_critical
 
 probabilities = st.lists(st.floats(0.01, 0.99), min_size=4, max_size=4)
@@ -117,9 +117,42 @@ def test_a_fusion_fitted_by_s() -> None:
         {"rule": "by_s", "hr_weight": (0.5,)},
         {"rule": "by_s", "hr_weight": (1.5,), "hr_sharpness": (1.0,)},
         {"lr_sharpness": 0.0},
+        {"rule": "log_pool", "hr_weight": (0.5,), "hr_sharpness": (1.0,)},
+        {"rule": "by_s", "hr_weight": (0.5,), "hr_sharpness": (1.0,), "sharpness": (1.0,)},
+        {"rule": "log_pool", "hr_weight": (0.5,), "hr_sharpness": (1.0,), "sharpness": (0.0,)},
     ):
         with pytest.raises(ValueError, match=r"\S"):
             Fusion(**wrong)
+
+
+def test_a_pool_of_logarithms() -> None:
+    rule = Fusion("log_pool", (0.0, 0.25, 1.0), (1.0, 1.0, 1.0), 1.0, (1.0, 2.0, 3.0))
+    hr, lr = torch.tensor([[0.75, 0.25]]), torch.tensor([[0.1, 0.9]])
+    by_hand = (hr**0.25 * lr**0.75) ** 2
+    actions = torch.tensor([[1.0, 0.0]])
+    assert torch.allclose(rule.fuse(hr, lr, actions), by_hand / by_hand.sum())
+    assert torch.allclose(rule.weights(actions), torch.tensor([[0.25, 0.75]]))
+    assert torch.allclose(rule.fuse(hr, lr, torch.zeros(1, 2)), lr)
+    assert torch.allclose(rule.fuse(hr, lr, torch.ones(1, 2)), hr**3 / (hr**3).sum())
+    assert Fusion.from_json(rule.to_json()) == rule
+    old = {k: v for k, v in Fusion("by_s", (0.5,), (1.0,)).to_json().items() if k != "sharpness"}
+    assert Fusion.from_json(old) == Fusion("by_s", (0.5,), (1.0,))
+
+
+answers_of = st.lists(st.floats(1e-5, 1), min_size=3, max_size=3).map(lambda p: torch.tensor([p]) / sum(p))
+
+
+@given(answers_of, answers_of, st.floats(0, 1), st.floats(0.3, 5))
+def test_in_a_pool_who_knows_nothing_changes_nothing(
+    hr: torch.Tensor, lr: torch.Tensor, weight: float, sharpness: float
+) -> None:
+    even = torch.full((1, 3), 1 / 3)
+    said = pooled(hr, even, torch.tensor([weight]), torch.tensor([sharpness]))
+    assert torch.allclose(said, sharpened(hr, weight * sharpness), atol=1e-5)
+    both = pooled(hr, lr, torch.tensor([weight]), torch.tensor([sharpness]))
+    assert float(both.sum()) == pytest.approx(1, abs=1e-5)
+    turned = pooled(lr, hr, torch.tensor([1 - weight]), torch.tensor([sharpness]))
+    assert torch.allclose(both, turned, atol=1e-4)
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=2, max_size=6), st.floats(0.2, 5))

@@ -48,7 +48,7 @@ def weights(system: System) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in system.state_dict().items()}
 
 
-@pytest.mark.parametrize("training", [{}, {"crossfit": 2, "fusion": "by_s"}])
+@pytest.mark.parametrize("training", [{}, {"crossfit": 2, "fusion": "by_s"}, {"fusion": "log_pool"}])
 def test_resumed_from_any_checkpoint_it_ends_the_same(
     scenes: Path, tmp_path: Path, training: dict[str, object]
 ) -> None:
