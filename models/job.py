@@ -134,7 +134,8 @@ def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Name
         }
     if job.notices:
         training["recipe_changes"] = list(dict.fromkeys(job.notices))
-    return replace(blank_card(job, args.out.name), training=training, figures=figures)
+    blank = replace(blank_card(job, args.out.name), version=args.release_version)
+    return replace(blank, training=training, figures=figures)
 
 
 def processor() -> str:
@@ -159,6 +160,8 @@ def _told(args: argparse.Namespace) -> list[str]:
         "--seed",
         str(args.seed),
     ]
+    if args.release_version != "1":
+        told += ["--release-version", args.release_version]
     if args.folds:
         told += ["--folds", str(args.folds)]
     if args.epochs is not None:

@@ -77,6 +77,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, help="folder of the release; its name is the release's"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--release-version", default="1", help="stands in the card (default: %(default)s)")
     parser.add_argument(
         "--folds", type=int, default=0, help="figures pooled over this many folds, training on all images"
     )

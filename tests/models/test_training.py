@@ -190,7 +190,10 @@ def test_the_command_trains_a_release_that_the_other_measures(
         """
     )
     out = tmp_path / "quick"
-    assert train.main(["--recipe", str(recipe), "--data", str(scenes), "--out", str(out), "--seed", "1"]) == 0
+    words = ["--recipe", str(recipe), "--data", str(scenes), "--out", str(out), "--seed", "1"]
+    assert train.main([*words, "--release-version", "2024-b"]) == 0
+    assert load_card(out).version == "2024-b"
+    assert "--release-version 2024-b" in load_card(out).training["command"]
     assert sorted(p.name for p in out.iterdir()) == ["MODEL.md", "card.json", "weights.safetensors"]
     assert not (tmp_path / "quick.work").exists()
     card = load_card(out)
