@@ -47,7 +47,8 @@ class Fusion:
     `hr_sharpness` the power its probabilities are raised to before (a temperature's inverse), likewise
     `lr_sharpness` for LR; all were fitted on held-out images, so that the answer is calibrated. `log_pool`:
     the weights are of the logarithms (a logarithmic opinion pool, Genest and Zidek 1986), `sharpness` is the
-    power of what comes out, for each S; where one stream is unsure the other decides.
+    power of what comes out, for each S; where one stream is unsure the other decides. There `hr_sharpness`
+    and `lr_sharpness` are of each stream's own answer, which a policy may read.
     """
 
     rule: str = "eq7"
@@ -94,7 +95,7 @@ class Fusion:
         return lr if self.rule == "eq7" else sharpened(lr, self.lr_sharpness)
 
     def fuse(self, hr: Tensor, lr: Tensor, actions: Tensor) -> Tensor:
-        """Eq. 7 on softmax probabilities: hr and lr (B, N), actions (B, P) -> (B, N)."""
+        """Both as one: hr and lr (B, N) softmax probabilities, actions (B, P) -> (B, N). Eq. 7 for eq7."""
         weights = self.weights(actions)
         if self.rule == "log_pool":
             return pooled(hr, lr, weights[:, 0], self._of_s(self.sharpness, actions))

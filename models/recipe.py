@@ -302,8 +302,9 @@ def _check(recipe: Recipe) -> None:
             (all(0.5 <= a <= 1 for a in s.alpha), f"stages.{name}.alpha: in [0.5, 1]"),
             (1 <= s.samples <= 64 and 1 <= s.reuse <= 64, f"stages.{name}: samples and reuse in 1..64"),
             (
-                s.replay == 0 or (s.estimator == "curve" and s.batch <= s.replay <= 1_000_000),
-                f"stages.{name}.replay: 0, or a batch or more (to 1000000) beside the estimator curve",
+                s.replay == 0
+                or (s.estimator == "curve" and s.reuse > 1 and s.batch <= s.replay <= 1_000_000),
+                f"stages.{name}.replay: 0, or batch..1000000 beside the estimator curve and reuse above 1",
             ),
             (
                 (s.baseline != "leave-one-out" and s.estimator == "reinforce") or s.samples > 1,

@@ -77,7 +77,9 @@ def _arguments() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, help="folder of the release; its name is the release's"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--release-version", default="1", help="stands in the card (default: %(default)s)")
+    parser.add_argument(
+        "--release-version", type=_version, default="1", help="stands in the card (default: %(default)s)"
+    )
     parser.add_argument(
         "--folds", type=int, default=0, help="figures pooled over this many folds, training on all images"
     )
@@ -94,6 +96,12 @@ def _arguments() -> argparse.ArgumentParser:
         "--work", type=Path, help="checkpoints and features (default: OUT.work, removed at the end)"
     )
     return parser
+
+
+def _version(text: str) -> str:
+    if not 1 <= len(text) <= 200 or not text.isprintable():
+        raise argparse.ArgumentTypeError("1 to 200 printable characters")
+    return text
 
 
 def _together(args: argparse.Namespace, argv: Sequence[str]) -> int:

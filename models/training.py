@@ -111,3 +111,9 @@ def _inherit(job: Job, system: System) -> None:
             raise RecipeError(f"{card.name} has {name} {has!r}, the recipe {value!r}")
     system.load_state_dict(parent.state_dict())
     system.fusion = parent.fusion
+    asked, learns = job.recipe.training.fusion, any(job.recipe.stages[name].epochs for name in ("hr", "lr"))
+    if not learns and parent.fusion.rule not in ("eq7", asked):
+        job.notices.append(
+            f"fusion: {parent.fusion.rule} of {card.name} is kept, not {asked}; it was fitted to images that "
+            "its classifiers had not learned from"
+        )

@@ -11,7 +11,7 @@ from models.baselines.hard import CUTOUT, HARD, NONE
 from models.reproduce.bagnets import AT, BAGNET, CONDITIONAL
 from models.reproduce.pooled import accuracy, by_image, difference, mean_s
 from models.reproduce.store import Record, Store
-from models.reproduce.write import of
+from models.reproduce.write import marked, of
 
 _RIVALS = ("ours-random", "ours-fixed-h", "ours-fixed-v", "ours-stochastic", "ours-stn")
 _CEILING = -0.005
@@ -44,7 +44,8 @@ def write(folder: Path) -> Path:
         "",
         "`patchplan reproduce headline`: from the records of the tables beside this page; they name their",
         "commands, seeds, splits, hardware, lengths. Intervals are 95 %, paired by image. HR-CNN is the one",
-        "that was trained for as long as the row it is compared with, where it was made.",
+        "that was trained for as long as the row it is compared with, where it was made. † stands where the",
+        "settings have changed since.",
         "",
         "| figure | paper | reach | measured | reached |",
         "|---|---|---|---|---|",
@@ -85,7 +86,11 @@ def _small(folder: Path) -> list[Line]:
             found = of(store, row, stage, 4)
             if (less := difference(found, _whole(store, 4, found))) is not None:
                 ok = less["value"] >= -0.003 and mean_s(found)["value"] <= 6
-                lines.append(known._replace(figure=f"{data}, ds 4, {title}").said(_less(found, less), ok))
+                lines.append(
+                    known._replace(figure=f"{data}, ds 4, {title}{marked(store, row, 4)}").said(
+                        _less(found, less), ok
+                    )
+                )
     return lines or [known]
 
 
@@ -105,7 +110,7 @@ def _of_ds(store: Store, data: str, ds: int) -> Iterator[Line]:
     less = difference(ours, hr)
     if less is None:
         return
-    place = f"{data}, ds {ds}"
+    place = f"{data}, ds {ds}{marked(store, 'ours', ds)}"
     yield _beyond(store, ds, place, ours, less) if ds <= 8 else _coarse(store, ds, place, ours, less)
     rivals = {row: found for row in _RIVALS if (found := of(store, row, "", ds))}
     if rivals:

@@ -1,18 +1,19 @@
 """Make the rows of a table that are not there yet, one part of the data after the other."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from models.reproduce import classifiers
 from models.reproduce.bench import Bench
+from models.reproduce.profiles import load_profile
 from models.reproduce.protocol import Part
 from models.reproduce.rows import ROWS, Place, Row
 from models.reproduce.slices import SliceOver
 from models.reproduce.store import Record, Store, circumstances
-from models.reproduce.study import Study
+from models.reproduce.study import IMAGENET, Study
 from models.reproduce.tables import Cell
 
 Places = dict[tuple[int, int], Place]
@@ -44,24 +45,36 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
     recipes = [recipe, profile.ours] if "masked" in row.units else [recipe]
     depends: list[Any] = [stages, units, onward]
     for one in recipes:
-        depends += [asdict(one.images), asdict(one.networks), asdict(one.training)]
+        training = asdict(one.training)
+        if "ours" not in row.units and one is profile.ours:
+            del training["fusion"], training["missed_cost"]  # of what comes after the classifiers
+        depends += [asdict(one.images), asdict(one.networks), training]
     if "ours" in row.units:
         depends.append(profile.ours.stages["ft2"].told())
     given = None if study.given is None else study.given.name
     return study.key(name, ds, part.seed, part.learns.tolist(), part.tests.tolist(), depends, given)
 
 
-def outdated(study: Study, store: Store) -> list[tuple[str, int]]:
-    """Rows and ds with a part in the store that this profile would now make with other settings."""
-    parts = {part.number: part for part in study.protocol.parts}
-    return sorted(
-        {
-            (r.row, r.ds)
+def outdated(study: Study, store: Store) -> list[tuple[str, int, str]]:
+    """Row, ds and profile of what has a part in the store that would now be made with other settings.
+
+    Profiles of fewer images have parts of their own, and are judged by their own runs only.
+    """
+    parts, found = {part.number: part for part in study.protocol.parts}, set()
+    for name in {r.profile for r in store.records}:
+        profile = study.profile if name == study.profile.name else load_profile(study.profile.kind, name)
+        if profile.limit != study.profile.limit:
+            continue
+        if study.given is not None and profile is not study.profile:
+            profile = profile.normalised(*IMAGENET)
+        here = replace(study, profile=profile)
+        found |= {
+            (r.row, r.ds, name)
             for r in store.records
-            if r.profile == study.profile.name
-            and (r.part not in parts or r.key != row_key(study, r.row, r.ds, parts[r.part]))
+            if r.profile == name
+            and (r.part not in parts or r.key != row_key(here, r.row, r.ds, parts[r.part]))
         }
-    )
+    return sorted(found)
 
 
 def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Places) -> list[Record]:

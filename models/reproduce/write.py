@@ -64,9 +64,15 @@ def _head(store: Store) -> list[str]:
     return lines
 
 
+def marked(store: Store, row: str, ds: int) -> str:
+    """A dagger where the row that is shown was made with settings that have changed."""
+    profiles = {r.profile for r in best([r for r in store.records if (r.row, r.ds) == (row, ds)])}
+    old = [tuple(cell) for cell in store.head.get("outdated", ())]
+    return " †" if any((row, ds, profile) in old for profile in profiles) else ""
+
+
 def _title(store: Store, name: str, ds: int) -> str:
-    old = [name, ds] in [list(cell) for cell in store.head.get("outdated", ())]
-    return f"{ROWS[name].title} †" if old else ROWS[name].title
+    return ROWS[name].title + marked(store, name, ds)
 
 
 def _by_stage(store: Store, ds: int, known: Printed) -> list[str]:

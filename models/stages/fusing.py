@@ -17,7 +17,7 @@ _POWERS = [round(0.4 + 0.05 * k, 2) for k in range(73)]  # 0.4 to 4
 
 
 def held_out_fusion(
-    system: System, members: Members, pairs: Any, rng: np.random.Generator, rule: str = "by_s"
+    system: System, members: Members, pairs: Any, rng: np.random.Generator, rule: str
 ) -> Fusion:
     """The fusion `by_s` or `log_pool`, for each S, by the log-probability of the right class.
 
@@ -47,18 +47,18 @@ def held_out_fusion(
 def fusion_of(lr: Tensor, hrs: Sequence[Tensor], y: Tensor, knots: Sequence[int], rule: str) -> Fusion:
     """The rule fitted to answers: lr (n, N), and at each S of `knots`, 0 and P among them, HR's (n, N)."""
     lr_power, hr_powers = _sharpness(lr, y), [_sharpness(hr, y) for hr in hrs]
-    weights, powers = [], []
+    weights, powers = [0.0], []
     for hr, power in zip(hrs, hr_powers, strict=True):
         if rule == "log_pool":
-            weight, joint = _pool(hr, lr, y)
+            weight, joint = _pool(hr, lr, y, weights[-1])
             powers.append(joint)
         else:
             weight = _mixture(sharpened(hr, power), sharpened(lr, lr_power), y)
-        weights.append(weight)
+        weights.append(max(weight, weights[-1]))
     every = np.arange(knots[-1] + 1)
     hr_weight, hr_sharpness, sharpness = (
         _rounded(np.interp(every, knots, values)) if values else ()
-        for values in (list(np.maximum.accumulate(weights)), hr_powers, powers)
+        for values in (weights[1:], hr_powers, powers)
     )
     return Fusion(rule, hr_weight, hr_sharpness, lr_power, sharpness)
 
@@ -70,26 +70,30 @@ def _mixture(hr: Tensor, lr: Tensor, labels: Tensor) -> float:
     return float(_WEIGHTS[mixed.clamp_min(1e-6).log().mean(dim=1).argmax()])
 
 
-def _pool(hr: Tensor, lr: Tensor, labels: Tensor) -> tuple[float, float]:
-    """HR's weight in the logarithmic pool, and the pool's sharpness: up to 8, as a few images may all be
-    right.
+def _pool(hr: Tensor, lr: Tensor, labels: Tensor, least: float) -> tuple[float, float]:
+    """HR's weight in the logarithmic pool, `least` or more, and the pool's sharpness, 0.05 to 8: neither few
+    images that are all right nor streams that know nothing drive it out of bounds.
     """
     free = torch.tensor([0.0, -1.0], dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([free], max_iter=60, line_search_fn="strong_wolfe")
     hr, lr = hr.double(), lr.double()
 
+    def bounded() -> Tensor:
+        low, high = torch.tensor([[least, 0.05], [1.0, 8.0]], dtype=torch.float64)
+        within: Tensor = low + (high - low) * free.sigmoid()
+        return within
+
     def loss() -> Tensor:
         optimiser.zero_grad()
-        weight, sharpness = free.sigmoid() * torch.tensor([1.0, 8.0], dtype=torch.float64)
-        said = pooled(hr, lr, weight, sharpness).gather(1, labels[:, None])
+        said = pooled(hr, lr, *bounded()).gather(1, labels[:, None])
         missed: Tensor = -said.clamp_min(1e-12).log().mean()
         missed.backward()  # type: ignore[no-untyped-call]
         return missed
 
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         optimiser.step(loss)  # type: ignore[no-untyped-call]
-    weight, sharpness = free.detach().sigmoid().tolist()
-    return weight, 8 * sharpness
+    weight, sharpness = bounded().tolist()
+    return weight, sharpness
 
 
 def _sharpness(probabilities: Tensor, labels: Tensor) -> float:

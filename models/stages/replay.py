@@ -1,5 +1,7 @@
 """Experience replay (Lin 1992): what judges said is dear, so each answer is learned from more than once."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from models.distributed import Group
 from models.stages.curve import Seen
 from models.stages.members import Indices
+from models.stages.memory import symmetric_parts
 
 
 class Replay:
@@ -32,10 +35,18 @@ class Replay:
             fields = [torch.cat(pair) for pair in zip(self._kept, fields, strict=True)]
         self._kept = Seen(*(field[-self._capacity :] for field in fields))
 
-    def draw(self, count: int, key: tuple[int, ...]) -> Seen:
-        """`count` of them, with repetition; `key` decides which."""
+    def turns(self, times: int, place: tuple[int, ...], count: int) -> Iterator[tuple[Indices, Seen]]:
+        """`times` batches of `count` images drawn with repetition: this process's rows of each, with numbers
+        that no other image has at this place of the training. `place` ends with the step.
+        """
+        mine = symmetric_parts(count, self._group.size)[self._group.rank]
+        for turn in range(times):
+            drawn = np.random.default_rng((*place, turn)).integers(0, len(self), count)[mine]
+            numbers = ((place[-1] * times + turn + 1) << 32) + mine
+            yield numbers, self._rows(torch.from_numpy(drawn))
+
+    def _rows(self, rows: Tensor) -> Seen:
         assert self._kept is not None
-        rows = torch.from_numpy(np.random.default_rng(key).integers(0, len(self), count))
         return Seen(*(field[rows.to(field.device)] for field in self._kept))
 
     def state(self) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,15 +80,6 @@ class Step:
         return len(self.indices)
 
 
-class Tried(NamedTuple):
-    """One part of a batch that judges were asked about: its rows, their numbers, features and answers."""
-
-    rows: Indices
-    draws: Draws
-    batch: Batch
-    found: reinforce.Experience | curve.Trials
-
-
 class Watch:
     """Who looks on: told of every step and every checkpoint. Does nothing itself."""
 
@@ -139,6 +130,7 @@ class Trainer:
         self.memory = Memory(self.watch.notice, kept, together=not self.group.alone)
         self.optimiser: torch.optim.Optimizer | None = None
         self.replay: Replay | None = None
+        self._seen: list[tuple[Indices, curve.Seen]] = []
         self._restored: dict[str, Any] | None = None
         bodies = [
             system.policy.body,
@@ -245,6 +237,8 @@ class Trainer:
             step = Step(number, epoch, k, indices, views, ds)
             work = partial(self._step, phase, stage, member, step)
             figures = self.memory.within(phase.stage, len(step) // self.group.size, work)
+            if self.replay is not None:  # once, also where memory made the work begin again
+                self._rehearse(self.replay, stage.reuse - 1, step)
             # of all processes, step by step: so the one that saves knows them whenever it does
             for key, value in self.group.sums(figures).items():
                 sums[key] = sums.get(key, 0.0) + value
@@ -301,7 +295,8 @@ class Trainer:
         system, alpha = self.system, reinforce.alpha_at(stage, step.epoch)
         system.policy.body.train()
         sums: dict[str, float] = {}
-        tried: list[Tried] = []
+        tried: list[tuple[Draws, int, Batch, reinforce.Experience | curve.Trials]] = []
+        self._seen = []
         self._clear()
         for rows, indices, batch, draws in self._parts(step, parts, answers=True):
             self._draw_from(draws)
@@ -319,35 +314,29 @@ class Trainer:
                         system, self.members, batch, found.sampled, name, stage
                     )
             self._backward(loss, len(indices) / len(step))
-            tried.append(Tried(rows, draws, batch, found))
+            if self.replay is not None and isinstance(found, curve.Trials):
+                self._seen.append((rows, found.seen))
+            elif stage.reuse > 1:
+                tried.append((draws, len(indices), batch, found))
             for key, value in {"loss": float(loss.detach()), **found.figures}.items():
                 sums[key] = sums.get(key, 0.0) + value * len(indices)
         self._descend()
-        if self.replay is not None:
-            self._rehearse(stage.reuse - 1, step, tried)
-            return sums
-        for _ in range(stage.reuse - 1):
+        for _ in range(stage.reuse - 1 if tried else 0):
             self._clear()
-            for rows, draws, batch, found in tried:
+            for draws, count, batch, found in tried:
                 self._draw_from(draws)
-                self._backward(self._policy_loss(batch, found, alpha, again=True), len(rows) / len(step))
+                self._backward(self._policy_loss(batch, found, alpha, again=True), count / len(step))
             self._descend()
         return sums
 
-    def _rehearse(self, times: int, step: Step, tried: list[Tried]) -> None:
-        """So many steps on what judges said of this and earlier batches."""
-        assert self.replay is not None
-        seen = [(t.rows, t.found.seen) for t in tried if isinstance(t.found, curve.Trials)]
-        self.replay.add(seen, len(step))
-        mine = symmetric_parts(len(step), self.group.size)[self.group.rank]
-        for turn in range(times):
-            drawn = self.replay.draw(len(step), (self.seed, step.number, step.epoch, step.step, turn))
-            # every drawing has masks of its own, the same in whichever process it is
-            numbers = (step.step * times + turn) * len(step) + mine
-            self._draw_from(Draws(self.seed, step.number, step.epoch, step.step, numbers))
-            here = curve.Seen(*(field[torch.from_numpy(mine).to(field.device)] for field in drawn))
+    def _rehearse(self, replay: Replay, times: int, step: Step) -> None:
+        """So many steps of the policy on what judges said of this batch and of those before it."""
+        replay.add(self._seen, len(step))
+        place = (self.seed, step.number, step.epoch, step.step)
+        for numbers, seen in replay.turns(times, place, len(step)):
+            self._draw_from(Draws(*place, numbers))
             self._clear()
-            self._backward(curve.curve_loss(self.system, here), len(mine) / len(step))
+            self._backward(curve.curve_loss(self.system, seen), len(numbers) / len(step))
             self._descend()
 
     def _policy_loss(

@@ -1,8 +1,9 @@
 """A fusion fitted to held-out answers is better at telling than either stream, and calibrated."""
 
-import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from models.calibration import calibration
@@ -56,9 +57,18 @@ def test_a_stream_that_knows_nothing_gets_no_weight() -> None:
     assert fusion.sharpness[0] * fusion.hr_weight[0] == pytest.approx(1 / 1.7, rel=0.2)
 
 
-def test_few_images_that_are_all_right_are_no_certainty() -> None:
-    labels = torch.arange(4) % 2
-    sure = torch.nn.functional.one_hot(labels, 2).float() * 0.8 + 0.1
-    fusion = fusion_of(sure, [sure] * 3, labels, KNOTS, "log_pool")
-    assert np.isfinite(fusion.sharpness).all()
-    assert max(fusion.sharpness) <= 8
+@pytest.mark.parametrize("rule", ["by_s", "log_pool"])
+@given(st.integers(0, 10_000), st.integers(2, 60), st.booleans())
+@settings(max_examples=25)
+def test_any_answers_can_be_joined(rule: str, seed: int, count: int, sure: bool) -> None:
+    """Streams that know nothing, and few images that are all told right, leave a rule that answers."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (count,), generator=rng)
+    noise = [torch.rand(count, 4, generator=rng).softmax(dim=1) for _ in range(4)]
+    if sure:
+        noise = [torch.nn.functional.one_hot(labels, 4).float() * 0.9 + 0.025] * 4
+    fusion = fusion_of(noise[0], noise[1:], labels, KNOTS, rule)
+    for actions in (torch.zeros(count, 4), torch.ones(count, 4)):
+        fused = fusion.fuse(noise[1], noise[0], actions)
+        assert torch.isfinite(fused).all()
+        assert torch.allclose(fused.sum(dim=1), torch.ones(count), atol=1e-5)

@@ -1,5 +1,6 @@
 """Figures of a card and of a comparison: curves, calibration, paired tests, the held-out images."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import comb
 from pathlib import Path
@@ -218,8 +219,10 @@ def test_what_a_release_learned_from_is_its_parents_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", ["tiny", "answer-curve"])
-def test_it_is_measured_as_the_service_answers(tmp_path: Path, policy: str) -> None:
-    """S, right and confidence are those of a plan and a purchase, tile by tile."""
+def test_it_is_measured_as_the_service_answers(
+    tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S, right and confidence are those of a plan and a purchase, tile by tile; nothing is asked twice."""
     images = {"hr_px": 32, "lr_px": 8, "ds": [2], "fill": "lr", "augment": "dihedral"}
     networks = {"policy": policy, "hr": "tiny", "lr": "tiny", "lr_views": 4, "hr_views": 4}
     recipe = tiny_recipe(images=images, networks=networks, stages={}, training={"missed_cost": 40.0})
@@ -232,8 +235,22 @@ def test_it_is_measured_as_the_service_answers(tmp_path: Path, policy: str) -> N
     lr = low_resolution(scenes.float(), 2, 8).numpy()
     s = release.plan(lr)
     middle = float(np.median(s))  # an untrained policy sets all tiles on one side of 0.5
-    found = evaluate.outcomes(release, scenes, labels, [2], middle, curve=True)[2]
+    asked, answer_of = [0], System.hr_answer
+
+    def counted(system: System, views: Sequence[torch.Tensor]) -> torch.Tensor:
+        asked[0] += len(views[0])
+        return answer_of(system, views)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(System, "hr_answer", counted)
+        found = evaluate.outcomes(release, scenes, labels, [2], middle, curve=True)[2]
     bought = s > middle
+    likely = [curves.likeliest(torch.from_numpy(s), k).bool().numpy() for k in curves.points(16)]
+    different = [len({mask[row].tobytes() for mask in (bought, *likely)}) for row in range(len(s))]
+    assert asked[0] == len(s) + sum(different)  # whole images, and each choice once
+    for column, mask in enumerate(likely):
+        said = release.classify(lr, scenes.numpy(), mask).fused.argmax(axis=1)
+        assert found.curve[:, column].tolist() == (said == source.labels).tolist()
     answer = release.classify(lr, scenes.numpy(), bought)
     assert found.s.tolist() == bought.sum(axis=1).tolist()
     assert len(set(found.s.tolist())) > 1

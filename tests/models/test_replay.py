@@ -35,15 +35,44 @@ def test_the_last_images_are_kept_in_their_order(batches: list[int], capacity: i
     assert len(replay) == len(expected)
     again = Replay(capacity, Group())
     again.restore(replay.state())
-    for key in ((0, 1), (0, 2)):
-        assert torch.equal(again.draw(50, key).sizes, replay.draw(50, key).sizes)
-        assert set(replay.draw(50, key).sizes[:, 0].tolist()) <= set(expected)
+    for (some, drawn), (same, redrawn) in zip(
+        replay.turns(2, (0, 5), 50), again.turns(2, (0, 5), 50), strict=True
+    ):
+        assert np.array_equal(some, same)
+        assert torch.equal(drawn.sizes, redrawn.sizes)
+        assert set(drawn.sizes[:, 0].tolist()) <= set(expected)
 
 
-def test_other_keys_draw_others() -> None:
+@given(st.integers(2, 40), st.integers(1, 4), st.integers(1, 3))
+def test_processes_share_what_is_drawn(count: int, times: int, size: int) -> None:
+    def turns(group: Group) -> list[tuple[np.ndarray, Seen]]:
+        replay = Replay(100, Group())
+        replay.add([(np.arange(100), seen(list(range(100))))], 100)
+        replay._group = group
+        return list(replay.turns(times, (0, 3), count))
+
+    alone = turns(Group())
+    parts = [turns(Group(rank, size)) for rank in range(size if count >= 2 * size else 1)]
+    if len(parts) < size:
+        return
+    for turn, (numbers, drawn) in enumerate(alone):
+        found = {
+            int(n): int(v)
+            for part in parts
+            for n, v in zip(part[turn][0], part[turn][1].sizes[:, 0].tolist(), strict=True)
+        }
+        assert found == dict(zip(numbers.tolist(), drawn.sizes[:, 0].tolist(), strict=True))
+
+
+def test_no_two_drawings_of_an_epoch_have_one_number_or_an_images() -> None:
     replay = Replay(100, Group())
     replay.add([(np.arange(100), seen(list(range(100))))], 100)
-    assert replay.draw(40, (0, 1)).sizes.tolist() != replay.draw(40, (0, 2)).sizes.tolist()
+    numbers = [
+        n for step, count in enumerate([32, 32, 31, 16]) for n, _ in replay.turns(11, (0, step), count)
+    ]
+    flat = np.concatenate(numbers)
+    assert len(set(flat.tolist())) == len(flat)
+    assert flat.min() >= 1 << 32
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """`patchplan reproduce` end to end: a row a table at the smallest length, gone on with, and drawn."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.reproduce.command import main
 from models.reproduce.rows import ROWS
+from models.reproduce.run import row_key
+from models.reproduce.study import open_study
 from models.reproduce.tables import TABLES
 from tests.models.scenes import write_scenes
 
@@ -63,6 +66,15 @@ def test_a_row_of_other_settings_is_marked_until_it_is_made_again(place: Path) -
     assert "LR-CNN †" not in page.read_text()
     assert ask(place, *words, "hr-cnn") == 0
     assert "†" not in page.read_text()
+
+
+def test_hr_cnn_does_not_depend_on_how_ours_is_read(place: Path) -> None:
+    study = open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke")
+    part, ours = study.protocol.parts[0], study.profile.ours
+    other = replace(ours, training=replace(ours.training, fusion="by_s", missed_cost=7.0))
+    changed = replace(study, profile=replace(study.profile, ours=other))
+    for row, moves in (("hr-cnn", False), ("hr-cnn-longer", False), ("hr-cnn-views", False), ("ours", True)):
+        assert (row_key(study, row, 4, part) != row_key(changed, row, 4, part)) == moves
 
 
 @pytest.mark.parametrize("number", ["0", "-3", "1.5", "many", "²"])
