@@ -135,12 +135,9 @@ class _Asked:
         keys = [(row, mask.tobytes()) for row, mask in enumerate(actions.bool().cpu().numpy())]
         fresh = [row for row, key in enumerate(keys) if key not in self._known]
         if fresh:
-            looks = [
-                Look(look.view, look.hr[fresh], None if look.fill is None else look.fill[fresh])
-                for look in self.looks
-            ]
             grid = self.system.architecture.grid
-            said = self.system.hr_answer([look.masked(actions[fresh], grid) for look in looks])
+            masked = [look.rows(fresh).masked(actions[fresh], grid) for look in self.looks]
+            said = self.system.hr_answer(masked)
             self._known |= {keys[row]: answer for row, answer in zip(fresh, said, strict=True)}
         return torch.stack([self._known[key] for key in keys])
 

@@ -1,5 +1,6 @@
 """The eight symmetries of a square image, numbered; what a stream sees in several of them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -33,3 +34,8 @@ class Look(NamedTuple):
         """x_h^m in this view. actions (B, P) are of the image as it is."""
         turned = view_of(actions.view(-1, grid, grid), self.view).flatten(1)
         return masked(self.hr, self.fill, turned, grid)
+
+    def rows(self, which: Sequence[int]) -> "Look":
+        """The same view of some of the images."""
+        rows = list(which)
+        return Look(self.view, self.hr[rows], None if self.fill is None else self.fill[rows])

@@ -7,7 +7,7 @@ PLAN_ID: Final = "0199c0de-0000-7000-8000-000000000001"
 RELEASE_EXAMPLE: Final[dict[str, Any]] = {
     "id": None,
     "name": "ucmerced",
-    "version": "1",
+    "version": "2",
     "streams": "hr+lr",
     "fusion": "log_pool",
     "weights_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",

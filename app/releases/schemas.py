@@ -12,7 +12,7 @@ from app.releases.finding import Found
 RELEASE_EXAMPLE: dict[str, Any] = {
     "id": "ucmerced",
     "name": "ucmerced",
-    "version": "1",
+    "version": "2",
     "default": True,
     "streams": "hr+lr",
     "fusion": "log_pool",

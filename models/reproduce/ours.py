@@ -19,7 +19,6 @@ from models.reproduce.bench import Bench
 from models.stages.draws import Draws
 from models.stages.inputs import Batch, Indices
 from models.system import System, log_mean, mean
-from models.views import Look
 
 COSTS = (10.0, 30.0, 100.0, 350.0, 1000.0, 3000.0)
 """What a missed answer costs, in patches: one network, and a user moves along the curve with this number."""
@@ -174,9 +173,7 @@ class Ours:
 def _rows(batch: Batch, rows: list[int]) -> Batch:
     """Some images of a batch, of what the HR stream reads."""
     assert batch.fill is not None
-    looks = tuple(
-        Look(look.view, look.hr[rows], None if look.fill is None else look.fill[rows]) for look in batch.looks
-    )
+    looks = tuple(look.rows(rows) for look in batch.looks)
     return replace(batch, hr=batch.hr[rows], fill=batch.fill[rows], looks=looks)
 
 
