@@ -131,6 +131,7 @@ class Trainer:
         self.optimiser: torch.optim.Optimizer | None = None
         self.replay: Replay | None = None
         self._seen: list[tuple[Indices, curve.Seen]] = []
+        self._tried: list[tuple[Draws, int, Batch, reinforce.Experience | curve.Trials]] = []
         self._restored: dict[str, Any] | None = None
         bodies = [
             system.policy.body,
@@ -237,8 +238,11 @@ class Trainer:
             step = Step(number, epoch, k, indices, views, ds)
             work = partial(self._step, phase, stage, member, step)
             figures = self.memory.within(phase.stage, len(step) // self.group.size, work)
-            if self.replay is not None:  # once, also where memory made the work begin again
+            # both once, also where memory made the work begin again
+            if self.replay is not None:
                 self._rehearse(self.replay, stage.reuse - 1, step)
+            else:
+                self._repeat(stage, step)
             # of all processes, step by step: so the one that saves knows them whenever it does
             for key, value in self.group.sums(figures).items():
                 sums[key] = sums.get(key, 0.0) + value
@@ -295,8 +299,7 @@ class Trainer:
         system, alpha = self.system, reinforce.alpha_at(stage, step.epoch)
         system.policy.body.train()
         sums: dict[str, float] = {}
-        tried: list[tuple[Draws, int, Batch, reinforce.Experience | curve.Trials]] = []
-        self._seen = []
+        self._seen, self._tried = [], []
         self._clear()
         for rows, indices, batch, draws in self._parts(step, parts, answers=True):
             self._draw_from(draws)
@@ -317,17 +320,22 @@ class Trainer:
             if self.replay is not None and isinstance(found, curve.Trials):
                 self._seen.append((rows, found.seen))
             elif stage.reuse > 1:
-                tried.append((draws, len(indices), batch, found))
+                self._tried.append((draws, len(indices), batch, found))
             for key, value in {"loss": float(loss.detach()), **found.figures}.items():
                 sums[key] = sums.get(key, 0.0) + value * len(indices)
         self._descend()
-        for _ in range(stage.reuse - 1 if tried else 0):
+        return sums
+
+    def _repeat(self, stage: Stage, step: Step) -> None:
+        """Further steps of the policy on the batch that was just tried, whose rewards are known."""
+        alpha = reinforce.alpha_at(stage, step.epoch)
+        for _ in range(stage.reuse - 1 if self._tried else 0):
             self._clear()
-            for draws, count, batch, found in tried:
+            for draws, count, batch, found in self._tried:
                 self._draw_from(draws)
                 self._backward(self._policy_loss(batch, found, alpha, again=True), count / len(step))
             self._descend()
-        return sums
+        self._tried = []
 
     def _rehearse(self, replay: Replay, times: int, step: Step) -> None:
         """So many steps of the policy on what judges said of this batch and of those before it."""

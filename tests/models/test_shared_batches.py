@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from torch import nn
 from models import train
 from models.card import load_card
 from models.distributed import Group, SyncBatchNorm2d, synchronise
+from models.stages import classify, reinforce
 from models.stages.draws import Draws, Dropout, own_dropouts, rand
+from models.stages.inputs import Batch
 from models.stages.memory import Memory, OutOfMemory, is_out_of_memory, symmetric_parts
 from tests.conftest import checkout
 from tests.models.scenes import write_scenes
@@ -170,28 +173,30 @@ def test_batch_norm_over_two_processes_is_that_of_one() -> None:
     assert float(said[0]) < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("stage", "place", "name"),
+    [("hr", classify, "classification_loss"), ("ft1", reinforce, "classifier_loss")],
+)
 def test_a_batch_that_does_not_fit_is_split_and_the_card_says_so(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, place: ModuleType, name: str
 ) -> None:
     """Memory really runs out: beside more than 8 images, more is asked for than any machine has."""
-    from models.stages import classify
-
-    recipe = RECIPE
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train.main(command(scenes, whole, recipe, "--work", str(whole / "work"))) == 0
-    real = classify.classification_loss
+    assert train.main(command(scenes, whole, RECIPE, "--work", str(whole / "work"))) == 0
+    real = getattr(place, name)
 
     def greedy(*args: object) -> object:
-        found = real(*args)  # type: ignore[arg-type]
-        if len(args[2].labels) > 8:  # type: ignore[attr-defined]
+        found = real(*args)
+        batch = next(one for one in args if isinstance(one, Batch))
+        if len(batch.labels) > 8:
             torch.empty(2**46)
         return found
 
-    monkeypatch.setattr(classify, "classification_loss", greedy)
-    assert train.main(command(scenes, parts, recipe, "--work", str(parts / "work"))) == 0
+    monkeypatch.setattr(place, name, greedy)
+    assert train.main(command(scenes, parts, RECIPE, "--work", str(parts / "work"))) == 0
     assert apart(weights(whole), weights(parts)) < 1e-5
     (said, *_) = load_card(parts / "out").training["recipe_changes"]
-    assert "hr: memory ran out" in said
+    assert f"{stage}: memory ran out" in said
     assert "2 parts" in said
     assert "recipe_changes" not in load_card(whole / "out").training
     told = [json.loads(line) for line in (parts / "events").read_text().splitlines()]
