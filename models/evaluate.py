@@ -27,6 +27,7 @@ from models.patchdrop import most_likely
 from models.precision import autocast, best_device
 from models.progress import Progress
 from models.release import Release
+from models.remembered import Remembered
 from models.views import Look, view_of
 
 _BATCH = 32
@@ -108,7 +109,7 @@ class _Asked:
             for view, seen in zip(system.hr_views, features, strict=True)
         ]
         self.lr = None if system.lr is None else system.lr_answer(x).exp()
-        self._known: dict[tuple[int, bytes], Tensor] = {}
+        self._hr = Remembered(self._ask)
 
     def probabilities(self) -> Tensor:
         """s_p (B, P). A policy that reads answers is told those that are known here."""
@@ -130,16 +131,10 @@ class _Asked:
             return right & bought, confidence.masked_fill(~bought, torch.nan)
         return right, confidence
 
-    def _hr(self, actions: Tensor) -> Tensor:
-        """The HR stream's probabilities (B, N); no tile is asked twice with the same patches."""
-        keys = [(row, mask.tobytes()) for row, mask in enumerate(actions.bool().cpu().numpy())]
-        fresh = [row for row, key in enumerate(keys) if key not in self._known]
-        if fresh:
-            grid = self.system.architecture.grid
-            masked = [look.rows(fresh).masked(actions[fresh], grid) for look in self.looks]
-            said = self.system.hr_answer(masked)
-            self._known |= {keys[row]: answer for row, answer in zip(fresh, said, strict=True)}
-        return torch.stack([self._known[key] for key in keys])
+    def _ask(self, rows: list[int], actions: Tensor) -> Tensor:
+        """The HR stream's probabilities (k, N) of these tiles with these patches."""
+        grid = self.system.architecture.grid
+        return self.system.hr_answer([look.rows(rows).masked(actions, grid) for look in self.looks])
 
     def alone(self) -> Tensor:
         """Whether the LR stream alone is right (B,)."""

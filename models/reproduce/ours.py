@@ -1,6 +1,6 @@
 """The rows that are to beat PatchDrop: LR fill, a mask-trained classifier, a policy that reads answers."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from models.calibration import calibration
 from models.grid import centre_first
 from models.networks.folding import folded
 from models.patchdrop import Fusion, most_likely
+from models.remembered import Remembered
 from models.reproduce import choosing, classifiers
 from models.reproduce.answers import Answers
 from models.reproduce.bench import Bench
@@ -48,8 +49,6 @@ class Ours:
 
     bench: Bench
     system: System
-    _known: dict[tuple[int, bytes], Tensor] = field(default_factory=dict)
-    """What the HR stream said (N,) of a held-out image's row with some patches: rows often ask the same."""
 
     @cached_property
     def _hr(self) -> nn.Module:
@@ -98,19 +97,24 @@ class Ours:
         said = (fusion or self.system.fusion).fuse(self._hr_answers(actions).to(lr.device), lr, taken)
         return Answers(said.cpu(), actions.cpu())
 
-    def _hr_answers(self, actions: Tensor) -> Tensor:
-        """The HR stream's probabilities (n, N) with the patches `actions` (n, P) of all held-out images."""
-        keys = [(row, mask.tobytes()) for row, mask in enumerate(actions.bool().cpu().numpy())]
-        start = 0
+    @cached_property
+    def _hr_answers(self) -> Remembered:
+        """The HR stream's probabilities (n, N) with patches (n, P) of all held-out images.
+
+        Rows of a table often ask the same.
+        """
+        return Remembered(self._ask)
+
+    def _ask(self, rows: list[int], actions: Tensor) -> Tensor:
+        """Those of some held-out images (k,), in ascending order."""
+        said, start, done = [], 0, 0
         for indices, batch in self._batches:
-            fresh = [k for k in range(len(indices)) if keys[start + k] not in self._known]
-            if fresh:
-                asked = self._asked(
-                    _rows(batch, fresh), actions[[start + k for k in fresh]].to(batch.hr.device)
-                )
-                self._known |= {keys[start + k]: p for k, p in zip(fresh, asked.cpu(), strict=True)}
-            start += len(indices)
-        return torch.stack([self._known[key] for key in keys])
+            here = [row - start for row in rows[done:] if row < start + len(indices)]
+            if here:
+                masks = actions[done : done + len(here)].to(batch.hr.device)
+                said.append(self._asked(_rows(batch, here), masks).cpu())
+            start, done = start + len(indices), done + len(here)
+        return torch.cat(said)
 
     def at(self, missed_cost: float) -> Answers:
         return self.answers(self.bought(missed_cost))
