@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from models.stages.trainer import Phase, Watch
+from models.stages.place import Phase, Watch
 
 _EVERY_S = 0.5
 

@@ -19,7 +19,8 @@ from models.stages.classify import classification_loss
 from models.stages.draws import Draws, draw_from
 from models.stages.inputs import Batch, Indices
 from models.stages.members import Judges, Member
-from models.stages.trainer import Phase, Trainer, Watch
+from models.stages.place import Phase, Watch
+from models.stages.trainer import Trainer
 from models.system import System
 
 MASKED = Stage(mask_share=0.85, mixup=0.2, smoothing=0.1)

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from models.stages.fusing import held_out_fusion
 from models.stages.inputs import Batch, Inputs
 from models.stages.members import Indices, Judges, Member, Members
 from models.stages.memory import Memory, symmetric_parts
+from models.stages.place import Phase, Position, Step, Watch, phases
 from models.stages.replay import Replay
 from models.system import System
 
@@ -36,64 +37,6 @@ _POLICY_STAGES = ("pt", "ft1", "ft2")
 # A checkpoint comes at the end of every epoch, and within one that takes longer.
 SAVE_EVERY_S = 60.0
 Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stage of one member: the shadows pass through `hr` and `lr` as the released classifier does."""
-
-    stage: str
-    member: int
-
-    @property
-    def name(self) -> str:
-        return self.stage if self.member == 0 else f"{self.stage} (shadow {self.member})"
-
-
-@dataclass
-class Position:
-    """How far a training is: phases done, epochs of the next, steps of the next epoch, and their sums."""
-
-    phase: int = 0
-    epochs: int = 0
-    steps: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    @property
-    def within_phase(self) -> bool:
-        return self.epochs > 0 or self.steps > 0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One batch of an epoch: which images, in which views and at which ds (B,)."""
-
-    number: int
-    epoch: int
-    step: int
-    indices: Indices
-    views: Indices
-    ds: Indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-class Watch:
-    """Who looks on: told of every step and every checkpoint. Does nothing itself."""
-
-    def step(self, phase: Phase, number: int, epoch: int, step: int, steps: int) -> None: ...
-
-    def saved(self, phase: Phase, epochs: int) -> None: ...
-
-    def notice(self, text: str) -> None: ...
-
-
-def phases(recipe: Recipe, members: int) -> list[Phase]:
-    """All that is trained, in order; stages of 0 epochs are left out."""
-    todo = [stage for stage in STAGES if recipe.stages[stage].epochs]
-    return [Phase(stage, m) for stage in todo for m in range(members if stage in ("hr", "lr") else 1)]
 
 
 class Trainer:

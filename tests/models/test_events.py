@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.events import Events, Watched
-from models.stages.trainer import Phase
+from models.stages.place import Phase
 
 
 def test_what_is_no_stage_has_an_end_in_sight_too(tmp_path: Path) -> None:

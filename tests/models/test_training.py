@@ -16,7 +16,8 @@ from models.data.sources import open_source
 from models.recipe import Recipe
 from models.release import Release, tiny_release
 from models.stages.inputs import Inputs
-from models.stages.trainer import Trainer, Watch, phases
+from models.stages.place import Watch, phases
+from models.stages.trainer import Trainer
 from models.system import System
 from tests.models.scenes import CLASSES, tiny_recipe, write_scenes
 
