@@ -20,6 +20,9 @@ CLASSIFIERS = (LITE, TINY, *RESNETS)
 CURVE = "answer-curve"
 """The policy that reads what both streams say without HR, and nothing else."""
 POLICIES = (LITE, TINY, CURVE, *RESNETS)
+RINGS, DISTANCE = ORDERS = ("rings", "distance")
+"""In which order such a policy takes the patches, both from the centre outwards: a whole ring of the grid
+before the next, its corners first, or the nearest to the centre first."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Architecture:
     the square's 8.
     `missed_cost`: what an answer that was wrong for want of HR costs, in patches bought for nothing. The odds
     of a policy that was trained to tell what a patch gains are multiplied by it: buying pays above 0.5.
+    `order`: one of ORDERS.
     """
 
     classes: int
@@ -46,6 +50,7 @@ class Architecture:
     missed_cost: float = 1.0
     lr_views: int = 1
     hr_views: int = 1
+    order: str = RINGS
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -10,25 +10,33 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from models.architecture import DISTANCE, ORDERS, RINGS
 from models.architecture import GRID as GRID
 
 
-def centre_first(grid: int = GRID) -> Tensor:
-    """(P,) rank of each patch: ring by ring from the centre, neighbours in rank far apart."""
+def centre_first(grid: int = GRID, order: str = RINGS) -> Tensor:
+    """(P,) rank of each patch from the centre outwards, neighbours in rank far apart.
+
+    `order`: ring by ring of the grid, or by the distance of the patch's centre, which puts corners last.
+    Raises ValueError for another.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"order is one of {', '.join(ORDERS)}, not {order}")
     middle = (grid - 1) / 2
     places = [(row - middle, column - middle) for row in range(grid) for column in range(grid)]
     rings: dict[float, list[int]] = {}
     for patch, (y, x) in enumerate(places):
-        rings.setdefault(max(abs(y), abs(x)), []).append(patch)
-    order: list[int] = []
+        radius = y * y + x * x if order == DISTANCE else max(abs(y), abs(x))
+        rings.setdefault(radius, []).append(patch)
+    taken: list[int] = []
     for ring in (rings[radius] for radius in sorted(rings)):
-        left, start = list(ring), len(order)
+        left, start = list(ring), len(taken)
         while left:
-            taken = [places[p] for p in order[start:]] or [(middle, middle)]
-            order.append(max(left, key=lambda p: (min(_apart(places[p], t) for t in taken), -p)))
-            left.remove(order[-1])
-    ranks = torch.empty(len(order), dtype=torch.long)
-    ranks[torch.tensor(order)] = torch.arange(len(order))
+            near = [places[p] for p in taken[start:]] or [(middle, middle)]
+            taken.append(max(left, key=lambda p: (min(_apart(places[p], t) for t in near), -p)))
+            left.remove(taken[-1])
+    ranks = torch.empty(len(taken), dtype=torch.long)
+    ranks[torch.tensor(taken)] = torch.arange(len(taken))
     return ranks
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.architecture import CLASSIFIERS, CURVE, FACTORS, POLICIES, Architecture
+from models.architecture import CLASSIFIERS, CURVE, FACTORS, POLICIES, RINGS, Architecture
 
 STAGES = ("hr", "lr", "pt", "ft1", "ft2")
 Augment = Literal["none", "flip", "crop-flip", "dihedral"]
@@ -45,7 +45,7 @@ class Images:
 @dataclass(frozen=True)
 class Networks:
     """Names of the networks; `imagenet` starts those that can from published weights. `lr_views`,
-    `hr_views`: see Architecture.
+    `hr_views`, `order`: see Architecture.
     """
 
     policy: str
@@ -54,6 +54,14 @@ class Networks:
     imagenet: bool = False
     lr_views: int = 1
     hr_views: int = 1
+    order: Literal["rings", "distance"] = "rings"
+
+    def told(self) -> dict[str, Any]:
+        """All that has a say in what they come to. In rings it is what it was before there were orders."""
+        fields = dataclasses.asdict(self)
+        if self.order == RINGS:
+            del fields["order"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,7 @@ class Recipe:
             self.training.missed_cost,
             n.lr_views,
             n.hr_views,
+            n.order,
         )
 
     def digest(self, upto: str = STAGES[-1]) -> str:
@@ -153,8 +162,11 @@ class Recipe:
         for told in ("name", "description", "licence", "classes"):
             del raw[told]
         del raw["training"]["missed_cost"]  # it says how the trained policy is read
+        raw["networks"] = self.networks.told()
         if self.networks.hr_views == 1 or upto in ("hr", "lr"):
             del raw["networks"]["hr_views"]  # classifiers learn from one view at a time
+        if upto in ("hr", "lr"):
+            raw["networks"].pop("order", None)  # and from masks of any patches
         if self.training.fusion == "log_pool" and upto in ("hr", "lr"):
             raw["training"]["fusion"] = "by_s"  # it is fitted after them: those of either rule are the same
         raw["stages"] = {k: self.stages[k].told() for k in STAGES[: STAGES.index(upto) + 1]}

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from models import gain
 from models.card import CARD_FILE, WEIGHTS_FILE, Card, CardError, ClassName, GainModel, Range, load_card
-from models.grid import centre_first
 from models.networks.folding import folded
 from models.patchdrop import Fusion
 from models.system import Architecture, System, packed
@@ -60,7 +59,7 @@ class Release:
         if not system.policy_reads_answers:
             return [Decision(s, None) for s in _numpy(system.probabilities(x))]
         chances = system.chances(x)
-        shares = gain.shares(chances, centre_first(self.card.grid)).tolist()
+        shares = gain.shares(chances, self.system.ranks).tolist()
         ends = chances[:, [0, -1]].tolist()
         gains = [{"lr": a, "hr": b, "weights": w} for (a, b), w in zip(ends, shares, strict=True)]
         return [Decision(s, g) for s, g in zip(_numpy(system.purchases(chances)), gains, strict=True)]

@@ -81,7 +81,7 @@ class System(nn.Module):
         return (logits + math.log(self.architecture.missed_cost)).sigmoid()
 
     def chances(self, lr: Tensor) -> Tensor:
-        """The chance of a right answer with the first k patches of `centre_first`, (B, P + 1), k = 0..P.
+        """The chance of a right answer with the first k patches by `ranks`, (B, P + 1), k = 0..P.
 
         Only of a policy that reads answers; both streams are asked what they say without HR.
         """
@@ -102,7 +102,7 @@ class System(nn.Module):
     def purchases(self, chances: Tensor) -> Tensor:
         """s_p (B, P) of `chances` (B, P + 1)."""
         a = self.architecture
-        return gain.purchase_probabilities(chances, centre_first(a.grid), a.missed_cost)
+        return gain.purchase_probabilities(chances, self.ranks, a.missed_cost)
 
     def lr_features(self, lr: Tensor, view: int = 0) -> Tensor:
         assert self.lr is not None
@@ -123,6 +123,11 @@ class System(nn.Module):
         """The second step: classes from x_h^m and x_l. actions (B, P) in {0, 1}."""
         answer = None if self.lr is None else self.lr_answer(lr).exp()
         return self.fused(self.looks(hr, lr), answer, actions)
+
+    @property
+    def ranks(self) -> Tensor:
+        """(P,) the order in which a policy that reads answers takes the patches."""
+        return centre_first(self.architecture.grid, self.architecture.order)
 
     @property
     def hr_views(self) -> tuple[int, ...]:

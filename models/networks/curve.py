@@ -13,7 +13,7 @@ class AnswerCurveBody(nn.Module):
     """Class probabilities (B, N) of the LR stream, of the HR stream on the fill alone, and of both fused.
 
     -> (B, P + 1) logits of the chance that the fused answer is right with the first k = 0..P patches of
-    `centre_first`; they never fall with k.
+    the system's order; they never fall with k.
     """
 
     reads_answers = True

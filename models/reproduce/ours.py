@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from models import gain
 from models.calibration import calibration
-from models.grid import centre_first
 from models.networks.folding import folded
 from models.patchdrop import Fusion, most_likely
 from models.remembered import Remembered
@@ -86,8 +85,7 @@ class Ours:
 
     def bought(self, missed_cost: float) -> Tensor:
         """The patches (n, P) that pay where a missed answer costs that much."""
-        ranks = centre_first(self.bench.recipe.images.grid)
-        return most_likely(gain.purchase_probabilities(self.chances, ranks, missed_cost))
+        return most_likely(gain.purchase_probabilities(self.chances, self.system.ranks, missed_cost))
 
     @torch.no_grad()
     def answers(self, actions: Tensor, fusion: Fusion | None = None) -> Answers:
@@ -157,7 +155,7 @@ class Ours:
 
         Patches go where the chance rises most for the next one, as a budget is spent.
         """
-        ranks = centre_first(self.bench.recipe.images.grid)
+        ranks = self.system.ranks
         steps = gain.slopes(self.chances).clamp_min(0)
         count, patches = steps.shape
         order = steps.flatten().argsort(descending=True, stable=True)

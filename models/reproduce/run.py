@@ -48,7 +48,10 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
         training = asdict(one.training)
         if "ours" not in row.units and one is profile.ours:
             del training["fusion"], training["missed_cost"]  # of what comes after the classifiers
-        depends += [asdict(one.images), asdict(one.networks), training]
+        networks = one.networks.told()
+        if "ours" not in row.units:
+            networks.pop("order", None)
+        depends += [asdict(one.images), networks, training]
     if "ours" in row.units:
         depends.append(profile.ours.stages["ft2"].told())
     given = None if study.given is None else study.given.name

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.grid import centre_first
 from models.patchdrop import most_likely
 from models.recipe import Stage
 from models.stages.draws import Draws, rand
@@ -51,9 +50,9 @@ def sizes_of(samples: int, count: int, patches: int, generator: torch.Generator 
     return torch.cat([torch.zeros(1, count, dtype=torch.long), drawn.clamp_max(patches)])
 
 
-def masks_of(sizes: Tensor, grid: int) -> Tensor:
-    """(K, B) -> (K, B, P): the first S patches by `centre_first`."""
-    return (centre_first(grid).to(sizes.device) < sizes[..., None]).float()
+def masks_of(sizes: Tensor, ranks: Tensor) -> Tensor:
+    """(K, B) -> (K, B, P): the first S patches by `ranks` (P,)."""
+    return (ranks.to(sizes.device) < sizes[..., None]).float()
 
 
 @torch.no_grad()
@@ -71,7 +70,7 @@ def trials(
     grid = system.architecture.grid
     lr = members.lr_log_probabilities(indices, batch.answering).exp()
     sizes = sizes_of(stage.samples, len(indices), grid**2, generator).to(batch.hr.device)
-    actions = masks_of(sizes, grid)
+    actions = masks_of(sizes, system.ranks)
     hr = members.hr_probabilities(indices, batch.seen(actions[0], grid))
     answer = lr if name == "ft2" else None
     nothing = actions[0]  # S = 0: what the HR stream says of the fill is known already

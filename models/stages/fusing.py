@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.grid import centre_first
 from models.patchdrop import Fusion, pooled, sharpened
 from models.stages.members import Members
 from models.system import System
@@ -35,7 +34,7 @@ def held_out_fusion(
         labels.append(batch.labels.cpu())
         lrs.append(members.lr_log_probabilities(indices, batch.answering).exp().cpu())
         if system.policy_reads_answers:  # it buys in this one order
-            order = centre_first(grid).expand(len(indices), patches)
+            order = system.ranks.expand(len(indices), patches)
         else:
             order = torch.from_numpy(rng.random((len(indices), patches)).argsort(axis=1).argsort(axis=1))
         for answers, count in zip(hrs, knots, strict=True):

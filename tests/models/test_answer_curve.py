@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import gain, train
+from models.architecture import DISTANCE, ORDERS, RINGS, Architecture
 from models.card import ClassName, GainModel, load_card
 from models.grid import centre_first
 from models.recipe import Recipe, RecipeError
 from models.release import Release, save, tiny_release
 from models.stages.curve import masks_of, sizes_of
+from models.system import System
 from models.views import ANSWERING, composed, view_of
 from tests.models.scenes import tiny_recipe, write_scenes
 from tests.models.test_training import trainer, weights
@@ -36,14 +38,33 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_scenes(tmp_path_factory.mktemp("scenes") / "scenes", per_class=12)
 
 
-@given(st.integers(1, 8))
-def test_the_order_ranks_every_patch_once_from_the_centre(grid: int) -> None:
-    ranks = centre_first(grid)
+@given(st.integers(1, 8), st.sampled_from(ORDERS))
+def test_the_order_ranks_every_patch_once_from_the_centre(grid: int, order: str) -> None:
+    ranks = centre_first(grid, order)
     assert sorted(ranks.tolist()) == list(range(grid**2))
     middle = (grid - 1) / 2
-    ring = [max(abs(p // grid - middle), abs(p % grid - middle)) for p in range(grid**2)]
-    by_rank = [ring[p] for p in ranks.argsort().tolist()]
+    sides = [sorted((abs(p // grid - middle), abs(p % grid - middle))) for p in range(grid**2)]
+    away = [far if order == RINGS else near**2 + far**2 for near, far in sides]
+    by_rank = [away[p] for p in ranks.argsort().tolist()]
     assert by_rank == sorted(by_rank)
+
+
+@pytest.mark.parametrize(("order", "corners"), [(RINGS, [4, 5, 6, 7]), (DISTANCE, [12, 13, 14, 15])])
+def test_a_policy_buys_in_its_own_order(order: str, corners: list[int]) -> None:
+    """And no training of classifiers hangs on it."""
+    images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}
+    recipe = curved(images, 4)
+    recipe = dataclasses.replace(recipe, networks=dataclasses.replace(recipe.networks, order=order))
+    assert recipe.digest("lr") == curved(images, 4).digest("lr")
+    assert (recipe.digest() == curved(images, 4).digest()) == (order == RINGS)
+    system = System(recipe.architecture(3))
+    assert Architecture.from_json(system.architecture.to_json()) == system.architecture
+    assert sorted(system.ranks[[0, 3, 12, 15]].tolist()) == corners
+    chances = torch.linspace(0, 1, 17)[None] ** 0.5
+    worth = system.purchases(chances)[0]
+    assert worth.argsort(descending=True).tolist() == system.ranks.argsort().tolist()
+    with pytest.raises(ValueError, match="order"):
+        centre_first(4, "corners")
 
 
 @given(st.integers(2, 9), st.integers(1, 5), st.integers(0, 999))
@@ -53,8 +74,8 @@ def test_trials_hold_none_and_one_of_each_range(samples: int, count: int, seed: 
     assert bool((sizes[0] == 0).all())
     assert 1 <= int(sizes[1:].min()) <= int(sizes[1:].max()) <= 16
     assert bool((sizes.diff(dim=0) >= 0).all())
-    actions = masks_of(sizes, 4)
     ranks = centre_first(4)
+    actions = masks_of(sizes, ranks)
     for action, size in zip(actions.flatten(0, 1), sizes.flatten().tolist(), strict=True):
         assert set(ranks[action > 0].tolist()) == set(range(size))
 
