@@ -1,5 +1,6 @@
 """The classifiers that rows share: trained once for each set of images they may learn from."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,9 +23,6 @@ from models.stages.members import Judges, Member
 from models.stages.place import Phase, Watch
 from models.stages.trainer import Trainer
 from models.system import System
-
-MASKED = Stage(mask_share=0.85, mixup=0.2, smoothing=0.1)
-"""Most images lose a random number of patches, so that the classifier can use however few were bought."""
 
 FIFTHS = 5
 """Without folds the policy learns from one of so many parts, and its judge from the others."""
@@ -133,8 +131,11 @@ def long_trained(
     if weights is not None:
         load_given(system, weights)
     plan = replace(study.profile.plan("masked"), epochs=masked_epochs(study, given=given))
-    learner = Further(study, recipe, system.hr.body, MASKED if masks else replace(MASKED, mask_share=0.0))
-    named = () if weights is None else (weights.name,)
+    stage = study.profile.masking if masks else replace(study.profile.masking, mask_share=0.0)
+    learner = Further(study, recipe, system.hr.body, stage)
+    named: tuple[str, ...] = () if weights is None else (weights.name,)
+    if told := study.profile.masking_told():
+        named += (json.dumps(told, sort_keys=True),)
     unit = "masked" if masks else "longer"
     return train_unit(study, unit, learner, plan, recipe, learns, seed, named), system.hr.body
 

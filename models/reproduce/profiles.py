@@ -1,11 +1,11 @@
 """How long each part of a table is trained: `smoke` for tests, `cpu`, `gpu`, and the paper's own schedule."""
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.recipe import STAGES, Recipe, parse_recipe
+from models.recipe import STAGES, Recipe, Stage, parse_recipe
 from models.reproduce.learner import Plan
 
 Name = Literal["smoke", "cpu", "gpu", "paper"]
@@ -14,13 +14,16 @@ FOLDER = Path(__file__).parent / "profiles"
 SMALL_PX = 64
 """Pictures up to this size have CIFAR's networks and schedules, larger ones the aerial scenes'."""
 
+MASKING = Stage(mask_share=0.85, mixup=0.2, smoothing=0.1)
+"""Most images lose a random number of patches, so that the classifier can use however few were bought."""
+
 
 @dataclass(frozen=True)
 class Profile:
     """The schedules of one kind of pictures at one length.
 
     `paper` and `ours` are the recipes of the rows; `ds` the ratios that are measured; `limit` the number of
-    images learned from and held out, 0 for all.
+    images learned from and held out, 0 for all; `masking` how the HR stream of ours learns with masks.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Profile:
     units: dict[str, Plan]
     epochs: dict[str, int]
     paper_epochs: dict[str, int]
+    masking: Stage = MASKING
 
     def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "Profile":
         """The same with other figures of normalisation: those that published weights were trained with."""
@@ -40,6 +44,11 @@ class Profile:
             return replace(recipe, images=replace(recipe.images, mean=mean, std=std))
 
         return replace(self, paper=other(self.paper), ours=other(self.ours))
+
+    def masking_told(self) -> dict[str, Any]:
+        """What of `masking` is not as usual: what was trained as usual keeps its name."""
+        usual = asdict(MASKING)
+        return {name: value for name, value in asdict(self.masking).items() if value != usual[name]}
 
     def plan(self, unit: str) -> Plan:
         """How a part that no recipe has is trained. Raises KeyError for one without epochs."""
@@ -61,6 +70,7 @@ def load_profile(kind: str, name: str) -> Profile:
         units={key: Plan(0, **plan) for key, plan in raw["units"].items()},
         epochs=epochs,
         paper_epochs={key: int(value) for key, value in raw["epochs"]["paper"].items()},
+        masking=replace(MASKING, **raw.get("masking", {})),
     )
 
 

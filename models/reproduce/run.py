@@ -52,6 +52,8 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
         if "ours" not in row.units:
             networks.pop("order", None)
         depends += [asdict(one.images), networks, training]
+    if "masked" in row.units and (masking := profile.masking_told()):
+        depends.append(masking)
     if "ours" in row.units:
         depends.append(profile.ours.stages["ft2"].told())
     given = None if study.given is None else study.given.name

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.reproduce import classifiers
 from models.reproduce.command import main
 from models.reproduce.rows import ROWS
 from models.reproduce.run import row_key
@@ -71,10 +72,26 @@ def test_a_row_of_other_settings_is_marked_until_it_is_made_again(place: Path) -
 def test_hr_cnn_does_not_depend_on_how_ours_is_read(place: Path) -> None:
     study = open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke")
     part, ours = study.protocol.parts[0], study.profile.ours
-    other = replace(ours, training=replace(ours.training, fusion="by_s", missed_cost=7.0))
+    order = {"distance": "rings", "rings": "distance"}[ours.networks.order]
+    other = replace(
+        ours,
+        training=replace(ours.training, fusion="by_s", missed_cost=7.0),
+        networks=replace(ours.networks, order=order),  # type: ignore[arg-type]
+    )
     changed = replace(study, profile=replace(study.profile, ours=other))
     for row, moves in (("hr-cnn", False), ("hr-cnn-longer", False), ("hr-cnn-views", False), ("ours", True)):
         assert (row_key(study, row, 4, part) != row_key(changed, row, 4, part)) == moves
+
+
+def test_masks_of_other_terms_are_another_training(place: Path) -> None:
+    """Both of HR-CNN as long and of ours, which learn on the same terms."""
+    study = open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke")
+    part, profile = study.protocol.parts[0], study.profile
+    changed = replace(study, profile=replace(profile, masking=replace(profile.masking, mixup=0.5)))
+    for row, moves in (("hr-cnn", False), ("hr-cnn-longer", True), ("ours", True)):
+        assert (row_key(study, row, 4, part) != row_key(changed, row, 4, part)) == moves
+    keys = {classifiers.long_trained(here, part.learns, 0, masks=True)[0] for here in (study, changed, study)}
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize("number", ["0", "-3", "1.5", "many", "²"])
