@@ -5,16 +5,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import psutil
 import structlog
 from obstore.exceptions import BaseError as StoreError
 from sqlalchemy import func, select, update
@@ -37,6 +33,7 @@ from workers.leases import Leases
 from workers.publishing import publish
 from workers.trackers import Story, open_tracker
 from workers.trainer import Spec
+from workers.trainer_process import TrainerProcess
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +41,6 @@ Outcome = Literal["ready", "failed", "cancelled", "lost", "stopped", "again"]
 
 POLL_S: Final = 0.1
 LOOK_S: Final = 0.5
-TERM_S: Final = 2.0
 # carrying checkpoints takes at most about a third of the time
 UPLOAD_EVERY: Final = 2.0
 
@@ -76,8 +72,7 @@ class Supervision:
         self._row, self._leases, self._stopping = row, leases, stopping
         self._folder = scratch / f"train-{row.id}"
         self._spec = Spec(os.getpid(), str(row.id), str(self._folder))
-        self._child: subprocess.Popen[bytes] | None = None
-        self._offset = 0
+        self._trainer = TrainerProcess(self._spec, self._folder)
         self._metrics: list[dict[str, Any]] = []
         self._notices: list[str] = list(row.notices)
         self._progress: dict[str, Any] | None = None
@@ -102,13 +97,13 @@ class Supervision:
             code = self._watch()
             outcome = "stopped" if code is None else self._end(code)
         except _Over:
-            self._kill()
+            self._trainer.end()
             outcome = self._close_if_cancelled()
         except (OSError, StoreError) as error:
-            self._kill()
+            self._trainer.end()
             outcome = self._broken(error)
         finally:
-            self._kill()
+            self._trainer.end()
             self._uploads.shutdown(wait=True)
             self._drop_untold()
             outcome = self._let_go(outcome)
@@ -119,25 +114,15 @@ class Supervision:
         self._folder.mkdir(parents=True, exist_ok=True)
         # objects that a dead worker carried there and never told of
         self._tidy()
-        self._spec.events.unlink(missing_ok=True)
-        spec = self._folder / "spec.json"
-        spec.write_text(json.dumps(asdict(self._spec)))
-        with (self._folder / "log").open("ab") as output:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "workers.trainer", str(spec)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._trainer.start()
 
     def _watch(self) -> int | None:
         """Listen until the trainer ends (its exit status) or the worker shall stop (None). Raises _Over."""
-        assert self._child is not None
         looked = 0.0
         while True:
-            code = self._child.poll()
-            self._listen()
+            code = self._trainer.poll()
+            for event in self._trainer.said():
+                self._hear(event)
             if code is not None or time.monotonic() - looked > LOOK_S:
                 looked = time.monotonic()
                 self._write()
@@ -146,18 +131,6 @@ class Supervision:
                 return code
             if self._stopping.wait(POLL_S):
                 return None
-
-    def _listen(self) -> None:
-        """Read what the trainer said since; a line it is still writing is left for next time."""
-        if not self._spec.events.exists():
-            return
-        with self._spec.events.open("rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._offset += len(line)
-                self._hear(json.loads(line))
 
     def _hear(self, event: dict[str, Any]) -> None:
         kind = event.pop("kind")
@@ -296,7 +269,7 @@ class Supervision:
             return self._fail(errors.DiskFull(NO_ROOM).document())
         if code == 0 and self._done:
             return self._publish()
-        log.warning("trainer_died", run=str(self._row.id), code=code, log=self._log_tail())
+        log.warning("trainer_died", run=str(self._row.id), code=code, log=self._trainer.log_tail())
         if code > 0:
             return self._fail(errors.TrainingFailed(BROKE_OFF, exit_status=code).document())
         return "again"
@@ -381,38 +354,11 @@ class Supervision:
             shutil.rmtree(self._folder, ignore_errors=True)
         return outcome
 
-    def _kill(self) -> None:
-        """End the trainer and all it started; returns when they are gone, so the device is free."""
-        child = self._child
-        if child is None:
-            return
-        self._child = None
-        if child.stdin is not None:
-            child.stdin.close()
-        if child.poll() is None:
-            below: list[psutil.Process] = []
-            with contextlib.suppress(psutil.Error):
-                below = psutil.Process(child.pid).children(recursive=True)
-            child.terminate()
-            try:
-                child.wait(TERM_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-            child.wait()
-            for process in below:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
-            psutil.wait_procs(below, TERM_S)
-
     def _tidy(self) -> None:
         """Remove the run's objects but for the checkpoint it would go on from."""
         for key in get_store().keys(self._row.prefix):
             if key != self._key:
                 get_store().delete(key)
-
-    def _log_tail(self) -> str:
-        path = self._folder / "log"
-        return "\n".join(path.read_text(errors="replace").splitlines()[-15:]) if path.exists() else ""
 
 
 def _problem(event: dict[str, Any]) -> dict[str, Any]:
