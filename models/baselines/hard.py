@@ -101,19 +101,22 @@ def untrained(bench: Bench) -> nn.Module:
     return network.body.to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def trained(bench: Bench, way: str, policy: nn.Module) -> nn.Module:
-    """A classifier that learned in one of the three ways. Raises SliceOver."""
+def trained(bench: Bench, way: str, policy: nn.Module, key: str = "") -> nn.Module:
+    """A classifier that learned in one of the three ways; `key` names the policy. Raises SliceOver."""
     plan, body = bench.plan("hard"), untrained(bench)
-    bench.fit("hard", Augmented(bench, way, body, policy, plan.lr), plan, (way,))
+    made_of = (way, key) if way == HARD else (way,)
+    bench.fit("hard", Augmented(bench, way, body, policy, plan.lr), plan, made_of)
     return body
 
 
 def hard_rows(bench: Bench) -> dict[str, Answers]:
     """The three rows of table 4, by PatchDrop's policy after Ft-1. Raises SliceOver."""
     system = patchdrop.systems(bench, stages=("pt", "ft1"))["ft1"]
-    return rows_by(bench, frozen(system.policy.body))
+    return rows_by(bench, frozen(system.policy.body), patchdrop.key(bench, "ft1"))
 
 
-def rows_by(bench: Bench, policy: nn.Module) -> dict[str, Answers]:
-    """{way: what its classifier says of held-out whole images}; the hard positives are this policy's."""
-    return {way: bench.whole(trained(bench, way, policy)) for way in WAYS}
+def rows_by(bench: Bench, policy: nn.Module, key: str = "") -> dict[str, Answers]:
+    """{way: what its classifier says of held-out whole images}; the hard positives are this policy's, which
+    `key` names.
+    """
+    return {way: bench.whole(trained(bench, way, policy, key)) for way in WAYS}

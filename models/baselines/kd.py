@@ -3,7 +3,8 @@
 Su & Maji 2016 ("Adapting models to signal degradation using distillation") on Hinton et al. 2015, whose soft
 targets these are. Both leave the figures to the task; here a temperature of 4 and nine tenths of the loss on
 the soft targets, the rest on the labels. The student starts where the LR classifier started and is that
-network: what it gains over LR-CNN, it gains from the teacher.
+network; where LR-CNN learns from several ds at once, the student still learns from its own alone, without
+mixup and smoothing.
 """
 
 import torch

@@ -168,9 +168,16 @@ def scores(bench: Bench, learner: Zoom) -> Tensor:
     return torch.cat(found)
 
 
-def saliency(bench: Bench) -> Tensor:
-    """(n, P) how salient each patch of every image of the data set is, learned and unseen ones alike."""
+def trained(bench: Bench) -> tuple[str, Zoom]:
+    """The saliency network and the hash that names its training. Raises SliceOver."""
     plan = bench.plan("stn")
     learner = Zoom(bench, plan.lr)
-    bench.fit("stn", learner, plan)
-    return scores(bench, learner)
+    return bench.fit("stn", learner, plan), learner
+
+
+def saliency(bench: Bench) -> tuple[str, Tensor]:
+    """(n, P) how salient each patch of every image of the data set is, learned and unseen ones alike, and the
+    hash that names the training. Raises SliceOver.
+    """
+    key, learner = trained(bench)
+    return key, scores(bench, learner)

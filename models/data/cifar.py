@@ -55,7 +55,7 @@ def recognise(name: str, files: Files) -> Source | None:
 
 
 def open_npz(name: str, data: bytes) -> Source:
-    """Arrays x_train (n, H, W, 3) uint8, y_train (n,), x_test, y_test, classes. Raises DataError."""
+    """Arrays x_train (n, H, W, 3) uint8, y_train (n,) or (n, 1), *_test, classes. Raises DataError."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             classes = [str(c) for c in arrays["classes"]]
@@ -63,6 +63,7 @@ def open_npz(name: str, data: bytes) -> Source:
             for split in ("train", "val", "test"):
                 if f"x_{split}" in arrays:
                     images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"].astype(np.int64)
+                    labels = labels.reshape(len(labels))  # Keras has (n, 1)
                     parts.append((split, images, labels, [f"{split}/{i:05d}" for i in range(len(labels))]))
     except (KeyError, ValueError, OSError, EOFError) as error:
         raise DataError(f"{name} is no .npz of x_train, y_train, x_test, y_test, classes: {error}") from error

@@ -16,9 +16,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from models.baselines import bagnet
+from models.baselines import bagnet, stn
 from models.baselines.bagnet import ConditionalBagNet
-from models.baselines.stn import Zoom, per_patch, scores
+from models.baselines.stn import Zoom, per_patch
 from models.networks.bagnet import BagNet
 from models.networks.folding import folded
 from models.reproduce import choosing, timing
@@ -95,15 +95,12 @@ class BagNets:
         return {stage: math.ceil(round(float(a.actions.sum(dim=1).mean()), 6)) for stage, a in first.items()}
 
     @cached_property
-    def _zoom(self) -> Zoom:
-        plan = self.bench.plan("stn")
-        learner = Zoom(self.bench, plan.lr)
-        self.bench.fit("stn", learner, plan)
-        return learner
+    def _zoom(self) -> tuple[str, Zoom]:
+        return stn.trained(self.bench)
 
     @cached_property
     def _rules(self) -> dict[str, Callable[[int], Chooser]]:
-        saliency = by_score(scores(self.bench, self._zoom))
+        saliency = by_score(stn.scores(self.bench, self._zoom[1]))
         rules = (fixed(choosing.FIXED_H), fixed(choosing.FIXED_V), stochastic, saliency)
         return dict(zip(RULES, rules, strict=True))
 
@@ -112,7 +109,8 @@ class BagNets:
         key, bag = self._whole
         plan, own = self.bench.plan("bagnet-ft1"), copy.deepcopy(bag)
         learner = Given(self.bench, own, plan.lr, chooser)
-        self.bench.fit(f"bagnet-{name}", learner, plan, (key, name, str(s)))
+        read = (self._zoom[0],) if name == "stn" else ()
+        self.bench.fit(f"bagnet-{name}", learner, plan, (key, name, str(s), *read))
         return own
 
     @cached_property
@@ -145,7 +143,7 @@ class BagNets:
 
     def pipelines(self) -> dict[str, Pipeline]:
         """Each row after Ft-1 from pixels to classes, for inference on a processor."""
-        s, saliency = self._s["ft1"], _quick(self._zoom.saliency)
+        s, saliency = self._s["ft1"], _quick(self._zoom[1].saliency)
         bag, cnn = _quick(self._whole[1]), _quick(self.bench.system.hr.body)
         found: dict[str, Pipeline] = {BAGNET: lambda _, hr: bag(hr), CNN: lambda _, hr: cnn(hr)}
         for name, own in self._dropping.items():

@@ -171,7 +171,7 @@ def judged(study: Study, part: Part) -> Judged:
         policy = part.learns
         others = [(p.learns, p.tests, p.seed) for p in study.protocol.parts if p.number != part.number]
     else:
-        groups = np.arange(len(part.learns))
+        groups = study.protocol.groups[part.learns]
         held = kfold(study.labels.numpy()[part.learns], groups, FIFTHS, part.seed)[0]
         policy = part.learns[held]
         others = [(np.setdiff1d(part.learns, policy), policy, part.seed)]

@@ -36,7 +36,7 @@ def _fig1a(plt: Any, store: Store, _: Tensor) -> Any:
     names = {
         "random": "random patches, trained on whole images",
         "fixed-h": "Fixed-H, trained on whole images",
-        "masked": "random patches, mask-trained, LR fill",
+        "masked": "random patches, ours: LR fill, both streams",
     }
     for colour, (how, title) in zip(_INK, names.items(), strict=False):
         at = [(16.0 - s, of(store, "dropped", f"{how} {s}", 4)) for s in CURVE]

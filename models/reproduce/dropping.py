@@ -82,11 +82,14 @@ def answers(bench: Bench, body: nn.Module, stage: str, actions: Tensor) -> Answe
 
 
 def finetuned(
-    bench: Bench, name: str, chooser_at: Callable[[int], Chooser], s: dict[str, float]
+    bench: Bench, name: str, chooser_at: Callable[[int], Chooser], s: dict[str, float], made_of: str = ""
 ) -> dict[str, Answers]:
-    """A rule at PatchDrop's S of each stage, rounded up: {stage: Answers}. Raises SliceOver."""
+    """A rule at PatchDrop's S of each stage, rounded up: {stage: Answers}. Raises SliceOver.
+
+    `made_of` names the training of what the rule reads, where there is one.
+    """
     body = copy.deepcopy(bench.system.hr.body)
-    found, key = {}, ""
+    found, key = {}, made_of
     for stage in STAGES:
         count = math.ceil(round(s[stage], 6))
         chooser = chooser_at(count)

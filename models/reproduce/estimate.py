@@ -13,6 +13,7 @@ from models.reproduce.classifiers import FIFTHS, epochs_of
 from models.reproduce.rows import ROWS
 from models.reproduce.study import Study
 from models.reproduce.tables import Cell
+from models.stages.inputs import Inputs
 
 # Passes of each unit over the images: HR trained, HR asked, LR trained. SRGAN and STN also work on pixels,
 # counted as HR passes.
@@ -46,11 +47,11 @@ class Speed:
 
 
 def speed(study: Study) -> Speed:
-    """Timed on random features of a batch of the recipe's size."""
+    """Timed on a batch of the recipe's size; features of the frozen layers are not kept for it."""
     recipe = study.profile.paper
     system = study.system(recipe, 0)
     assert system.lr is not None
-    inputs = study.inputs(recipe)
+    inputs = Inputs(system, study.images, study.labels, recipe.images)
     size = min(recipe.stages["hr"].batch, len(study.labels))
     batch = next(inputs.draw(np.arange(len(study.labels)), size, np.random.default_rng(0)))
     features = inputs.batch(*batch, answers=True)

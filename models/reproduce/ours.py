@@ -1,5 +1,6 @@
 """The rows that are to beat PatchDrop: LR fill, a mask-trained classifier, a policy that reads answers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -55,16 +56,15 @@ class Ours:
         quick: nn.Module = folded(self.system.hr.body).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return quick
 
-    @cached_property
-    def _batches(self) -> list[tuple[Indices, Batch]]:
-        recipe = self.bench.ours_recipe
-        return list(self.bench.study.unseen(recipe, self.bench.tests, self.bench.ds))
+    def _batches(self) -> Iterator[tuple[Indices, Batch]]:
+        """The held-out images, in their order; the study remembers them where they are not too many."""
+        return self.bench.study.unseen(self.bench.ours_recipe, self.bench.tests, self.bench.ds)
 
     @cached_property
     @torch.no_grad()
     def _without(self) -> tuple[Tensor, Tensor]:
         """Both streams' class probabilities (n, N) without HR: of LR, and of HR on the fill alone."""
-        lr = torch.cat([self._lr(batch).exp() for _, batch in self._batches])
+        lr = torch.cat([self._lr(batch).exp() for _, batch in self._batches()])
         none = torch.zeros(len(self.bench.tests), self.bench.patches)
         return lr, self._hr_answers(none).to(lr.device)
 
@@ -97,16 +97,13 @@ class Ours:
 
     @cached_property
     def _hr_answers(self) -> Remembered:
-        """The HR stream's probabilities (n, N) with patches (n, P) of all held-out images.
-
-        Rows of a table often ask the same.
-        """
+        """The HR stream's probabilities (n, N) of all held-out images with the patches (n, P)."""
         return Remembered(self._ask)
 
     def _ask(self, rows: list[int], actions: Tensor) -> Tensor:
-        """Those of some held-out images (k,), in ascending order."""
+        """The same (k, N) of the held-out images `rows`, in ascending order, with the patches (k, P)."""
         said, start, done = [], 0, 0
-        for indices, batch in self._batches:
+        for indices, batch in self._batches():
             here = [row - start for row in rows[done:] if row < start + len(indices)]
             if here:
                 masks = actions[done : done + len(here)].to(batch.hr.device)
@@ -141,6 +138,7 @@ class Ours:
             "fixed-v": lambda: choosing.first(choosing.FIXED_V, s, count),
             "stochastic": lambda: choosing.stochastic(s, draws, count),
             "random": lambda: choosing.uniform(s, draws, count),
+            "order": lambda: (self.system.ranks < s).float().expand(count, -1),
         }
         return self.answers(chosen[rule]())
 

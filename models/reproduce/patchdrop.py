@@ -31,14 +31,19 @@ def systems(bench: Bench, sigma: float | None = None, stages: tuple[str, ...] = 
         for stream in ("hr", "lr"):
             body = getattr(bench.system, stream).body
             getattr(system, stream).body.load_state_dict(copy.deepcopy(body.state_dict()))
-        key = bench.study.key(recipe.digest(stage), bench.seed, bench.learns.tolist(), bench.base.key)
-        place = classifiers.unit_place(bench.study, f"patchdrop-{stage}", key)
+        place = classifiers.unit_place(bench.study, f"patchdrop-{stage}", key(bench, stage, sigma))
         if before is not None and not place.exists():
             shutil.copy(before, place)
         through = STAGES[: STAGES.index(stage) + 1]
         classifiers.run_trainer(bench.study, recipe, system, bench.learns, bench.seed, place, through)
         found[stage], before = system, place
     return found
+
+
+def key(bench: Bench, stage: str, sigma: float | None = None) -> str:
+    """The hash that names the training up to the end of a stage."""
+    digest = classifiers.policy_stages(bench.recipe, sigma).digest(stage)
+    return bench.study.key(digest, bench.seed, bench.learns.tolist(), bench.base.key)
 
 
 @torch.no_grad()

@@ -15,15 +15,24 @@ Values = npt.NDArray[Any]
 
 def by_image(kept: Sequence[Kept], values: Callable[[Kept], Values]) -> Values:
     """The mean of each image's values over the parts that held it out, (images,)."""
-    images = np.concatenate([k.images for k in kept])
+    held = np.concatenate([k.images for k in kept])
     found = np.concatenate([np.asarray(values(k), dtype=np.float64) for k in kept])
-    _, where = np.unique(images, return_inverse=True)
+    _, where = np.unique(held, return_inverse=True)
     means: Values = np.bincount(where, found) / np.bincount(where)
     return means
 
 
 def accuracy(records: Sequence[Record]) -> dict[str, Any]:
-    return statistics.mean(by_image([r.kept for r in records], lambda k: k.right))
+    """By Wilson where every image was held out once; means over seeds by the bootstrap."""
+    values = by_image([r.kept for r in records], lambda k: k.right)
+    if len(values) == sum(len(r.kept.images) for r in records):
+        return statistics.share(values == 1)
+    return statistics.mean(values)
+
+
+def images(records: Sequence[Record]) -> int:
+    """How many images were held out, each counted once."""
+    return len(np.unique(np.concatenate([r.kept.images for r in records])))
 
 
 def mean_s(records: Sequence[Record]) -> dict[str, Any]:

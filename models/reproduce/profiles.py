@@ -14,8 +14,8 @@ FOLDER = Path(__file__).parent / "profiles"
 SMALL_PX = 64
 """Pictures up to this size have CIFAR's networks and schedules, larger ones the aerial scenes'."""
 
-MASKING = Stage(mask_share=0.85, mixup=0.2, smoothing=0.1)
-"""Most images lose a random number of patches, so that the classifier can use however few were bought."""
+_UNTOLD = {"mask_share": 0.85, "mixup": 0.2, "smoothing": 0.1}
+"""The masking that hashes do not name. To change it would let what was trained by it pass for another."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Profile:
     """The schedules of one kind of pictures at one length.
 
     `paper` and `ours` are the recipes of the rows; `ds` the ratios that are measured; `limit` the number of
-    images learned from and held out, 0 for all; `masking` how the HR stream of ours learns with masks.
+    images learned from and held out, 0 for all; `masking` how the HR stream of ours learns with masks: most
+    images lose a random number of patches, so that it can use however few were bought.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Profile:
     units: dict[str, Plan]
     epochs: dict[str, int]
     paper_epochs: dict[str, int]
-    masking: Stage = MASKING
+    masking: Stage
 
     def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "Profile":
         """The same with other figures of normalisation: those that published weights were trained with."""
@@ -46,8 +47,8 @@ class Profile:
         return replace(self, paper=other(self.paper), ours=other(self.ours))
 
     def masking_told(self) -> dict[str, Any]:
-        """What of `masking` is not as usual: what was trained as usual keeps its name."""
-        usual = asdict(MASKING)
+        """What hashes name of `masking`."""
+        usual = {**asdict(Stage()), **_UNTOLD}
         return {name: value for name, value in asdict(self.masking).items() if value != usual[name]}
 
     def plan(self, unit: str) -> Plan:
@@ -70,7 +71,7 @@ def load_profile(kind: str, name: str) -> Profile:
         units={key: Plan(0, **plan) for key, plan in raw["units"].items()},
         epochs=epochs,
         paper_epochs={key: int(value) for key, value in raw["epochs"]["paper"].items()},
-        masking=replace(MASKING, **raw.get("masking", {})),
+        masking=Stage(**raw["masking"]),
     )
 
 

@@ -24,11 +24,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Protocol:
-    """All parts; `folds` says that they hold out every image once, `said` what was done, in words."""
+    """All parts; `folds` says that they hold out every image once, `said` what was done, in words.
+
+    `groups` (n,): images of one place, or copies of one picture, which no split may tear apart.
+    """
 
     parts: tuple[Part, ...]
     folds: bool
     said: str
+    groups: Indices
 
 
 def protocol(source: Source) -> Protocol:
@@ -36,16 +40,18 @@ def protocol(source: Source) -> Protocol:
     if (known := published(source)) is not None:
         learns, tests, name = known
         parts = tuple(Part(seed, seed, learns, tests) for seed in range(SEEDS))
-        return Protocol(parts, False, f"the published split ({name} held out), {SEEDS} seeds")
+        alone = np.arange(len(source), dtype=np.int64)
+        together = alone if source.places is None else keep_together(source)
+        return Protocol(parts, False, f"the published split ({name} held out), {SEEDS} seeds", together)
     groups = keep_together(source)
     if len(source) <= _FEW:
         everything = np.arange(len(source))
         held = kfold(source.labels, groups, FOLDS, 0)
         parts = tuple(Part(k, k, np.setdiff1d(everything, part), part) for k, part in enumerate(held))
-        return Protocol(parts, True, f"{FOLDS} stratified folds, fold i with seed i")
+        return Protocol(parts, True, f"{FOLDS} stratified folds, fold i with seed i", groups)
     drawn = (halves(source.labels, groups, seed) for seed in range(SEEDS))
     parts = tuple(Part(seed, seed, *pair) for seed, pair in enumerate(drawn))
-    return Protocol(parts, False, f"stratified halves, {SEEDS} seeds")
+    return Protocol(parts, False, f"stratified halves, {SEEDS} seeds", groups)
 
 
 def fewer(source: Source, limit: int) -> Source:

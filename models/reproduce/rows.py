@@ -40,8 +40,8 @@ class Place:
         return ours(self.bench)
 
     @cached_property
-    def saliency(self) -> Tensor:
-        """(n, P) of STN's saliency network, of every image of the data set."""
+    def saliency(self) -> tuple[str, Tensor]:
+        """(n, P) of STN's saliency network, of every image of the data set; and what names its training."""
         return stn.saliency(self.bench)
 
     @property
@@ -56,13 +56,16 @@ Run = Callable[[Place], dict[str, Answers]]
 
 @dataclass(frozen=True)
 class Row:
-    """`units` are the profile's epochs that the row depends on; `needs_s`: PatchDrop goes before it."""
+    """`units` are the profile's epochs that the row depends on; `reads`: stages of the paper's recipe whose
+    other settings it reads; `needs_s`: PatchDrop goes before it.
+    """
 
     title: str
     run: Run
     units: tuple[str, ...] = ("hr", "lr")
     stages: tuple[str, ...] = ("",)
     needs_s: bool = False
+    reads: tuple[str, ...] = ()
 
 
 def _alone(answer: Callable[[Place], Answers]) -> Run:
@@ -113,7 +116,7 @@ def _ours(place: Place) -> dict[str, Answers]:
 
 def _rival(rule: str) -> Run:
     def run(place: Place) -> dict[str, Answers]:
-        scores = place.saliency if rule == "saliency" else None
+        scores = place.saliency[1] if rule == "saliency" else None
         return {"": place.ours.by_rule(rule, place.ours_s, scores)}
 
     return run
@@ -171,7 +174,9 @@ ROWS: dict[str, Row] = {
     "random": _drops("Random", _dropping("random", lambda _: dropping.uniform)),
     "stn": Row(
         "STN",
-        _dropping("stn", lambda place: dropping.by_score(place.saliency)),
+        lambda place: dropping.finetuned(
+            place.bench, "stn", dropping.by_score(place.saliency[1]), place.s, place.saliency[0]
+        ),
         (*_FT, "stn"),
         STAGES,
         needs_s=True,
@@ -180,13 +185,18 @@ ROWS: dict[str, Row] = {
     "ours-s0": Row("Always S = 0 (ours)", _alone(lambda p: p.ours.nothing()), _OURS),
     "ours-s16": Row("Always S = P (ours)", _alone(lambda p: p.ours.everything()), _OURS),
     "averaged": Row("HR + LR averaged, S = P", _alone(lambda p: p.ours.averaged()), _OURS),
+    "ours-order": Row("Same S for all, in the order of ours", _rival("order"), _OURS),
     "ours-random": Row("Random, classifier and fill of ours", _rival("random"), _OURS),
     "ours-fixed-h": Row("Fixed-H, classifier and fill of ours", _rival("fixed-h"), _OURS),
     "ours-fixed-v": Row("Fixed-V, classifier and fill of ours", _rival("fixed-v"), _OURS),
     "ours-stochastic": Row("Stochastic, classifier and fill of ours", _rival("stochastic"), _OURS),
     "ours-stn": Row("STN, classifier and fill of ours", _rival("saliency"), (*_OURS, "stn")),
     "bagnet": Row(
-        "Table 3", _bagnet, ("hr", "lr", "bagnet", "bagnet-pt", "bagnet-ft1", "stn"), bagnets.SETTINGS
+        "Table 3",
+        _bagnet,
+        ("hr", "lr", "bagnet", "bagnet-pt", "bagnet-ft1", "stn"),
+        bagnets.SETTINGS,
+        reads=("pt", "ft1"),
     ),
     "hard": Row("Table 4", lambda p: hard.hard_rows(p.bench), ("hr", "lr", "pt", "ft1", "hard"), hard.WAYS),
     "sigma": Row("PatchDrop by sigma", _sigmas, _FT, _SIGMA_STAGES),

@@ -27,6 +27,8 @@ def run(study: Study, cells: list[Cell], store: Store, parts: int | None = None)
     for part in study.protocol.parts[:parts]:
         places: Places = {}
         for name, ds in cells:
+            # what the other ds were told is done with
+            places = {at: place for at, place in places.items() if at[1] == ds}
             try:
                 _row(study, part, name, ds, store, places)
             except SliceOver:
@@ -39,7 +41,8 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
     """The hash of all that has a say in a row: data, split, seed, networks, the schedules it depends on."""
     row, profile = ROWS[name], study.profile
     recipe = profile.paper
-    stages = {unit: recipe.stages[unit].told() for unit in row.units if unit in recipe.stages}
+    read = (*row.units, *row.reads)
+    stages = {unit: recipe.stages[unit].told() for unit in read if unit in recipe.stages}
     units = {unit: asdict(profile.plan(unit)) for unit in row.units if unit not in recipe.stages}
     onward = classifiers.masked_epochs(study) if "masked" in units else 0
     recipes = [recipe, profile.ours] if "masked" in row.units else [recipe]

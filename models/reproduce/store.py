@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from models.job import processor
+from models.precision import best_device, has_fast_bf16
 from models.provenance import commit
 from models.reproduce.answers import Kept
 
@@ -93,6 +94,7 @@ def _read(file: Path) -> list[Record]:
 
 def circumstances() -> Json:
     """Where and with what a row was made."""
+    fast = has_fast_bf16(best_device())
     return {
         "commit": commit(),
         "torch": torch.__version__,
@@ -100,5 +102,5 @@ def circumstances() -> Json:
         "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
         "python": platform.python_version(),
         "on": datetime.now(UTC).date().isoformat(),
-        "precision": "trained in bf16 where it is fast, measured in fp32",
+        "precision": f"trained in {'bf16' if fast else 'fp32'}, measured in fp32",
     }

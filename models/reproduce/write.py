@@ -5,7 +5,7 @@ from typing import Any
 
 from models.recipe import STAGES as STAGES_IN_TURN
 from models.reproduce.paper import Printed, of_setting, printed
-from models.reproduce.pooled import accuracy, difference, mean_s
+from models.reproduce.pooled import accuracy, difference, images, mean_s
 from models.reproduce.rows import ROWS
 from models.reproduce.store import Record, Store
 from models.reproduce.tables import TABLES
@@ -20,9 +20,10 @@ def best(records: Sequence[Record]) -> list[Record]:
     return [r for r in records if r.profile == _LENGTH[longest]]
 
 
-def of(store: Store, row: str, stage: str, ds: int) -> list[Record]:
-    """All parts of one stage of a row."""
-    return best([r for r in store.records if (r.row, r.stage, r.ds) == (row, stage, ds)])
+def of(store: Store, row: str, stage: str, ds: int, like: Sequence[Record] = ()) -> list[Record]:
+    """All parts of one stage of a row: of the longest it was made at, or of the same length as `like`."""
+    there = [r for r in store.records if (r.row, r.stage, r.ds) == (row, stage, ds)]
+    return [r for r in there if r.profile == like[0].profile] if like else best(there)
 
 
 def page(store: Store, table: str) -> str:
@@ -48,8 +49,13 @@ def _head(store: Store) -> list[str]:
         f"{head['protocol']}; {head['images']} images, {head['classes']} classes. Seeds {_listed(seeds)}; "
         f"{_listed(sorted({r.profile for r in records}))} profile; {_listed(machines)}; "
         f"{_listed(sorted({r.told['precision'] for r in records}))}. Accuracy in percent with its 95 % "
-        "interval (bootstrap over images), S in patches of 16.",
+        "interval over the n images that were held out, not over trainings, S in patches of 16.",
     ]
+    if any(r.row == "ours" for r in records):
+        lines += [
+            "",
+            "Settings of ours were chosen with results on this data set in sight (docs/lab-notes.md).",
+        ]
     if head.get("outdated"):
         lines += [
             "",
@@ -61,7 +67,21 @@ def _head(store: Store) -> list[str]:
             "",
             f"**Measured on {len(made)} of {head['parts']} parts so far: {_listed(sorted(made))}.**",
         ]
+    if any(parts < made for parts in _parts(records)):
+        lines += [
+            "",
+            "**Some rows have fewer parts than others, and parts are not equally hard: compare rows by the",
+            "paired differences, which are of the parts that both have.**",
+        ]
     return lines
+
+
+def _parts(records: Sequence[Record]) -> list[set[int]]:
+    """The parts of each row at each ds."""
+    return [
+        {r.part for r in records if (r.row, r.ds) == cell}
+        for cell in sorted({(r.row, r.ds) for r in records})
+    ]
 
 
 def marked(store: Store, row: str, ds: int) -> str:
@@ -79,18 +99,18 @@ def _by_stage(store: Store, ds: int, known: Printed) -> list[str]:
     there = [name for name in ROWS if of(store, name, "pt", ds) or _standalone(store, name, ds)]
     if not there:
         return []
-    title = "| row | parts |" + "".join(f" {name} % | S |" for _, name in STAGES)
+    title = "| row | parts | n |" + "".join(f" {name} % | S |" for _, name in STAGES)
     lines = [title + (" paper, %, at S |" if known else "")]
     lines.append("|---" * (lines[0].count("|") - 1) + "|")
     for name in there:
-        cells, parts = [], 0
+        cells, parts, n = [], 0, 0
         for stage, _ in STAGES:
             found = of(store, name, stage, ds) or of(store, name, "", ds)
             cells += [_share(accuracy(found)), f"{mean_s(found)['value']:.1f}"] if found else ["", ""]
-            parts = max(parts, len(found))
+            parts, n = max(parts, len(found)), max(n, images(found) if found else 0)
         if known:
             cells.append(_printed(known, name))
-        lines.append(f"| {_title(store, name, ds)} | {parts} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_title(store, name, ds)} | {parts} | {n} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
@@ -114,7 +134,7 @@ def _differences(store: Store, ds: int) -> list[str]:
             found = of(store, name, stage, ds)
             if not found or name == "hr-cnn":
                 continue
-            cells = [difference(found, of(store, other, "", ds)) for other, _ in rivals]
+            cells = [difference(found, of(store, other, "", ds, found)) for other, _ in rivals]
             if any(cells):
                 shown = " | ".join("" if c is None else _points(c) for c in cells)
                 title = f"{_title(store, name, ds)} {dict(STAGES).get(stage, stage)}".strip()
@@ -180,14 +200,16 @@ def _belief(ours: Sequence[Record]) -> list[str]:
 
 def _epochs(records: Sequence[Record]) -> list[str]:
     told: dict[str, str] = {}
-    for r in best(records):
+    by_row = [best([r for r in records if r.row == name]) for name in {r.row for r in records}]
+    for r in (record for longest in by_row for record in longest):
         shares = r.told["of_the_papers"]
         told[r.row] = ", ".join(
             f"{unit} {n} ({100 * shares[unit]:.3g} %)"
             for unit, n in sorted(r.told["epochs"].items(), key=_by_turn)
         )
     lines = [
-        "Epochs, and their share of the profile `paper`:",
+        "Epochs over the images of a part, and their share of the profile `paper`'s; the paper's own are",
+        "over many more images (fMoW 350,000, ImageNet 1.2 million), so in steps the share is far smaller:",
         "",
         "| row | epochs |",
         "|---|---|",

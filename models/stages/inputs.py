@@ -173,7 +173,7 @@ class FeatureCache:
             self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.glob("*.npy")}
 
     def _key(self) -> str:
-        digest = hashlib.sha256(self.inputs.images.numpy().tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self.inputs.images.numpy()).data)
         system = self.inputs.system
         for network in (system.policy, system.hr, system.lr):
             if network is not None:
@@ -188,7 +188,7 @@ class FeatureCache:
         return bool(self.arrays)
 
     def fill(self, progress: Callable[[int, int], None]) -> None:
-        """Compute all features; the folder appears when it is whole: 2 MB an image at 256 px, 16 variants."""
+        """Compute all features; the folder appears when it is whole: 2.7 MB an image of 256 px at 4 ds."""
         building = self.folder.with_name(f"{self.folder.name}.{os.getpid()}")
         building.mkdir(parents=True)
         try:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from models.data.source import Source
-from models.recipe import parse_recipe
+from models.recipe import Stage, parse_recipe
 from models.reproduce.bench import Bench
 from models.reproduce.fit import fit
 from models.reproduce.learner import Learner, Plan
@@ -80,7 +80,7 @@ def made_up(
         }
     )
     numbers = {name: plan.epochs for name, plan in plans.items()}
-    profile = Profile("made up", "cifar", (DS,), recipe, recipe, 0, dict(plans), numbers, numbers)
+    profile = Profile("made up", "cifar", (DS,), recipe, recipe, 0, dict(plans), numbers, numbers, Stage())
     held = np.arange(count) % 8 >= 6
     part = Part(0, 0, np.flatnonzero(~held), np.flatnonzero(held))
     names = [f"{i:04}" for i in range(count)]
@@ -92,7 +92,7 @@ def made_up(
         images=torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(),
         labels=torch.from_numpy(labels),
         profile=profile,
-        protocol=Protocol((part,), False, "made up"),
+        protocol=Protocol((part,), False, "made up", np.arange(len(source))),
         work=work,
         slice=Slice(),
         device=torch.device("cpu"),

@@ -34,4 +34,4 @@ def test_it_answers(aerial: Bench, system: Callable[[Bench], Answers]) -> None:
 
 
 def test_it_looks(aerial: Bench) -> None:
-    assert saliency(aerial).shape == (16, 16)
+    assert saliency(aerial)[1].shape == (16, 16)

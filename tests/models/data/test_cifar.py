@@ -103,6 +103,11 @@ def test_mosaics_and_the_npz_cut_from_them_agree(tmp_path: Path) -> None:
         arrays |= {f"x_{split}": pixels, f"y_{split}": np.repeat([0, 1], n)}
     (folder / "unpack.py").write_text("# cuts the mosaics\n")
     np.savez(tmp_path / "cifar.npz", **arrays)
+    np.savez(tmp_path / "keras.npz", **{k: v[:, None] if k[0] == "y" else v for k, v in arrays.items()})
+    assert (
+        open_source(tmp_path / "keras.npz").labels.tolist()
+        == open_source(tmp_path / "cifar.npz").labels.tolist()
+    )
     cut, packed = open_source(folder), open_source(tmp_path / "cifar.npz")
     assert cut.classes == packed.classes == ("cat", "dog")
     assert np.array_equal(cut.labels, packed.labels)

@@ -83,6 +83,23 @@ def test_hr_cnn_does_not_depend_on_how_ours_is_read(place: Path) -> None:
         assert (row_key(study, row, 4, part) != row_key(changed, row, 4, part)) == moves
 
 
+MOVES = {
+    "pt": {"patchdrop", "fixed-h", "random", "stn", "hard", "bagnet", "sigma"},
+    "ft1": {"patchdrop", "fixed-h", "random", "stn", "hard", "bagnet", "sigma"},
+    "ft2": {"patchdrop", "fixed-h", "random", "stn", "sigma"},
+}
+
+
+@pytest.mark.parametrize("stage", MOVES)
+def test_a_row_hangs_on_every_stage_it_reads(place: Path, stage: str) -> None:
+    study = open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke")
+    part, paper = study.protocol.parts[0], study.profile.paper
+    other = replace(paper, stages={**paper.stages, stage: replace(paper.stages[stage], sigma=77.0)})
+    changed = replace(study, profile=replace(study.profile, paper=other))
+    moved = {row for row in ROWS if row_key(study, row, 4, part) != row_key(changed, row, 4, part)}
+    assert moved & {"hr-cnn", "lr-cnn", "kd", "ours", "hr-cnn-longer", *MOVES["pt"]} == MOVES[stage]
+
+
 def test_masks_of_other_terms_are_another_training(place: Path) -> None:
     """Both of HR-CNN as long and of ours, which learn on the same terms."""
     study = open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke")

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from models.data.sources import open_source
-from models.reproduce import choosing
+from models.reproduce import choosing, headline
 from models.reproduce.answers import Answers, Kept
 from models.reproduce.fit import fit
 from models.reproduce.learner import Learner, Plan
@@ -20,6 +20,7 @@ from models.reproduce.pooled import accuracy, by_image, difference, mean_s
 from models.reproduce.protocol import fewer, protocol
 from models.reproduce.slices import Slice, SliceOver
 from models.reproduce.store import Record, Store
+from models.reproduce.write import of
 from models.stages.draws import Draws
 from models.stages.inputs import Batch, Indices, Inputs
 from models.system import System
@@ -76,11 +77,19 @@ def test_stochastic_takes_s_on_average() -> None:
     assert float(choosing.stochastic(6, draws, 4000).sum(dim=1).mean()) == pytest.approx(6, abs=0.15)
 
 
-def record(part: int, images: list[int], right: list[int], s: int = 4, row: str = "ours") -> Record:
+def record(
+    part: int,
+    images: list[int],
+    right: list[int],
+    s: int = 4,
+    row: str = "ours",
+    stage: str = "",
+    length: str = "cpu",
+) -> Record:
     actions = np.zeros((len(images), 16), dtype=bool)
     actions[:, :s] = True
     kept = Kept(np.array(images), np.array(right, dtype=bool), actions)
-    return Record(row, "", 4, part, "cpu", "key", kept, {"seed": part})
+    return Record(row, stage, 4, part, length, "key", kept, {"seed": part})
 
 
 def test_an_image_held_out_twice_counts_once() -> None:
@@ -88,6 +97,52 @@ def test_an_image_held_out_twice_counts_once() -> None:
     assert by_image([r.kept for r in records], lambda k: k.right).tolist() == [1, 0.5, 1]
     assert accuracy(records)["value"] == pytest.approx(2.5 / 3, abs=1e-5)
     assert mean_s(records)["value"] == pytest.approx((2 + 3 + 4) / 3, abs=1e-5)
+
+
+def test_all_right_is_not_surely_all_right() -> None:
+    low, high = accuracy([record(0, list(range(50)), [1] * 50)])["ci95"]
+    assert 0.9 < low < 0.95
+    assert high == 1
+
+
+def test_rows_of_other_lengths_are_not_compared(tmp_path: Path) -> None:
+    store = Store(tmp_path / "table1-d.json", {"data": "d"})
+    ours = [record(0, [1, 2], [1, 1], length="gpu")]
+    store.add([*ours, record(0, [1, 2], [1, 0], row="hr-cnn"), record(0, [1, 2], [1, 0])])
+    assert of(store, "ours", "", 4) == ours
+    assert of(store, "hr-cnn", "", 4, ours) == []
+    assert len(of(store, "hr-cnn", "", 4)) == 1
+    assert headline.write(tmp_path).read_text().count("d, ds 4") == 0
+
+
+def test_the_headline_compares_with_the_stricter_rows_too(tmp_path: Path) -> None:
+    images = list(range(10))
+    made = {
+        "hr-cnn": [0] + [1] * 9,
+        "hr-cnn-longer": [0, 0] + [1] * 8,
+        "hr-cnn-views": [1] * 10,
+        "ours": [1] * 9 + [0],
+        "ours-s0": [0] * 5 + [1] * 5,
+        "ours-random": [1] * 10,
+        "ours-order": [0] + [1] * 9,
+    }
+    rows = [record(0, images, right, 2, row=row) for row, right in made.items()]
+    rows += [record(0, images, [1] * 8 + [0] * 2, 5, row="patchdrop", stage="ft2")]
+    rows += [record(0, images, [1] * 9 + [0], 5, row="random", stage="ft2")]
+    rows += [record(0, images, [1] * 7 + [0] * 3, 5, row="fixed-h", stage="ft2")]
+    Store(tmp_path / "table1-d.json", {"data": "d"}).add(rows)
+    lines = headline.write(tmp_path).read_text().splitlines()
+    (against,) = (line for line in lines if "fused - HR-CNN" in line)
+    assert "+10.00 (" in against
+    assert "less HR-CNN over the same views -10.00 (" in against
+    assert against.endswith("| yes |")
+    (others,) = (line for line in lines if "best of 2 other choices" in line)
+    assert "-10.00 (" in others
+    assert "over ours-random" in others
+    (rules,) = (line for line in lines if "best of 2 rules" in line)
+    assert "+3.4 (fMoW)" in rules
+    assert "-10.00 (" in rules
+    assert rules.endswith("| - |")
 
 
 def test_differences_are_paired_and_of_common_parts_only() -> None:
