@@ -90,17 +90,17 @@ class Base:
 
 def base(study: Study, learns: Indices, seed: int) -> Base:
     """Stages hr and lr on the images `learns`; given weights stand for hr where the study has some."""
-    recipe, weights = study.profile.paper, study.given
-    if weights is not None:
+    recipe = study.profile.paper
+    if study.given is not None:
         recipe = replace(recipe, stages={**recipe.stages, "hr": replace(recipe.stages["hr"], epochs=0)})
-    return _base(study, recipe, learns, seed, weights)
+    return _base(study, recipe, learns, seed, given=True)
 
 
-def _base(study: Study, recipe: Recipe, learns: Indices, seed: int, weights: Path | None) -> Base:
-    key = study.key("base", recipe.digest("lr"), seed, learns.tolist(), weights and weights.name)
+def _base(study: Study, recipe: Recipe, learns: Indices, seed: int, *, given: bool) -> Base:
+    key = study.key("base", recipe.digest("lr"), seed, learns.tolist(), study.given_sha256 if given else None)
     system = study.system(recipe, seed)
-    if weights is not None:
-        load_given(system, weights)
+    if given and study.given is not None:
+        load_given(system, study.given)
     place = unit_place(study, "base", key)
     run_trainer(study, recipe, system, learns, seed, place, ("hr", "lr"))
     return Base(key, system)
@@ -127,13 +127,13 @@ def long_trained(
     one_view = replace(ours.networks, hr_views=1, lr_views=1)  # at a time
     recipe = replace(ours, images=replace(ours.images, fill="lr"), networks=one_view)
     system = study.system(recipe, seed)
-    weights = study.given if given else None
-    if weights is not None:
-        load_given(system, weights)
+    named: tuple[str, ...] = ()
+    if given and study.given is not None and study.given_sha256 is not None:
+        load_given(system, study.given)
+        named = (study.given_sha256,)
     plan = replace(study.profile.plan("masked"), epochs=masked_epochs(study, given=given))
     stage = study.profile.masking if masks else replace(study.profile.masking, mask_share=0.0)
     learner = Further(study, recipe, system.hr.body, stage)
-    named: tuple[str, ...] = () if weights is None else (weights.name,)
     if told := study.profile.masking_told():
         named += (json.dumps(told, sort_keys=True),)
     unit = "masked" if masks else "longer"
@@ -192,7 +192,7 @@ def lr_of(study: Study, learns: Indices, seed: int) -> tuple[str, nn.Module]:
     else:
         recipe = study.profile.paper
         alone = replace(recipe, stages={**recipe.stages, "hr": replace(recipe.stages["hr"], epochs=0)})
-        start = _base(study, alone, learns, seed, None)
+        start = _base(study, alone, learns, seed, given=False)
     assert start.system.lr is not None
     return start.key, start.system.lr.body
 

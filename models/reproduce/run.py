@@ -59,8 +59,8 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
         depends.append(masking)
     if "ours" in row.units:
         depends.append(profile.ours.stages["ft2"].told())
-    given = None if study.given is None else study.given.name
-    return study.key(name, ds, part.seed, part.learns.tolist(), part.tests.tolist(), depends, given)
+    whole = (name, ds, part.seed, part.learns.tolist(), part.tests.tolist(), depends)
+    return study.key(*whole, study.given_sha256)
 
 
 def outdated(study: Study, store: Store) -> list[tuple[str, int, str]]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,10 @@ class Study:
     @property
     def classes(self) -> int:
         return len(self.source.classes)
+
+    @cached_property
+    def given_sha256(self) -> str | None:
+        return None if self.given is None else hashlib.sha256(self.given.read_bytes()).hexdigest()
 
     def system(self, recipe: Recipe, seed: int) -> System:
         """The recipe's networks, untrained, in the state that `seed` gives."""

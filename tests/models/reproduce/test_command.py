@@ -100,6 +100,17 @@ def test_a_row_hangs_on_every_stage_it_reads(place: Path, stage: str) -> None:
     assert moved & {"hr-cnn", "lr-cnn", "kd", "ours", "hr-cnn-longer", *MOVES["pt"]} == MOVES[stage]
 
 
+def test_given_weights_are_known_by_what_is_in_them(place: Path, tmp_path: Path) -> None:
+    study = open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke")
+    part, keys = study.protocol.parts[0], set()
+    for content in (b"one", b"two", b"one"):
+        file = tmp_path / "weights.th"
+        file.write_bytes(content)
+        keys.add(row_key(replace(study, given=file), "hr-cnn", 4, part))
+    assert len(keys) == 2
+    assert row_key(study, "hr-cnn", 4, part) not in keys
+
+
 def test_masks_of_other_terms_are_another_training(place: Path) -> None:
     """Both of HR-CNN as long and of ours, which learn on the same terms."""
     study = open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke")
