@@ -228,7 +228,7 @@ def _speed(folder: Path) -> list[Line]:
     if not file.exists():
         return [Line("run-time of the policy; training images/s of Pt", "3 %; 1", "2 %; 1.5, with bf16 4")]
     told: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["headline"]
-    return [Line(t["figure"], t["paper"], t["reach"]).said(t["measured"], bool(t["reached"])) for t in told]
+    return [Line(*(line[key] for key in Line._fields)) for line in told]
 
 
 def _hard(folder: Path) -> list[Line]:

@@ -16,7 +16,7 @@ from models.networks import build
 from models.patchdrop import bounded, masked
 from models.recipe import Stage
 from models.release import tiny_release
-from models.reproduce import speed, timing
+from models.reproduce import headline, speed, timing
 from models.reproduce.plain import masked_patch_by_patch, plain
 from models.reward import reward
 from models.stages import reinforce
@@ -129,6 +129,11 @@ def test_what_was_measured_stands_on_the_page_and_in_the_headline(
     first = speed.headline(made_up)[0]
     assert first["measured"] == "2.1 % at batch 1"
     assert not first["reached"]
+    (shipped,) = [line for line in told["headline"] if "of tiny 0" in line["figure"]]
+    assert shipped["reached"] is None
+    assert f"{100 * told['shares'][-1]['share']:.1f} % at batch 64" in shipped["measured"]
+    assert "release tiny 0." in page
+    assert headline.write(tmp_path).read_text().count("| reported |") == 1
 
 
 def test_both_layouts_say_the_same() -> None:
