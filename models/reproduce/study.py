@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -29,6 +30,8 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation that published weights were trained with, CIFAR-10's ResNet32 among them: with those of
 CIFAR-10 it is right less often.
 """
+
+_SPARE = 2 * 10**9  # bytes of disk for what is trained
 
 _KEPT, _PLACES = 12_000, 2
 """Images whose features are kept in memory between rows, and for how many places: a part's at a ds."""
@@ -82,6 +85,7 @@ class Study:
     _inputs: dict[str, Inputs] = field(default_factory=dict)
     _unseen: dict[str, list[tuple[Indices, Batch]]] = field(default_factory=dict)
     _cache: FeatureCache | None = None
+    _full: bool = False
 
     @property
     def classes(self) -> int:
@@ -120,13 +124,24 @@ class Study:
         return replace(self, profile=profile, _inputs={}, _unseen={}, _cache=None)
 
     def _features(self) -> FeatureCache | None:
-        """One cache for all: the widest of the recipes is the paper's with the fill."""
+        """One cache for all: the widest of the recipes is the paper's with the fill. None where the disk has
+        no room for it: features are then computed for every batch anew.
+        """
         paper = self.profile.paper
-        if self._cache is None and paper.images.augment != "crop-flip":
+        if self._cache is None and paper.images.augment != "crop-flip" and not self._full:
             images = replace(paper.images, fill="lr")
             system = self.system(replace(paper, images=images), 0)
             shared = Inputs(system, self.images, self.labels, images, self.work / "cache")
             if shared.cache is not None and not shared.cache.ready:
+                needed, free = shared.cache.size(), shutil.disk_usage(self.work).free
+                if needed > free - _SPARE:
+                    self._full = True
+                    print(
+                        f"{self.work}: no room to keep features of the frozen layers ({needed / 1e9:.1f} GB, "
+                        f"{free / 1e9:.1f} GB free), so training takes longer",
+                        flush=True,
+                    )
+                    return None
                 with Progress("features of the frozen layers") as progress:
                     shared.cache.fill(progress.show)
             self._cache = shared.cache

@@ -146,7 +146,7 @@ class Inputs:
 
     @torch.no_grad()
     def _stem(self, network: str, x: Tensor) -> Tensor:
-        """Features of a frozen stem, folded, in bf16 where that is fast; no stem costs nothing."""
+        """fp32 features of a frozen stem, folded, computed in bf16 where that is fast; no stem costs nothing."""
         if network not in self._stems:
             stem = getattr(self.system, network).stem
             works = not isinstance(stem, nn.Identity)
@@ -158,7 +158,7 @@ class Inputs:
             self._stems[network][0].to(self._stems[network][1])
         stem, dtype = self._stems[network]
         features: Tensor = stem(x.to(dtype).contiguous(memory_format=torch.channels_last))
-        return features
+        return features.float()
 
 
 class FeatureCache:
@@ -186,6 +186,19 @@ class FeatureCache:
     @property
     def ready(self) -> bool:
         return bool(self.arrays)
+
+    def size(self) -> int:
+        """The bytes it takes, by what one image does."""
+        i = self.inputs
+        hr = view_of(i.images[:1], 0).to(i.device).float()
+        lr = low_resolution(hr, i.spec.ds[0], i.spec.lr_px)
+
+        def half(features: Tensor | None) -> int:
+            return 0 if features is None else 2 * features.numel()
+
+        by_ds = (i.fill_features(lr), i.lr_features(lr), i.policy_features(lr))
+        one = i.views * half(i.hr_features(hr)) + len(self.places) * sum(map(half, by_ds))
+        return one * len(i.images)
 
     def fill(self, progress: Callable[[int, int], None]) -> None:
         """Compute all features; the folder appears when it is whole: 2.7 MB an image of 256 px at 4 ds."""

@@ -1,7 +1,10 @@
 """The aerial network, whose frozen stem sees each patch alone, under every system."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,6 +34,32 @@ def test_it_answers(aerial: Bench, system: Callable[[Bench], Answers]) -> None:
     assert said.probabilities.shape == (len(aerial.tests), 2)
     assert torch.allclose(said.probabilities.sum(dim=1), torch.ones(len(aerial.tests)), atol=1e-4)
     assert said.actions.shape == (len(aerial.tests), 16)
+
+
+def test_without_room_on_disk_features_are_computed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, labels, _ = striped(8, period=8)
+    large = pictures.repeat(4, axis=1).repeat(4, axis=2)
+    benches = {
+        name: made_up(tmp_path / name, large, labels, {}, network="efficientnet-lite0", epochs=0)
+        for name in ("kept", "not kept")
+    }
+    wanted, views, ds = np.arange(4), np.array([0, 1, 1, 0]), np.full(4, benches["kept"].ds)
+    kept = benches["kept"].inputs
+    assert kept.cache is not None
+    files = [file.stat().st_size for file in kept.cache.folder.glob("*.npy")]
+    assert kept.cache.size() == pytest.approx(sum(files), rel=0.01)  # and a header each
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * 10**9 + 10))
+    anew = benches["not kept"].inputs
+    assert anew.cache is None
+    assert "no room to keep features" in capsys.readouterr().out
+    one, other = (inputs.batch(wanted, views, ds) for inputs in (kept, anew))
+    assert torch.allclose(one.hr, other.hr, rtol=1e-2, atol=1e-2)
+    assert one.lr is not None
+    assert other.lr is not None
+    assert torch.allclose(one.lr, other.lr, rtol=1e-2, atol=1e-2)
 
 
 def test_it_looks(aerial: Bench) -> None:
