@@ -146,7 +146,7 @@ class Inputs:
 
     @torch.no_grad()
     def _stem(self, network: str, x: Tensor) -> Tensor:
-        """fp32 features of a frozen stem, folded, computed in bf16 where that is fast; no stem costs nothing."""
+        """fp32 features of a frozen stem, folded, in bf16 where that is fast; no stem costs nothing."""
         if network not in self._stems:
             stem = getattr(self.system, network).stem
             works = not isinstance(stem, nn.Identity)
