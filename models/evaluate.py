@@ -109,7 +109,7 @@ class _Asked:
             for view, seen in zip(system.hr_views, features, strict=True)
         ]
         self.lr = None if system.lr is None else system.lr_answer(x).exp()
-        self._hr = Remembered(self._ask)
+        self._known = Remembered()
 
     def probabilities(self) -> Tensor:
         """s_p (B, P). A policy that reads answers is told those that are known here."""
@@ -130,6 +130,10 @@ class _Asked:
             bought = actions.sum(dim=1) > 0
             return right & bought, confidence.masked_fill(~bought, torch.nan)
         return right, confidence
+
+    def _hr(self, actions: Tensor) -> Tensor:
+        """The HR stream's probabilities (B, N)."""
+        return self._known(actions, self._ask)
 
     def _ask(self, rows: list[int], actions: Tensor) -> Tensor:
         """The HR stream's probabilities (k, N) of these tiles with these patches."""

@@ -282,6 +282,7 @@ def _check(recipe: Recipe) -> None:
             n.policy != CURVE or (bool(n.lr) and i.fill == "lr"),
             f"networks.policy {CURVE} reads both streams' answers: it needs networks.lr and images.fill lr",
         ),
+        (n.order == RINGS or n.policy == CURVE, f"networks.order is of the policy {CURVE}"),
         *(
             (
                 views == 1 or (views == 2 and mirrored) or (views == 4 and turned),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models import gain
+from models.architecture import ORDERS
 from models.architecture import Architecture as Architecture
 from models.data.degrade import to_px
 from models.grid import centre_first
@@ -52,6 +53,8 @@ class System(nn.Module):
             raise ValueError(
                 "this policy reads the LR stream's answer and cannot stand in a one-stream release"
             )
+        if a.order not in ORDERS:
+            raise ValueError(f"order is one of {', '.join(ORDERS)}, not {a.order}")
         if self.policy_reads_answers and a.fill == "zeros":
             raise ValueError("this policy reads what the HR stream says of the LR fill: fill is lr")
         self.register_buffer("mean", torch.tensor(a.mean).view(1, -1, 1, 1) * 255, persistent=False)

@@ -10,7 +10,7 @@ import numpy as np
 from models.baselines.hard import CUTOUT, HARD, NONE
 from models.reproduce.bagnets import AT, BAGNET, CONDITIONAL
 from models.reproduce.paper import FMOW, Printed, printed
-from models.reproduce.pooled import accuracy, by_image, difference, mean_s
+from models.reproduce.pooled import by_image, difference, mean_s
 from models.reproduce.store import Record, Store
 from models.reproduce.write import marked, of
 
@@ -111,10 +111,10 @@ def _rules(store: Store, data: str) -> list[Line]:
     found = {row: there for row in _RULES if (there := of(store, row, "ft2", 4, ours)) and ours}
     if not found:
         return []
-    best = max(found, key=lambda row: accuracy(found[row])["value"])
-    less = difference(ours, found[best])
-    if less is None:
+    nearest = _nearest(ours, found)
+    if nearest is None:
         return []
+    best, less, shared = nearest
     paper = printed(data) or FMOW
     gain = paper["patchdrop"][0][2] - max(paper[row][0][2] for row in _RULES if row in paper)
     return [
@@ -122,7 +122,7 @@ def _rules(store: Store, data: str) -> list[Line]:
             f"{data}, ds 4: PatchDrop Ft-2 less the best of {len(found)} rules, S rounded up",
             f"{gain:+.1f}" + ("" if printed(data) else " (fMoW)"),
             "-",
-            f"{_points(less)} over {best} at S = {mean_s(ours)['value']:.2f} ({len(ours)} part(s))",
+            f"{_points(less)} over {best} at S = {mean_s(shared)['value']:.2f} ({len(shared)} part(s))",
         )
     ]
 
@@ -146,20 +146,32 @@ def _of_ds(store: Store, data: str, ds: int) -> Iterator[Line]:
     place = f"{data}, ds {ds}{marked(store, 'ours', ds)}"
     yield _beyond(store, ds, place, ours, less) if ds <= 8 else _coarse(store, ds, place, ours, less)
     rivals = {row: found for row in _RIVALS if (found := of(store, row, "", ds, ours))}
-    if rivals:
-        best = max(rivals, key=lambda row: accuracy(rivals[row])["value"])
-        over = difference(ours, rivals[best])
-        assert over is not None
+    if (nearest := _nearest(ours, rivals)) is not None:
+        best, over, shared = nearest
         ceiling = less["ci95"][0] > _CEILING
         known = Line(
             f"{place}: best of {len(rivals)} other choices with our classifier and fill, S rounded up",
             "3.4 (fMoW, Ft-2)",
             "4 above it, or at the ceiling",
         )
-        said = f"{_points(over)} over {best}" + ("; at the ceiling (HR-CNN less 0.5)" if ceiling else "")
+        said = f"{_points(over)} over {best} ({len(shared)} part(s))" + (
+            "; at the ceiling (HR-CNN less 0.5)" if ceiling else ""
+        )
         yield known.said(said, over["value"] >= 0.04 or ceiling)
     if ds == 4:
         yield _untouched(place, ours, hr)
+
+
+def _nearest(
+    ours: list[Record], rivals: dict[str, list[Record]]
+) -> tuple[str, dict[str, Any], list[Record]] | None:
+    """The rival that ours is least above, by how much, and ours on the parts that both have."""
+    less = {row: found for row, records in rivals.items() if (found := difference(ours, records)) is not None}
+    if not less:
+        return None
+    row = min(less, key=lambda name: float(less[name]["value"]))
+    parts = {record.part for record in rivals[row]}
+    return row, less[row], [record for record in ours if record.part in parts]
 
 
 def _beyond(store: Store, ds: int, place: str, ours: list[Record], less: dict[str, Any]) -> Line:

@@ -1,7 +1,7 @@
 """The rows that are to beat PatchDrop: LR fill, a mask-trained classifier, a policy that reads answers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -49,6 +49,7 @@ class Ours:
 
     bench: Bench
     system: System
+    _known: Remembered = field(default_factory=Remembered)
 
     @cached_property
     def _hr(self) -> nn.Module:
@@ -95,10 +96,9 @@ class Ours:
         said = (fusion or self.system.fusion).fuse(self._hr_answers(actions).to(lr.device), lr, taken)
         return Answers(said.cpu(), actions.cpu())
 
-    @cached_property
-    def _hr_answers(self) -> Remembered:
+    def _hr_answers(self, actions: Tensor) -> Tensor:
         """The HR stream's probabilities (n, N) of all held-out images with the patches (n, P)."""
-        return Remembered(self._ask)
+        return self._known(actions, self._ask)
 
     def _ask(self, rows: list[int], actions: Tensor) -> Tensor:
         """The same (k, N) of the held-out images `rows`, in ascending order, with the patches (k, P)."""

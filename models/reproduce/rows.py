@@ -57,7 +57,7 @@ Run = Callable[[Place], dict[str, Answers]]
 @dataclass(frozen=True)
 class Row:
     """`units` are the profile's epochs that the row depends on; `reads`: stages of the paper's recipe whose
-    other settings it reads; `needs_s`: PatchDrop goes before it.
+    sigma and alpha it takes; `needs_s`: PatchDrop goes before it.
     """
 
     title: str

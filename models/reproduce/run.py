@@ -4,6 +4,7 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.reproduce import classifiers
@@ -41,8 +42,9 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
     """The hash of all that has a say in a row: data, split, seed, networks, the schedules it depends on."""
     row, profile = ROWS[name], study.profile
     recipe = profile.paper
-    read = (*row.units, *row.reads)
-    stages = {unit: recipe.stages[unit].told() for unit in read if unit in recipe.stages}
+    stages = {unit: recipe.stages[unit].told() for unit in row.units if unit in recipe.stages}
+    for unit in row.reads:
+        stages[unit] = {name: recipe.stages[unit].told()[name] for name in ("sigma", "alpha")}
     units = {unit: asdict(profile.plan(unit)) for unit in row.units if unit not in recipe.stages}
     onward = classifiers.masked_epochs(study) if "masked" in units else 0
     recipes = [recipe, profile.ours] if "masked" in row.units else [recipe]
@@ -57,6 +59,10 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
         depends += [asdict(one.images), networks, training]
     if "masked" in row.units and (masking := profile.masking_told()):
         depends.append(masking)
+    if "ours" in row.units and not study.protocol.folds:
+        together = study.protocol.groups[part.learns]
+        if len(np.unique(together)) < len(together):  # they say which images its judge may learn from
+            depends.append(together.tolist())
     if "ours" in row.units:
         depends.append(profile.ours.stages["ft2"].told())
     whole = (name, ds, part.seed, part.learns.tolist(), part.tests.tolist(), depends)

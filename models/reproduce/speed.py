@@ -213,7 +213,7 @@ def page(told: Json) -> str:
         "",
         "## The policy's share of the HR classifier's time",
         "",
-        "ms are an image's. The policy answer-curve is that of the release "
+        "ms are an image's. The last rows are of the release "
         + ", ".join(sorted({s["release"] for s in told["shares"] if "release" in s}))
         + ".",
         "",

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,11 +40,14 @@ _KEPT, _PLACES = 12_000, 2
 class Served(Inputs):
     """Inputs whose frozen layers' features are those of another recipe's cache, with or without its fill."""
 
+    pairs: Sequence[tuple[int, int]] | None = None
+    """The (view, ds) that the cache holds, or would if the disk had room: training is the same either way."""
+
     @property
     def variants(self) -> list[tuple[int, int]]:
-        if self.cache is None:
+        if self.pairs is None:
             return super().variants
-        return [pair for pair in self.cache.places if pair[1] in self.spec.ds]
+        return [pair for pair in self.pairs if pair[1] in self.spec.ds]
 
     def batch(
         self, indices: Indices, views: Indices, ds: Indices, rng: Rng | None = None, *, answers: bool = False
@@ -86,6 +89,7 @@ class Study:
     _unseen: dict[str, list[tuple[Indices, Batch]]] = field(default_factory=dict)
     _cache: FeatureCache | None = None
     _full: bool = False
+    _pairs: tuple[tuple[int, int], ...] | None = None
 
     @property
     def classes(self) -> int:
@@ -108,6 +112,7 @@ class Study:
             system = self.system(recipe, 0)
             served = Served(system, self.images, self.labels, recipe.images)
             served.cache = self._features()
+            served.pairs = self._pairs
             self._inputs[key] = served
         return self._inputs[key]
 
@@ -132,6 +137,7 @@ class Study:
             images = replace(paper.images, fill="lr")
             system = self.system(replace(paper, images=images), 0)
             shared = Inputs(system, self.images, self.labels, images, self.work / "cache")
+            self._pairs = None if shared.cache is None else tuple(shared.cache.places)
             if shared.cache is not None and not shared.cache.ready:
                 needed, free = shared.cache.size(), shutil.disk_usage(self.work).free
                 if needed > free - _SPARE:

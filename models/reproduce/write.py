@@ -11,6 +11,7 @@ from models.reproduce.store import Record, Store
 from models.reproduce.tables import TABLES
 
 STAGES = (("pt", "Pt"), ("ft1", "Ft-1"), ("ft2", "Ft-2"))
+_TRIED_ON = ("ucmerced", "cifar10")
 _LENGTH = ("smoke", "cpu", "gpu", "paper")
 
 
@@ -51,7 +52,7 @@ def _head(store: Store) -> list[str]:
         f"{_listed(sorted({r.told['precision'] for r in records}))}. Accuracy in percent with its 95 % "
         "interval over the n images that were held out, not over trainings, S in patches of 16.",
     ]
-    if any(r.row == "ours" for r in records):
+    if head["data"].partition("-")[0] in _TRIED_ON and any(r.row == "ours" for r in records):
         lines += [
             "",
             "Settings of ours were chosen with results on this data set in sight (docs/lab-notes.md).",

@@ -242,7 +242,8 @@ class Trainer:
         system, alpha = self.system, reinforce.alpha_at(stage, step.epoch)
         system.policy.body.train()
         sums: dict[str, float] = {}
-        self._seen, self._tried = [], []
+        seen: list[tuple[Indices, curve.Seen]] = []
+        tried: list[tuple[Draws, int, Batch, reinforce.Experience | curve.Trials]] = []
         self._clear()
         for rows, indices, batch, draws in self._parts(step, parts, answers=True):
             self._draw_from(draws)
@@ -261,22 +262,28 @@ class Trainer:
                     )
             self._backward(loss, len(indices) / len(step))
             if self.replay is not None and isinstance(found, curve.Trials):
-                self._seen.append((rows, found.seen))
+                seen.append((rows, found.seen))
             elif stage.reuse > 1:
-                self._tried.append((draws, len(indices), batch, found))
+                tried.append((draws, len(indices), batch, found))
             for key, value in {"loss": float(loss.detach()), **found.figures}.items():
                 sums[key] = sums.get(key, 0.0) + value * len(indices)
         self._descend()
+        self._seen, self._tried = seen, tried
         return sums
 
     def _repeat(self, stage: Stage, step: Step) -> None:
-        """Further steps of the policy on the batch that was just tried, whose rewards are known."""
+        """Further steps of the policy on the batch that was just tried, whose rewards are known.
+
+        They need less memory than the first, which also asked the classifiers.
+        """
         alpha = reinforce.alpha_at(stage, step.epoch)
         for _ in range(stage.reuse - 1 if self._tried else 0):
             self._clear()
             for draws, count, batch, found in self._tried:
                 self._draw_from(draws)
-                self._backward(self._policy_loss(batch, found, alpha, again=True), count / len(step))
+                with autocast(self.inputs.device, self.precision):
+                    loss = self._policy_loss(batch, found, alpha, again=True)
+                self._backward(loss, count / len(step))
             self._descend()
         self._tried = []
 

@@ -65,6 +65,10 @@ def test_a_policy_buys_in_its_own_order(order: str, corners: list[int]) -> None:
     assert worth.argsort(descending=True).tolist() == system.ranks.argsort().tolist()
     with pytest.raises(ValueError, match="order"):
         centre_first(4, "corners")
+    with pytest.raises(ValueError, match="order"):
+        System(dataclasses.replace(system.architecture, order="corners"))
+    with pytest.raises(RecipeError, match=r"networks\.order"):
+        tiny_recipe(networks={"policy": "tiny", "hr": "tiny", "lr": "tiny", "order": "distance"})
 
 
 @given(st.integers(2, 9), st.integers(1, 5), st.integers(0, 999))

@@ -55,6 +55,7 @@ def test_without_room_on_disk_features_are_computed_anew(
     anew = benches["not kept"].inputs
     assert anew.cache is None
     assert "no room to keep features" in capsys.readouterr().out
+    assert anew.variants == kept.variants
     one, other = (inputs.batch(wanted, views, ds) for inputs in (kept, anew))
     assert torch.allclose(one.hr, other.hr, rtol=1e-2, atol=1e-2)
     assert one.lr is not None
