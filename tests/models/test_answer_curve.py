@@ -54,7 +54,7 @@ def test_a_policy_buys_in_its_own_order(order: str, corners: list[int]) -> None:
     """And no training of classifiers hangs on it."""
     images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}
     recipe = curved(images, 4)
-    recipe = dataclasses.replace(recipe, networks=dataclasses.replace(recipe.networks, order=order))
+    recipe = dataclasses.replace(recipe, networks=dataclasses.replace(recipe.networks, order=order))  # type: ignore[arg-type]
     assert recipe.digest("lr") == curved(images, 4).digest("lr")
     assert (recipe.digest() == curved(images, 4).digest()) == (order == RINGS)
     system = System(recipe.architecture(3))
