@@ -126,9 +126,7 @@ class Study:
             paper=replace(paper, images=images_at(paper.images, ds)),
             ours=replace(ours, images=images_at(ours.images, ds)),
         )
-        own = replace(self, profile=profile, _inputs={}, _unseen={}, _cache=None)
-        own._full, own._pairs = False, None
-        return own
+        return replace(self, profile=profile, _inputs={}, _unseen={}, _cache=None, _full=False, _pairs=None)
 
     def _features(self) -> FeatureCache | None:
         """One cache for all: the widest of the recipes is the paper's with the fill. None where the disk has
