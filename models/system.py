@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from models import gain
-from models.architecture import ORDERS
 from models.architecture import Architecture as Architecture
 from models.data.degrade import to_px
 from models.grid import centre_first
@@ -41,6 +40,8 @@ class System(nn.Module):
     ) -> None:
         super().__init__()
         a = self.architecture = architecture
+        # (P,) the order in which a policy that reads answers takes the patches
+        self.ranks = centre_first(a.grid, a.order)
         self.fusion = fusion or Fusion()
         self.policy = build.policy(a.policy, a.classes, grid=a.grid, imagenet=imagenet)
         self.hr = build.classifier(a.hr, a.classes, patchwise=True, grid=a.grid, imagenet=imagenet)
@@ -53,8 +54,6 @@ class System(nn.Module):
             raise ValueError(
                 "this policy reads the LR stream's answer and cannot stand in a one-stream release"
             )
-        if a.order not in ORDERS:
-            raise ValueError(f"order is one of {', '.join(ORDERS)}, not {a.order}")
         if self.policy_reads_answers and a.fill == "zeros":
             raise ValueError("this policy reads what the HR stream says of the LR fill: fill is lr")
         self.register_buffer("mean", torch.tensor(a.mean).view(1, -1, 1, 1) * 255, persistent=False)
@@ -126,11 +125,6 @@ class System(nn.Module):
         """The second step: classes from x_h^m and x_l. actions (B, P) in {0, 1}."""
         answer = None if self.lr is None else self.lr_answer(lr).exp()
         return self.fused(self.looks(hr, lr), answer, actions)
-
-    @property
-    def ranks(self) -> Tensor:
-        """(P,) the order in which a policy that reads answers takes the patches."""
-        return centre_first(self.architecture.grid, self.architecture.order)
 
     @property
     def hr_views(self) -> tuple[int, ...]:
