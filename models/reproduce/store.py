@@ -1,5 +1,6 @@
 """Finished rows: one JSON a table and data set, from which every figure can be computed again."""
 
+import fcntl
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ from models.provenance import commit
 from models.reproduce.answers import Kept
 
 Json = dict[str, Any]
+Identity = tuple[str, str, int, int, str]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Record:
         named = {n: getattr(self, n) for n in ("row", "stage", "ds", "part", "profile", "key")}
         return {**named, "told": self.told, "answers": self.kept.to_json()}
 
+    @property
+    def identity(self) -> Identity:
+        """What there is one of."""
+        return self.row, self.stage, self.ds, self.part, self.profile
+
     @classmethod
     def from_json(cls, raw: Json) -> "Record":
         kept = Kept.from_json(raw["answers"])
@@ -43,11 +50,16 @@ class Record:
 
 
 class Store:
-    """The records of `file`, and of other tables of the same data set that lie beside it."""
+    """The records of `file`, and of other tables of the same data set that lie beside it.
+
+    Records of other pictures under the same name are left out, and gone when the file is next written.
+    Several processes may add to one file at a time.
+    """
 
     def __init__(self, file: Path, head: Json) -> None:
         self.file, self.head = file, head
-        self.records = _read(file)
+        self.records = self._read(file)
+        self._new: dict[Identity, Record] = {}
         self._beside: list[Record] | None = None
 
     def find(self, row: str, ds: int, part: int, key: str, stages: tuple[str, ...]) -> list[Record]:
@@ -60,17 +72,25 @@ class Store:
 
     def add(self, records: list[Record]) -> None:
         """Keep them, in place of what the same row said before with other settings of this profile."""
-        new = {(r.row, r.stage, r.ds, r.part, r.profile) for r in records}
-        old = [r for r in self.records if (r.row, r.stage, r.ds, r.part, r.profile) not in new]
-        self.records = [*old, *records]
+        self._new |= {record.identity: record for record in records}
         self.save()
 
     def save(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, whole or not at all, with what others have added to it since."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.file.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            there = {record.identity: record for record in self._read(self.file)}
+            self.records = list((there | self._new).values())
+            self._write()
+        finally:
+            os.close(folder)
+
+    def _write(self) -> None:
         lines = ",\n".join(json.dumps(r.to_json(), sort_keys=True) for r in self._ordered())
         text = f'{{"head": {json.dumps(self.head, sort_keys=True)},\n"records": [\n{lines}\n]}}\n'
         temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.file)
 
@@ -82,14 +102,16 @@ class Store:
         if self._beside is None:
             name = self.file.name.partition("-")[2]
             others = (f for f in self.file.parent.glob(f"*-{name}") if f != self.file)
-            self._beside = [record for file in sorted(others) for record in _read(file)]
+            self._beside = [record for file in sorted(others) for record in self._read(file)]
         return self._beside
 
-
-def _read(file: Path) -> list[Record]:
-    if not file.exists():
-        return []
-    return [Record.from_json(raw) for raw in json.loads(file.read_text(encoding="utf-8"))["records"]]
+    def _read(self, file: Path) -> list[Record]:
+        if not file.exists():
+            return []
+        told = json.loads(file.read_text(encoding="utf-8"))
+        if told["head"].get("data_sha256") != self.head.get("data_sha256"):
+            return []
+        return [Record.from_json(raw) for raw in told["records"]]
 
 
 def circumstances() -> Json:
