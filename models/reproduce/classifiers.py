@@ -89,18 +89,31 @@ class Base:
 
 
 def base(study: Study, learns: Indices, seed: int) -> Base:
-    """Stages hr and lr on the images `learns`; given weights stand for hr where the study has some."""
+    """Stages hr and lr on the images `learns`. Given weights stand for hr where the study has some, and
+    the other study's where it is one at another ds: f_cl^h does not see the LR image.
+    """
     recipe = study.profile.paper
     if study.given is not None:
-        recipe = replace(recipe, stages={**recipe.stages, "hr": replace(recipe.stages["hr"], epochs=0)})
+        return _base(study, _lr_alone(recipe), learns, seed, given=True)
+    if study.of is not None:
+        return _base(study, _lr_alone(recipe), learns, seed, given=False, start=base(study.of, learns, seed))
     return _base(study, recipe, learns, seed, given=True)
 
 
-def _base(study: Study, recipe: Recipe, learns: Indices, seed: int, *, given: bool) -> Base:
-    key = study.key("base", recipe.digest("lr"), seed, learns.tolist(), study.given_sha256 if given else None)
+def _lr_alone(recipe: Recipe) -> Recipe:
+    return replace(recipe, stages={**recipe.stages, "hr": replace(recipe.stages["hr"], epochs=0)})
+
+
+def _base(
+    study: Study, recipe: Recipe, learns: Indices, seed: int, *, given: bool, start: Base | None = None
+) -> Base:
+    made_of = [study.given_sha256 if given else None, *([start.key] if start else [])]
+    key = study.key("base", recipe.digest("lr"), seed, learns.tolist(), *made_of)
     system = study.system(recipe, seed)
     if given and study.given is not None:
         load_given(system, study.given)
+    if start is not None:
+        system.hr.body.load_state_dict(start.system.hr.body.state_dict())
     place = unit_place(study, "base", key)
     run_trainer(study, recipe, system, learns, seed, place, ("hr", "lr"))
     return Base(key, system)
@@ -190,9 +203,7 @@ def lr_of(study: Study, learns: Indices, seed: int) -> tuple[str, nn.Module]:
     if study.protocol.folds:
         start = base(study, learns, seed)
     else:
-        recipe = study.profile.paper
-        alone = replace(recipe, stages={**recipe.stages, "hr": replace(recipe.stages["hr"], epochs=0)})
-        start = _base(study, alone, learns, seed, given=False)
+        start = _base(study, _lr_alone(study.profile.paper), learns, seed, given=False)
     assert start.system.lr is not None
     return start.key, start.system.lr.body
 

@@ -82,7 +82,7 @@ def speed(study: Study) -> Speed:
 def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str, float]:
     """Hours by unit, for all parts, from nothing. Within a factor of two where nothing else runs."""
     known, found = speed(study), dict[str, float]()
-    profile, units = study.profile, _units(cells)
+    profile, units = study.profile, _units(cells, study.profile.ds)
 
     def add(unit: str, images: float, passes: tuple[float, float, float], epochs: float) -> None:
         train, ask, lr = passes
@@ -117,8 +117,10 @@ def _of_ours(study: Study) -> tuple[float, float, float]:
     return 0, networks.hr_views * trials, networks.lr_views / 3
 
 
-def _units(cells: list[Cell]) -> list[tuple[str, bool]]:
-    """What is trained on a part, and whether by a rule's own fine-tuning: shared units once."""
+def _units(cells: list[Cell], of: tuple[int, ...]) -> list[tuple[str, bool]]:
+    """What is trained on a part, and whether by a rule's own fine-tuning: shared units once; the LR
+    classifier once more for each ds that those `of` the profile do not have.
+    """
     found: list[tuple[str, bool]] = []
     shared: set[object] = set()
     for name, ds in cells:
@@ -127,6 +129,8 @@ def _units(cells: list[Cell]) -> list[tuple[str, bool]]:
             whole = unit == "masked" and "ours" not in ROWS[name].units
             shared_by_ds = (unit, ds) if unit in ("pt", "stn") else (unit, ds, name)
             key: object = (unit, whole) if unit in _SHARED else shared_by_ds
+            if unit == "lr" and ds not in of:
+                key = (unit, ds)
             if key not in shared:
                 shared.add(key)
                 found.append((unit, rule))

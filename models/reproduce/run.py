@@ -14,7 +14,7 @@ from models.reproduce.protocol import Part
 from models.reproduce.rows import ROWS, Place, Row
 from models.reproduce.slices import SliceOver
 from models.reproduce.store import Record, Store, circumstances
-from models.reproduce.study import IMAGENET, Study
+from models.reproduce.study import IMAGENET, Study, images_at
 from models.reproduce.tables import Cell
 
 Places = dict[tuple[int, int], Place]
@@ -56,7 +56,9 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
         networks = one.networks.told()
         if "ours" not in row.units:
             networks.pop("order", None)
-        depends += [asdict(one.images), networks, training]
+        # at another ds than the recipe's the pictures can be others too
+        images = one.images if ds in one.images.ds else images_at(one.images, ds)
+        depends += [asdict(images), networks, training]
     if "masked" in row.units and (masking := profile.masking_told()):
         depends.append(masking)
     if "ours" in row.units and not study.protocol.folds:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models.data.decode import prepare
-from models.data.source import Source
+from models.data.source import Source, UnreadableImageError
 from models.data.sources import open_source
 from models.precision import best_device
 from models.progress import Progress
@@ -33,8 +33,11 @@ CIFAR-10 it is right less often.
 
 _SPARE = 2 * 10**9  # bytes of disk for what is trained
 
-_KEPT, _PLACES = 12_000, 2
-"""Images whose features are kept in memory between rows, and for how many places: a part's at a ds."""
+_KEPT, _PLACES = 3 * 10**9, 2
+"""Bytes of features that are kept in memory between rows, each for so many places: a part's at a ds."""
+
+_LOOKED_AT = 32
+"""Pictures whose size says what kind of data set it is."""
 
 
 class Served(Inputs):
@@ -71,7 +74,8 @@ class Exact(Inputs):
 class Study:
     """`source` decoded as `images` uint8 (n, 3, px, px), its `protocol`, and where results of training lie.
 
-    `given` is a file of weights for the HR classifier, which is then not trained.
+    `given` is a file of weights for the HR classifier, which is then not trained; `of` the study that this is
+    one of, at a ds that its classifiers do not learn from.
     """
 
     name: str
@@ -85,6 +89,7 @@ class Study:
     device: torch.device
     digest: str
     given: Path | None = None
+    of: "Study | None" = None
     _inputs: dict[str, Inputs] = field(default_factory=dict)
     _unseen: dict[str, list[tuple[Indices, Batch]]] = field(default_factory=dict)
     _cache: FeatureCache | None = None
@@ -126,7 +131,8 @@ class Study:
             paper=replace(paper, images=images_at(paper.images, ds)),
             ours=replace(ours, images=images_at(ours.images, ds)),
         )
-        return replace(self, profile=profile, _inputs={}, _unseen={}, _cache=None, _full=False, _pairs=None)
+        anew = replace(self, _inputs={}, _unseen={}, _cache=None, _full=False, _pairs=None)
+        return replace(anew, profile=profile, of=self)
 
     def _features(self) -> FeatureCache | None:
         """One cache for all: the widest of the recipes is the paper's with the fill. None where the disk has
@@ -164,11 +170,14 @@ class Study:
         system = self.system(recipe, 0)
         exact = Exact(system.eval(), self.images, self.labels, replace(recipe.images, ds=(ds,), thin=1))
         kept: list[tuple[Indices, Batch]] | None = []
+        held = 0
         for start in range(0, len(tests), size):
             indices = tests[start : start + size]
             views, factors = np.zeros(len(indices), dtype=np.int64), np.full(len(indices), ds)
             found = indices, exact.batch(indices, views, factors, answers=True)
-            kept = [*kept, found] if kept is not None and len(kept) * size < _KEPT else None
+            held += found[1].bytes
+            if kept is not None:
+                kept = [*kept, found] if held <= _KEPT else None
             yield found
         if kept is not None:
             for old in list(self._unseen)[: -_PLACES + 1]:
@@ -181,8 +190,23 @@ class Study:
 
 
 def images_at(images: Images, ds: int) -> Images:
-    """The same pictures at one ds only."""
-    return replace(images, ds=(ds,), thin=1)
+    """The same pictures at one ds only; an LR image that is finer than the recipe's keeps its pixels."""
+    return replace(images, ds=(ds,), thin=1, lr_px=max(images.lr_px, images.hr_px // ds))
+
+
+def usual_px(source: Source) -> int:
+    """The longer side that is in the middle of those of some pictures, spread over the data set.
+
+    One odd or unreadable picture must not decide. Raises UnreadableImageError where all are.
+    """
+    sides: list[int] = []
+    for i in np.linspace(0, len(source) - 1, min(len(source), _LOOKED_AT)).astype(int).tolist():
+        try:
+            sides.append(max(source.read(i).shape[:2]))
+        except UnreadableImageError:
+            if not sides and i == len(source) - 1:
+                raise
+    return sorted(sides)[len(sides) // 2]
 
 
 def open_study(
@@ -197,7 +221,7 @@ def open_study(
     """Decode a data set, or `limit` images of it, and lay out its protocol. Raises DataError."""
     work.mkdir(parents=True, exist_ok=True)
     source = open_source(data, check="none")
-    kind = "cifar" if max(source.read(0).shape[:2]) <= SMALL_PX else "aerial"
+    kind = "cifar" if usual_px(source) <= SMALL_PX else "aerial"
     chosen = load_profile(kind, profile)
     if given is not None:
         chosen = chosen.normalised(*IMAGENET)

@@ -51,6 +51,13 @@ class Batch:
         """x_h^m of the patches `actions` (B, P) in every view that the HR stream answers by."""
         return tuple(look.masked(actions, grid) for look in (Look(0, self.hr, self.fill), *self.looks))
 
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        looked = [x for look in self.looks for x in (look.hr, look.fill)]
+        every = (self.hr, self.fill, self.lr, self.policy, self.labels, *self.answering, *looked)
+        return sum({x.data_ptr(): x.nbytes for x in every if x is not None}.values())
+
 
 class Inputs:
     """The images of a training, uint8 (n, 3, hr_px, hr_px) in memory, served as batches of stem features."""
