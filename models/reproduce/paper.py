@@ -1,5 +1,7 @@
 """The paper's own figures, as printed (tables 1 to 4): accuracy in percent and S by stage."""
 
+import re
+
 Printed = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
 """Row: accuracies and S at Pt, Ft-1, Ft-2; or one of each where all stages are the same."""
 
@@ -83,7 +85,7 @@ HARD = {
 
 def of_setting(name: str, row: str, setting: str) -> str:
     """What tables 3 and 4 print for a data set of this name; empty where they do not have it."""
-    known = name.lower().replace("-", "").partition("_")[0]
+    known = data_set(name)
     tables = {"bagnet": BAGNETS if known == "cifar10" else {}, "hard": HARD.get(known, {})}
     return tables.get(row, {}).get(setting, "")
 
@@ -91,5 +93,13 @@ def of_setting(name: str, row: str, setting: str) -> str:
 def printed(name: str) -> Printed:
     """The paper's row figures for a data set of this name; none where the paper does not have it."""
     known = {"fmow": FMOW, "cifar10": CIFAR10, "cifar100": CIFAR100, "imagenet": IMAGENET}
-    wanted = name.lower().replace("cifar-", "cifar")
-    return next((rows for key, rows in known.items() if wanted == key or wanted.startswith(f"{key}_")), {})
+    return known.get(data_set(name), {})
+
+
+def data_set(name: str) -> str:
+    """Which of the paper's data sets this is, by its own names of files and folders: `cifar-10-batches-py`,
+    `CIFAR100`, `fmow-rgb`, `ILSVRC2012`; empty where it is none of them.
+    """
+    first = re.split(r"[-_. ]", re.sub(r"cifar[-_ ]", "cifar", name.lower()))[0]
+    first = re.sub(r"^ilsvrc\d*$|^imagenet1k$", "imagenet", first)
+    return first if first in HARD else ""

@@ -49,3 +49,19 @@ def difference(first: Sequence[Record], second: Sequence[Record]) -> dict[str, A
         raise ValueError("the two rows were not measured on the same images")
     less = {id(a): a.right.astype(np.int8) - b.right.astype(np.int8) for a, b in pairs}
     return statistics.mean(by_image([a for a, _ in pairs], lambda k: less[id(k)]))
+
+
+def by_part(records: Sequence[Record], values: Sequence[float]) -> float:
+    """The mean of one value a part, weighted by how many images it held out."""
+    weights = [len(r.kept.images) for r in records]
+    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+
+
+def gains(ours: Sequence[Record]) -> list[tuple[float, float]]:
+    """Predicted and realised accuracy of ours at every tenth of the budget: the mean over parts."""
+    tenths = list(zip(*(r.told["gain"] for r in ours), strict=True))
+
+    def mean(rows: Sequence[dict[str, float]], key: str) -> float:
+        return by_part(ours, [row[key] for row in rows])
+
+    return [(mean(rows, "predicted"), mean(rows, "realised")) for rows in tenths]

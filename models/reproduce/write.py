@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.recipe import STAGES as STAGES_IN_TURN
-from models.reproduce.paper import Printed, of_setting, printed
-from models.reproduce.pooled import accuracy, difference, images, mean_s
+from models.reproduce.paper import Printed, data_set, of_setting, printed
+from models.reproduce.pooled import accuracy, by_part, difference, gains, images, mean_s
 from models.reproduce.rows import ROWS
 from models.reproduce.store import Record, Store
 from models.reproduce.tables import TABLES
 
 STAGES = (("pt", "Pt"), ("ft1", "Ft-1"), ("ft2", "Ft-2"))
-_TRIED_ON = ("ucmerced", "cifar10")
 _LENGTH = ("smoke", "cpu", "gpu", "paper")
+
+
+def _tried_on(name: str) -> bool:
+    return data_set(name) == "cifar10" or name.lower().startswith("ucmerced")
 
 
 def best(records: Sequence[Record]) -> list[Record]:
@@ -52,7 +55,7 @@ def _head(store: Store) -> list[str]:
         f"{_listed(sorted({r.told['precision'] for r in records}))}. Accuracy in percent with its 95 % "
         "interval over the n images that were held out, not over trainings, S in patches of 16.",
     ]
-    if head["data"].partition("-")[0] in _TRIED_ON and any(r.row == "ours" for r in records):
+    if _tried_on(head["data"]) and any(r.row == "ours" for r in records):
         lines += [
             "",
             "Settings of ours were chosen with results on this data set in sight (docs/lab-notes.md).",
@@ -180,21 +183,15 @@ def _belief(ours: Sequence[Record]) -> list[str]:
     """Whether ours' probabilities and its gain model mean what they say; the mean over parts, by images."""
     if not ours:
         return []
-    weights = [len(r.kept.images) for r in ours]
-
-    def mean(values: Sequence[float]) -> float:
-        return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
-
     lines = ["Gain model of ours, spending a share of all patches where they gain most:", ""]
     lines += [
         "| share of the budget | predicted % | realised % | predicted less realised, points |",
         "|---|---|---|---|",
     ]
-    for tenth, rows in enumerate(zip(*(r.told["gain"] for r in ours), strict=True)):
-        predicted, realised = (mean([row[key] for row in rows]) for key in ("predicted", "realised"))
+    for tenth, (predicted, realised) in enumerate(gains(ours)):
         shown = f"{100 * predicted:.2f} | {100 * realised:.2f} | {100 * (predicted - realised):+.2f}"
         lines.append(f"| {tenth / 10:.1f} | {shown} |")
-    errors = (mean([r.told[key] for r in ours]) for key in ("ece_eq7", "ece"))
+    errors = (by_part(ours, [r.told[key] for r in ours]) for key in ("ece_eq7", "ece"))
     shown = ", ".join(f"{title} {100 * e:.2f}" for title, e in zip(("Eq. 7", "fitted"), errors, strict=True))
     return [*lines, "", f"Expected calibration error of the fused answer, points: {shown}.", ""]
 
