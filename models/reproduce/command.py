@@ -75,11 +75,15 @@ def _table(args: argparse.Namespace) -> int:
     study = open_study(data, args.profile, work, seconds=seconds, given=args.hr_weights, limit=args.limit)
     wanted = cells(args.table, study.profile)
     if args.rows:
-        wanted = [cell for cell in wanted if cell[0] in args.rows.split(",")]
+        named = args.rows.split(",")
+        if unknown := sorted(set(named) - {row for row, _ in wanted}):
+            rows = ", ".join(dict.fromkeys(row for row, _ in wanted))
+            raise ValueError(f"{args.table} has no row {', '.join(unknown)}; it has {rows}")
+        wanted = [cell for cell in wanted if cell[0] in named]
     if args.ds:
         wanted = [cell for cell in wanted if cell[1] in args.ds]
     if not wanted:
-        raise ValueError(f"{args.table} has no such rows")
+        raise ValueError(f"{args.table} has no such rows at ds {', '.join(map(str, args.ds))}")
     if args.estimate:
         _say(estimate.hours(study, wanted, args.parts))
         return 0

@@ -120,9 +120,8 @@ class Ours:
     def everything(self) -> Answers:
         return self.answers(torch.ones(len(self.bench.tests), self.bench.patches))
 
-    def averaged(self) -> Answers:
-        """The honest rival: all HR, and the plain mean of both streams."""
-        whole = self.bench.whole(self.bench.system.hr.body)
+    def averaged(self, whole: Answers) -> Answers:
+        """The honest rival: the plain mean of what HR-CNN says of all HR and what ours' LR stream says."""
         lr = self._without[0].cpu()
         return Answers((whole.probabilities + lr) / 2, whole.actions)
 

@@ -1,6 +1,7 @@
 """The rows PatchDrop: stages Pt, Ft-1 and Ft-2 by the product's own trainer (Algorithm 1, Eq. 8-11)."""
 
 import copy
+import os
 import shutil
 
 import torch
@@ -33,7 +34,9 @@ def systems(bench: Bench, sigma: float | None = None, stages: tuple[str, ...] = 
             getattr(system, stream).body.load_state_dict(copy.deepcopy(body.state_dict()))
         place = classifiers.unit_place(bench.study, f"patchdrop-{stage}", key(bench, stage, sigma))
         if before is not None and not place.exists():
-            shutil.copy(before, place)
+            started = place.with_name(f".{place.name}.{os.getpid()}")
+            shutil.copy(before, started)
+            started.replace(place)  # whole or not at all
         through = STAGES[: STAGES.index(stage) + 1]
         classifiers.run_trainer(bench.study, recipe, system, bench.learns, bench.seed, place, through)
         found[stage], before = system, place

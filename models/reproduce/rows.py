@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.baselines import hard, kd, pcn, srgan, stn
+from models.baselines.alone import alone
 from models.reproduce import bagnets, choosing, classifiers, dropping, timing
 from models.reproduce.answers import Answers
 from models.reproduce.bench import Bench
@@ -163,6 +164,9 @@ ROWS: dict[str, Row] = {
     "patchdrop": Row("PatchDrop", lambda place: patchdrop(place.bench), _FT, STAGES),
     "lr-cnn": Row("LR-CNN", _alone(_lr)),
     "srgan": Row("SRGAN", _alone(lambda p: srgan.srgan(p.bench)), ("hr", "lr", "srgan")),
+    "lr-cnn-alone": Row(
+        "LR-CNN, of this ds alone, as long as KD", _alone(lambda p: alone(p.bench)), ("hr", "lr", "kd")
+    ),
     "kd": Row("KD", _alone(lambda p: kd.kd(p.bench)), ("hr", "lr", "kd")),
     "pcn": Row("PCN", _alone(lambda p: pcn.pcn(p.bench)), ("hr", "lr", "pcn")),
     "hr-cnn": Row("HR-CNN", _alone(_hr)),
@@ -184,7 +188,11 @@ ROWS: dict[str, Row] = {
     "ours": Row("Ours", _ours, _OURS, _COST_STAGES),
     "ours-s0": Row("Always S = 0 (ours)", _alone(lambda p: p.ours.nothing()), _OURS),
     "ours-s16": Row("Always S = P (ours)", _alone(lambda p: p.ours.everything()), _OURS),
-    "averaged": Row("HR + LR averaged, S = P", _alone(lambda p: p.ours.averaged()), _OURS),
+    "averaged-views": Row(
+        "HR-CNN, as long, over the views of ours, averaged with LR",
+        _alone(lambda p: p.ours.averaged(_views(p))),
+        _OURS,
+    ),
     "ours-order": Row("Same S for all, in the order of ours", _rival("order"), _OURS),
     "ours-random": Row("Random, classifier and fill of ours", _rival("random"), _OURS),
     "ours-fixed-h": Row("Fixed-H, classifier and fill of ours", _rival("fixed-h"), _OURS),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from models.reproduce import classifiers
 from models.reproduce.command import main
@@ -67,6 +68,38 @@ def test_a_row_of_other_settings_is_marked_until_it_is_made_again(place: Path) -
     assert "LR-CNN †" not in page.read_text()
     assert ask(place, *words, "hr-cnn") == 0
     assert "†" not in page.read_text()
+
+
+def test_a_row_that_is_not_there_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(place, "table2", "--rows", "hr-cnn,patchdorp") == 2
+    told = capsys.readouterr().err
+    assert "no row patchdorp; it has hr-cnn, patchdrop, fixed-h" in told
+    assert ask(place, "table2", "--rows", "hr-cnn", "--ds", "5") == 2
+    assert "no such rows at ds 5" in capsys.readouterr().err
+
+
+def test_hr_cnn_is_the_same_at_every_ds(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = open_study(place / "scenes", "smoke", place / "work" / "ds")
+    part = study.protocol.parts[0]
+    made = {ds: classifiers.base(study.at(ds), part.learns, part.seed) for ds in (4, 2)}
+    assert capsys.readouterr().out.count("hr 1:") == 1
+    first, second = (made[ds].system.hr.body.state_dict() for ds in (4, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    lr = [made[ds].system.lr for ds in (4, 2)]
+    assert made[4].key != made[2].key
+    assert lr[0] is not None
+    assert lr[1] is not None
+    assert not torch.equal(next(lr[0].body.parameters()), next(lr[1].body.parameters()))
+
+
+def test_a_row_at_another_ds_hangs_on_its_lr_image(place: Path) -> None:
+    study = open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke")
+    part = study.protocol.parts[0]
+    paper = study.profile.paper
+    finer = replace(
+        study, profile=replace(study.profile, paper=replace(paper, images=replace(paper.images, lr_px=20)))
+    )
+    assert row_key(study, "patchdrop", 2, part) != row_key(finer, "patchdrop", 2, part)
 
 
 def test_hr_cnn_does_not_depend_on_how_ours_is_read(place: Path) -> None:

@@ -8,18 +8,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 from torch.optim import Optimizer
 
+from models.data.degrade import low_resolution, to_px
+from models.data.source import UnreadableImageError
 from models.data.sources import open_source
-from models.reproduce import choosing, headline
+from models.reproduce import choosing, headline, paper
 from models.reproduce.answers import Answers, Kept
 from models.reproduce.fit import fit
 from models.reproduce.learner import Learner, Plan
 from models.reproduce.pooled import accuracy, by_image, difference, mean_s
+from models.reproduce.profiles import load_profile
 from models.reproduce.protocol import fewer, protocol
 from models.reproduce.slices import Slice, SliceOver
 from models.reproduce.store import Record, Store
+from models.reproduce.study import images_at, usual_px
 from models.reproduce.write import of
 from models.stages.draws import Draws
 from models.stages.inputs import Batch, Indices, Inputs
@@ -89,7 +94,8 @@ def record(
     actions = np.zeros((len(images), 16), dtype=bool)
     actions[:, :s] = True
     kept = Kept(np.array(images), np.array(right, dtype=bool), actions)
-    return Record(row, stage, 4, part, length, "key", kept, {"seed": part})
+    gain = [{"predicted": 0.9, "realised": 0.9 if tenth else 0.87} for tenth in range(11)]
+    return Record(row, stage, 4, part, length, "key", kept, {"seed": part, "gain": gain})
 
 
 def test_an_image_held_out_twice_counts_once() -> None:
@@ -118,7 +124,7 @@ def test_rows_of_other_lengths_are_not_compared(tmp_path: Path) -> None:
 def test_the_headline_compares_with_the_stricter_rows_too(tmp_path: Path) -> None:
     images = list(range(10))
     made = {
-        "hr-cnn": [0] + [1] * 9,
+        "hr-cnn": [0] * 3 + [1] * 7,
         "hr-cnn-longer": [0, 0] + [1] * 8,
         "hr-cnn-views": [1] * 10,
         "ours": [1] * 9 + [0],
@@ -139,10 +145,20 @@ def test_the_headline_compares_with_the_stricter_rows_too(tmp_path: Path) -> Non
     (others,) = (line for line in lines if "best of 2 other choices" in line)
     assert "-10.00 (" in others
     assert "over ours-random" in others
+    (told,) = (line for line in lines if "gain model" in line)
+    assert "at most +3.0 points" in told
+    assert told.endswith("| no |")
     (rules,) = (line for line in lines if "best of 2 rules" in line)
     assert "+3.4 (fMoW)" in rules
     assert "-10.00 (" in rules
     assert rules.endswith("| - |")
+
+
+def test_ours_is_compared_with_the_better_hr_cnn(tmp_path: Path) -> None:
+    made = {"hr-cnn": [0] + [1] * 9, "hr-cnn-longer": [0, 0] + [1] * 8, "ours": [1] * 10}
+    rows = [record(0, list(range(10)), right, row=row) for row, right in made.items()]
+    Store(tmp_path / "table1-d.json", {"data": "d"}).add(rows)
+    assert "| +10.00 (" in headline.write(tmp_path).read_text()
 
 
 def test_differences_are_paired_and_of_common_parts_only() -> None:
@@ -166,6 +182,76 @@ def test_a_store_finds_what_other_tables_made_and_keeps_both_lengths(tmp_path: P
     before = (tmp_path / "table1-d.json").read_bytes()
     one.add([record(0, [1, 2], [1, 0])])
     assert (tmp_path / "table1-d.json").read_bytes() == before
+
+
+def test_records_of_other_pictures_of_the_same_name_are_not_mixed_in(tmp_path: Path) -> None:
+    file = tmp_path / "table1-d.json"
+    Store(file, {"data": "d", "data_sha256": "a"}).add([record(0, [1, 2], [1, 0])])
+    again = Store(file, {"data": "d", "data_sha256": "a"})
+    assert len(again.records) == 1
+    other = Store(file, {"data": "d", "data_sha256": "b"})
+    assert other.records == []
+    beside = Store(tmp_path / "fig7-d.json", {"data": "d", "data_sha256": "b"})
+    assert beside.find("ours", 4, 0, "key", ("",)) == []
+    other.add([record(0, [7, 8, 9], [1, 0, 1], row="hr-cnn")])
+    kept = Store(file, {"data": "d", "data_sha256": "b"}).records
+    assert [(r.row, len(r.kept.images)) for r in kept] == [("hr-cnn", 3)]
+
+
+def test_two_that_write_one_file_lose_nothing(tmp_path: Path) -> None:
+    first, second = (Store(tmp_path / "table1-d.json", {"data": "d"}) for _ in range(2))
+    first.add([record(0, [1, 2], [1, 0])])
+    second.add([record(1, [3, 4], [1, 1])])
+    first.add([record(0, [1, 2], [1, 1], row="hr-cnn")])
+    there = Store(tmp_path / "table1-d.json", {"data": "d"}).records
+    assert {(r.row, r.part) for r in there} == {("ours", 0), ("ours", 1), ("hr-cnn", 0)}
+    assert {(r.row, r.part) for r in first.records} == {("ours", 0), ("ours", 1), ("hr-cnn", 0)}
+
+
+def test_an_lr_image_finer_than_the_recipes_keeps_its_pixels() -> None:
+    images = load_profile("cifar", "smoke").paper.images
+    hr = torch.rand(4, 3, 32, 32) * 255
+    apart = {}
+    for ds in (2, 4, 8):
+        here = images_at(images, ds)
+        lr = low_resolution(hr, ds, here.lr_px)
+        apart[ds] = float((to_px(lr, 32) - hr).abs().mean())
+    assert images_at(images, 2).lr_px == 16
+    assert images_at(images, 4) == images
+    assert apart[2] < apart[4] < apart[8]
+
+
+def test_one_odd_picture_does_not_say_what_the_data_set_is(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "scenes", per_class=4)
+    pictures = sorted(folder.rglob("*.png"))
+    for file in pictures:
+        Image.new("RGB", (100, 90)).save(file)
+    pictures[0].write_bytes(b"no picture")
+    Image.new("RGB", (20, 20)).save(pictures[1])
+    source = open_source(folder, check="none")
+    assert usual_px(source) == 100
+    for file in pictures:
+        file.write_bytes(b"no picture")
+    with pytest.raises(UnreadableImageError):
+        usual_px(open_source(folder, check="none"))
+
+
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [
+        ("cifar10", "cifar10"),
+        ("cifar-10-batches-py", "cifar10"),
+        ("cifar-100-python", "cifar100"),
+        ("CIFAR10-4000", "cifar10"),
+        ("fmow-rgb", "fmow"),
+        ("ILSVRC2012", "imagenet"),
+        ("imagenette", ""),
+        ("ucmerced", ""),
+    ],
+)
+def test_the_papers_data_sets_are_known_by_their_own_names(name: str, which: str) -> None:
+    assert paper.data_set(name) == which
+    assert bool(paper.printed(name)) == bool(which)
 
 
 class Line(Learner):
