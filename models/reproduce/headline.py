@@ -12,6 +12,7 @@ from models.reproduce.bagnets import AT, BAGNET, CONDITIONAL, LONGER
 from models.reproduce.paper import FMOW, Printed, data_set, printed
 from models.reproduce.paper import HARD as PRINTED_HARD
 from models.reproduce.pooled import accuracy, by_image, difference, gains, mean_s
+from models.reproduce.speed import SHIPPED
 from models.reproduce.store import Record, Store
 from models.reproduce.write import marked, of
 
@@ -42,6 +43,7 @@ def write(folder: Path) -> Path:
     if not any(folder.glob("*.json")):
         raise FileNotFoundError(f"{folder} has no table yet; `patchplan reproduce table1 --data D` makes one")
     lines = [*_small(folder), *_aerial(folder), *_bagnet(folder), *_speed(folder), *_hard(folder)]
+    lines += _shipped(SHIPPED)
     text = [
         "# Headline",
         "",
@@ -296,6 +298,26 @@ def _printed_gain(data: str) -> float:
     """What hard positives add in table 4, as a share; fMoW's where the paper does not have the data set."""
     known = PRINTED_HARD.get(data_set(data), PRINTED_HARD["fmow"])
     return round(float(known[HARD]) - float(known[NONE]), 1) / 100
+
+
+def _shipped(release: Path) -> list[Line]:
+    """What the release's card says of unseen images: the same kind of system, at a price of its own."""
+    if not (release / "card.json").exists():
+        return []
+    card = json.loads((release / "card.json").read_text(encoding="utf-8"))
+    title = (
+        f"the release {card['name']} {card['version']}, missed_cost {card['architecture']['missed_cost']:g}"
+    )
+    return [
+        Line(
+            f"{title}, ds {ds}: fused - its HR classifier at S = 16",
+            "-",
+            "reported",
+            f"{_points(told['fused_minus_hr'])} at S = {told['s_mean']['value']:.2f}; "
+            f"{100 * told['s0_share']['value']:.0f} % of tiles at S = 0",
+        )
+        for ds, told in card["figures"]["by_ds"].items()
+    ]
 
 
 def _less(found: Sequence[Record], less: dict[str, Any]) -> str:
