@@ -14,10 +14,10 @@ from models.reproduce.paper import HARD as PRINTED_HARD
 from models.reproduce.pooled import accuracy, by_image, difference, gains, mean_s
 from models.reproduce.speed import SHIPPED
 from models.reproduce.store import Record, Store
+from models.reproduce.tables import RIVALS
 from models.reproduce.write import marked, of
 
 _RULES = ("fixed-h", "fixed-v", "stochastic", "random", "stn")
-_RIVALS = ("ours-order", "ours-random", "ours-fixed-h", "ours-fixed-v", "ours-stochastic", "ours-stn")
 _CEILING = -0.005
 
 
@@ -164,7 +164,7 @@ def _of_ds(store: Store, data: str, ds: int) -> Iterator[Line]:
 
 def _choices(store: Store, ds: int, place: str, ours: list[Record], less: dict[str, Any]) -> Iterator[Line]:
     """Ours against the choice that comes nearest of those made for all of its parts; then the others."""
-    every = {row: found for row in _RIVALS if (found := of(store, row, "", ds, ours))}
+    every = {row: found for row in RIVALS if (found := of(store, row, "", ds, ours))}
     rivals = {row: found for row, found in every.items() if len(found) == len(ours)} or every
     nearest = _nearest(ours, rivals)
     if nearest is None:

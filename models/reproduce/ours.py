@@ -125,13 +125,16 @@ class Ours:
         lr = self._without[0].cpu()
         return Answers((whole.probabilities + lr) / 2, whole.actions)
 
-    def by_rule(self, rule: str, s: int, scores: Tensor | None = None) -> Answers:
-        """Another way to choose S patches, with the same classifiers and the same fill."""
+    def by_scores(self, scores: Tensor, s: int) -> Answers:
+        """The S patches of the highest `scores` (n, P) of the held-out images, with the same classifiers and
+        the same fill.
+        """
+        return self.answers(choosing.top(scores, s))
+
+    def by_rule(self, rule: str, s: int) -> Answers:
+        """S patches by a rule, with the same classifiers and the same fill."""
         count, tests = len(self.bench.tests), self.bench.tests
         draws = Draws(self.bench.seed, 1, 0, 0, tests)
-        if rule == "saliency":
-            assert scores is not None
-            return self.answers(choosing.top(scores[torch.from_numpy(tests)], s))
         chosen = {
             "fixed-h": lambda: choosing.first(choosing.FIXED_H, s, count),
             "fixed-v": lambda: choosing.first(choosing.FIXED_V, s, count),

@@ -17,7 +17,7 @@ from models.reproduce.answers import Answers
 from models.reproduce.bench import Bench
 from models.reproduce.dropping import STAGES, Chooser
 from models.reproduce.ours import COSTS, Ours, ours
-from models.reproduce.patchdrop import patchdrop
+from models.reproduce.patchdrop import patchdrop, probabilities, systems
 from models.stages.draws import Draws
 from models.system import mean
 
@@ -116,11 +116,18 @@ def _ours(place: Place) -> dict[str, Answers]:
 
 
 def _rival(rule: str) -> Run:
-    def run(place: Place) -> dict[str, Answers]:
-        scores = place.saliency[1] if rule == "saliency" else None
-        return {"": place.ours.by_rule(rule, place.ours_s, scores)}
+    return _alone(lambda place: place.ours.by_rule(rule, place.ours_s))
 
-    return run
+
+def _by_saliency(place: Place) -> Answers:
+    scores = place.saliency[1][torch.from_numpy(place.bench.tests)]
+    return place.ours.by_scores(scores, place.ours_s)
+
+
+def _by_patchdrop(place: Place) -> Answers:
+    """What PatchDrop's policy wants most: all that it chooses by, with another classifier and fill."""
+    policy = systems(place.bench)["ft2"]
+    return place.ours.by_scores(probabilities(place.bench, policy), place.ours_s)
 
 
 def _sigmas(place: Place) -> dict[str, Answers]:
@@ -198,7 +205,12 @@ ROWS: dict[str, Row] = {
     "ours-fixed-h": Row("Fixed-H, classifier and fill of ours", _rival("fixed-h"), _OURS),
     "ours-fixed-v": Row("Fixed-V, classifier and fill of ours", _rival("fixed-v"), _OURS),
     "ours-stochastic": Row("Stochastic, classifier and fill of ours", _rival("stochastic"), _OURS),
-    "ours-stn": Row("STN, classifier and fill of ours", _rival("saliency"), (*_OURS, "stn")),
+    "ours-stn": Row("STN, classifier and fill of ours", _alone(_by_saliency), (*_OURS, "stn")),
+    "ours-patchdrop": Row(
+        "PatchDrop's policy at Ft-2, classifier and fill of ours",
+        _alone(_by_patchdrop),
+        (*_OURS, "pt", "ft1", "ft2"),
+    ),
     "bagnet": Row(
         "Table 3",
         _bagnet,

@@ -10,7 +10,15 @@ Cell = tuple[str, int]
 STANDALONE = ("lr-cnn", "lr-cnn-alone", "srgan", "kd", "pcn", "hr-cnn")
 DROPPING = ("patchdrop", "fixed-h", "fixed-v", "stochastic", "random", "stn")
 HONEST = ("hr-cnn-longer", "hr-cnn-views", "ours", "ours-s0", "ours-s16", "averaged-views")
-RIVALS = ("ours-order", "ours-random", "ours-fixed-h", "ours-fixed-v", "ours-stochastic", "ours-stn")
+RIVALS = (
+    "ours-order",
+    "ours-random",
+    "ours-fixed-h",
+    "ours-fixed-v",
+    "ours-stochastic",
+    "ours-stn",
+    "ours-patchdrop",
+)
 FEWER = ("lr-cnn", "hr-cnn", "patchdrop", "fixed-h", "random", "stn", *HONEST, *RIVALS)
 """What is measured beyond ds 4 too."""
 
