@@ -260,7 +260,7 @@ def _value(name: str, kind: Any, value: object) -> object:
 
 def _check(recipe: Recipe) -> None:
     i, n, t = recipe.images, recipe.networks, recipe.training
-    mirrored = i.augment in ("flip", "crop-flip") or (i.augment == "dihedral" and i.thin == 1)
+    mirrored = i.augment == "crop-flip" or (i.augment in ("flip", "dihedral") and i.thin == 1)
     turned = i.augment == "dihedral" and i.thin <= 2
     rules = [
         (

@@ -34,6 +34,14 @@ def test_built_in_recipes_are_valid(path: Path) -> None:
         ({"images": {"lr_px": 8}}, "images"),
         ({"networks": {"policy": "vgg", "hr": "resnet32"}}, "networks.policy"),
         ({"training": {"crossfit": 1}}, "crossfit"),
+        # every other ds of a view: its mirror image has none at the same
+        (
+            {
+                "images": {"hr_px": 32, "lr_px": 8, "ds": [2, 4], "augment": "flip", "thin": 2},
+                "networks": {"policy": "tiny", "hr": "tiny", "lr": "tiny", "lr_views": 2},
+            },
+            "lr_views",
+        ),
         ({"training": {"fusion": "by_s"}, "networks": {"policy": "tiny", "hr": "tiny"}}, "LR stream"),
         ({"stages": {"ft3": {}}}, "ft3"),
         ({"stages": {"pt": {"sigma": -0.5}}}, "sigma"),
