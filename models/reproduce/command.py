@@ -11,7 +11,7 @@ from typing import Any
 from models.data.source import DataError
 from models.reproduce import estimate, headline, speed
 from models.reproduce.draw import draw
-from models.reproduce.profiles import NAMES
+from models.reproduce.profiles import KINDS, NAMES
 from models.reproduce.run import outdated, run
 from models.reproduce.store import Store
 from models.reproduce.study import Study, open_study
@@ -48,6 +48,9 @@ def _arguments() -> argparse.ArgumentParser:
         "--data", type=Path, help="any data set that `train` reads; a bare name lies in PATCHPLAN_DATA"
     )
     parser.add_argument("--profile", choices=NAMES, default="cpu", help="how long (default: %(default)s)")
+    parser.add_argument(
+        "--kind", choices=KINDS, help="of pictures (default: by the data set's layout and size)"
+    )
     parser.add_argument("--estimate", action="store_true", help="say the hours, and train nothing")
     parser.add_argument("--parts", type=_positive, help="only the first N folds or seeds")
     parser.add_argument("--limit", type=_positive, help="learn from and hold out at most N images")
@@ -72,7 +75,9 @@ def _table(args: argparse.Namespace) -> int:
     name = f"{data.stem}-{args.limit}" if args.limit else data.stem
     work = (args.work or Path("out/reproduce")) / f"{name}-{args.profile}"
     seconds = _SLICES.get(args.profile) if args.seconds is None else args.seconds
-    study = open_study(data, args.profile, work, seconds=seconds, given=args.hr_weights, limit=args.limit)
+    study = open_study(
+        data, args.profile, work, seconds=seconds, given=args.hr_weights, limit=args.limit, kind=args.kind
+    )
     wanted = cells(args.table, study.profile)
     if args.rows:
         named = args.rows.split(",")
@@ -111,6 +116,8 @@ def _write(table: str, store: Store, study: Study, out: Path) -> None:
 
 def _head(args: argparse.Namespace, study: Study) -> dict[str, Any]:
     told = ["patchplan", "reproduce", args.table, "--data", args.data.stem, "--profile", args.profile]
+    if args.kind:
+        told += ["--kind", args.kind]
     if args.limit:
         told += ["--limit", str(args.limit)]
     if args.hr_weights:

@@ -10,9 +10,11 @@ from models.reproduce.learner import Plan
 
 Name = Literal["smoke", "cpu", "gpu", "paper"]
 NAMES: tuple[str, ...] = get_args(Name)
+Kind = Literal["cifar", "aerial", "photo"]
+KINDS: tuple[str, ...] = get_args(Kind)
 FOLDER = Path(__file__).parent / "profiles"
 SMALL_PX = 64
-"""Pictures up to this size have CIFAR's networks and schedules, larger ones the aerial scenes'."""
+"""Pictures up to this size have CIFAR's networks and schedules; of larger ones there are two kinds."""
 
 _UNTOLD = {"mask_share": 0.85, "mixup": 0.2, "smoothing": 0.1}
 """The masking that hashes do not name. To change it would let what was trained by it pass for another."""
@@ -57,7 +59,7 @@ class Profile:
 
 
 def load_profile(kind: str, name: str) -> Profile:
-    """The profile `name` of the pictures `kind`, cifar or aerial."""
+    """The profile `name` of the pictures `kind`, one of KINDS."""
     raw = tomllib.loads((FOLDER / f"{kind}.toml").read_text(encoding="utf-8"))
     epochs = {key: int(value) for key, value in raw["epochs"][name].items()}
     ours = {"hr": 0, "lr": 0, "ft2": epochs["ours"]}

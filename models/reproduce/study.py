@@ -19,7 +19,8 @@ from models.data.sources import open_source
 from models.precision import best_device
 from models.progress import Progress
 from models.recipe import Images, Recipe
-from models.reproduce.profiles import SMALL_PX, Profile, load_profile
+from models.reproduce.kinds import kind_of
+from models.reproduce.profiles import Profile, load_profile
 from models.reproduce.protocol import Protocol, fewer, protocol
 from models.reproduce.slices import Slice
 from models.stages.draws import Rng
@@ -217,19 +218,25 @@ def open_study(
     seconds: float | None = None,
     given: Path | None = None,
     limit: int | None = None,
+    kind: str | None = None,
 ) -> Study:
-    """Decode a data set, or `limit` images of it, and lay out its protocol. Raises DataError."""
+    """Decode a data set, or `limit` images of it, and lay out its protocol. Raises DataError.
+
+    `kind`: one of KINDS, in place of what the data set seems to be. Where it is another, it is in the name.
+    """
     work.mkdir(parents=True, exist_ok=True)
     source = open_source(data, check="none")
-    kind = "cifar" if usual_px(source) <= SMALL_PX else "aerial"
-    chosen = load_profile(kind, profile)
+    own = kind_of(source, usual_px(source))
+    stem = data.stem if kind in (None, own) else f"{data.stem}-{kind}"
+    chosen = load_profile(kind or own, profile)
     if given is not None:
         chosen = chosen.normalised(*IMAGENET)
     source = fewer(source, limit or chosen.limit)
     with Progress("decoding") as progress:
-        source, images = prepare(source, chosen.paper.images.hr_px, work / "cache", progress=progress.show)
+        px, fit = chosen.paper.images.hr_px, chosen.paper.images.fit
+        source, images = prepare(source, px, work / "cache", fit=fit, progress=progress.show)
     return Study(
-        name=f"{data.stem}-{limit}" if limit else data.stem,
+        name=f"{stem}-{limit}" if limit else stem,
         source=source,
         images=images,
         labels=torch.from_numpy(np.asarray(source.labels)),

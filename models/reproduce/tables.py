@@ -22,7 +22,7 @@ RIVALS = (
 FEWER = ("lr-cnn", "hr-cnn", "patchdrop", "fixed-h", "random", "stn", *HONEST, *RIVALS)
 """What is measured beyond ds 4 too."""
 
-FIGURE_5 = {"cifar": (2, 4, 8), "aerial": (4, 8, 16, 32)}
+FIGURE_5 = {"cifar": (2, 4, 8), "aerial": (4, 8, 16, 32), "photo": (4, 8, 16, 32)}
 _FIRST = 4
 
 

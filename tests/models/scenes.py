@@ -24,13 +24,13 @@ def draw(kind: str, rng: np.random.Generator, px: int = 32) -> npt.NDArray[np.ui
     return picture
 
 
-def write_scenes(folder: Path, per_class: int = 24, seed: int = 0) -> Path:
+def write_scenes(folder: Path, per_class: int = 24, seed: int = 0, px: int = 32) -> Path:
     """A tree of class folders of PNGs; returns the folder."""
     rng = np.random.default_rng(seed)
     for kind in CLASSES:
         (folder / kind).mkdir(parents=True)
         for k in range(per_class):
-            Image.fromarray(draw(kind, rng)).save(folder / kind / f"{kind}{k:02}.png")
+            Image.fromarray(draw(kind, rng, px)).save(folder / kind / f"{kind}{k:02}.png")
     return folder
 
 
