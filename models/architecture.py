@@ -34,6 +34,7 @@ class Architecture:
     `missed_cost`: what an answer that was wrong for want of HR costs, in patches bought for nothing. The odds
     of a policy that was trained to tell what a patch gains are multiplied by it: buying pays above 0.5.
     `order`: one of ORDERS.
+    `looks`: 2 where a policy that reads answers is asked once more with the patches that it had bought first.
     """
 
     classes: int
@@ -51,6 +52,7 @@ class Architecture:
     lr_views: int = 1
     hr_views: int = 1
     order: str = RINGS
+    looks: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -111,12 +111,17 @@ class _Asked:
         self.lr = None if system.lr is None else system.lr_answer(x).exp()
         self._known = Remembered()
 
-    def probabilities(self) -> Tensor:
-        """s_p (B, P). A policy that reads answers is told those that are known here."""
+    def probabilities(self, actions: Tensor | None = None) -> Tensor:
+        """s_p (B, P); of a policy of several looks also at the one after the patches in `actions`. A policy
+        that reads answers is told those that are known here.
+        """
         system = self.system
         if not system.policy_reads_answers:
             return system.probabilities(self._x)
         assert self.lr is not None
+        if actions is not None:
+            bought = actions.sum(dim=1).long()
+            return system.purchases(system.chances_from(self.lr, self._hr(actions), bought), bought)
         nothing = self.lr.new_zeros(len(self.lr), system.architecture.grid**2)
         return system.purchases(system.chances_from(self.lr, self._hr(nothing)))
 
@@ -184,6 +189,8 @@ def outcomes(
                 asked = _Asked(release, features, low_resolution(hr, factor, card.lr_px), y)
                 s = asked.probabilities()
                 actions = most_likely(s, limit)
+                if system.architecture.looks > 1:
+                    actions = most_likely(asked.probabilities(actions), limit)
                 right, confidence = asked.answer(actions)
                 rows = [asked.answer(curves.likeliest(s, k))[0] for k in at]
                 line = torch.stack(rows, dim=1) if rows else torch.zeros((len(y), 0), dtype=torch.bool)

@@ -45,7 +45,7 @@ class Images:
 @dataclass(frozen=True)
 class Networks:
     """Names of the networks; `imagenet` starts those that can from published weights. `lr_views`,
-    `hr_views`, `order`: see Architecture.
+    `hr_views`, `order`, `looks`: see Architecture.
     """
 
     policy: str
@@ -55,12 +55,17 @@ class Networks:
     lr_views: int = 1
     hr_views: int = 1
     order: Literal["rings", "distance"] = "rings"
+    looks: int = 1
 
     def told(self) -> dict[str, Any]:
-        """All that has a say in what they come to. In rings it is what it was before there were orders."""
+        """All that has a say in what they come to. In rings and with one look it is what it was before there
+        were others.
+        """
         fields = dataclasses.asdict(self)
         if self.order == RINGS:
             del fields["order"]
+        if self.looks == 1:
+            del fields["looks"]
         return fields
 
 
@@ -154,6 +159,7 @@ class Recipe:
             n.lr_views,
             n.hr_views,
             n.order,
+            n.looks,
         )
 
     def digest(self, upto: str = STAGES[-1]) -> str:
@@ -167,6 +173,7 @@ class Recipe:
             del raw["networks"]["hr_views"]  # classifiers learn from one view at a time
         if upto in ("hr", "lr"):
             raw["networks"].pop("order", None)  # and from masks of any patches
+            raw["networks"].pop("looks", None)
         if self.training.fusion == "log_pool" and upto in ("hr", "lr"):
             raw["training"]["fusion"] = "by_s"  # it is fitted after them: those of either rule are the same
         raw["stages"] = {k: self.stages[k].told() for k in STAGES[: STAGES.index(upto) + 1]}
@@ -283,6 +290,10 @@ def _check(recipe: Recipe) -> None:
             f"networks.policy {CURVE} reads both streams' answers: it needs networks.lr and images.fill lr",
         ),
         (n.order == RINGS or n.policy == CURVE, f"networks.order is of the policy {CURVE}"),
+        (
+            n.looks == 1 or (n.looks == 2 and n.policy == CURVE),
+            f"networks.looks: 1, or 2 of the policy {CURVE}",
+        ),
         *(
             (
                 views == 1 or (views == 2 and mirrored) or (views == 4 and turned),

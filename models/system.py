@@ -43,7 +43,7 @@ class System(nn.Module):
         # (P,) the order in which a policy that reads answers takes the patches
         self.ranks = centre_first(a.grid, a.order)
         self.fusion = fusion or Fusion()
-        self.policy = build.policy(a.policy, a.classes, grid=a.grid, imagenet=imagenet)
+        self.policy = build.policy(a.policy, a.classes, grid=a.grid, imagenet=imagenet, looks=a.looks)
         self.hr = build.classifier(a.hr, a.classes, patchwise=True, grid=a.grid, imagenet=imagenet)
         self.lr: Network | None = None
         if a.lr:
@@ -92,19 +92,29 @@ class System(nn.Module):
         hr = self.hr_answer([self.hr.stem(view_of(fill, view)) for view in self.hr_views])
         return self.chances_from(self.lr_answer(lr).exp(), hr)
 
-    def chances_from(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """The same from the streams' class probabilities (B, N) without HR, as they come out of them."""
-        nothing = hr.new_zeros(len(hr), self.architecture.grid**2)
-        fused = self.fusion.fuse(hr, lr, nothing)
-        answers = self.fusion.lr_answer(lr), self.fusion.hr_answer(hr, nothing)
+    def chances_from(self, lr: Tensor, hr: Tensor, bought: Tensor | None = None) -> Tensor:
+        """The same from the streams' class probabilities (B, N), as they come out of them: without HR, or at
+        a later look with the first `bought` (B,) patches.
+        """
+        has = torch.zeros(len(hr), dtype=torch.long, device=hr.device) if bought is None else bought
+        actions = self.first(has)
+        fused = self.fusion.fuse(hr, lr, actions)
+        answers = self.fusion.lr_answer(lr), self.fusion.hr_answer(hr, actions)
         # in half precision the chances of two neighbouring k are often the same number
         with torch.autocast(hr.device.type, enabled=False):
-            return cast("Tensor", self.policy.body(*answers, fused)).sigmoid()
+            return cast("Tensor", self.policy.body(*answers, fused, has)).sigmoid()
 
-    def purchases(self, chances: Tensor) -> Tensor:
-        """s_p (B, P) of `chances` (B, P + 1)."""
+    def first(self, numbers: Tensor) -> Tensor:
+        """Masks (..., P) of the first so many (...) patches in the policy's order."""
+        return (self.ranks.to(numbers.device) < numbers[..., None]).float()
+
+    def purchases(self, chances: Tensor, bought: Tensor | None = None) -> Tensor:
+        """s_p (B, P) of `chances` (B, P + 1); at the last look with the first `bought` (B,) patches."""
         a = self.architecture
-        return gain.purchase_probabilities(chances, self.ranks, a.missed_cost)
+        missed_cost = a.missed_cost
+        if bought is None and a.looks > 1:
+            missed_cost *= gain.MENDED  # what this look misses, the next may mend
+        return gain.purchase_probabilities(chances, self.ranks, missed_cost, bought)
 
     def lr_features(self, lr: Tensor, view: int = 0) -> Tensor:
         assert self.lr is not None

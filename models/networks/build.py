@@ -117,13 +117,14 @@ def classifier(name: str, classes: int, *, patchwise: bool, grid: int, imagenet:
     raise ValueError(f"no classifier is named {name!r}: {', '.join(CLASSIFIERS)}")
 
 
-def policy(name: str, classes: int, *, grid: int, imagenet: bool = False) -> Network:
-    """f_p by name: its logits pass a sigmoid to be s_p (Eq. 6), those of `answer-curve` first `models.gain`.
+def policy(name: str, classes: int, *, grid: int, imagenet: bool = False, looks: int = 1) -> Network:
+    """f_p by name: its logits pass a sigmoid to be s_p (Eq. 6), those of `answer-curve` first `models.gain`;
+    that one may have several `looks`.
 
     Raises ValueError for an unknown name.
     """
     if name == CURVE:
-        return Network(nn.Identity(), AnswerCurveBody(classes, grid**2))
+        return Network(nn.Identity(), AnswerCurveBody(classes, grid**2, looks=looks))
     if name == LITE:
         low, high = lite.low_trunk(), lite.high_trunk()
         if imagenet:

@@ -84,9 +84,21 @@ class Ours:
         """(n, P + 1) of a right answer with the first k patches."""
         return self.system.chances_from(*self._without).cpu()
 
-    def bought(self, missed_cost: float) -> Tensor:
-        """The patches (n, P) that pay where a missed answer costs that much."""
-        return most_likely(gain.purchase_probabilities(self.chances, self.system.ranks, missed_cost))
+    @torch.no_grad()
+    def bought(self, missed_cost: float, looks: int | None = None) -> Tensor:
+        """The patches (n, P) that pay where a missed answer costs that much, in as many `looks` as the
+        system's or fewer.
+        """
+        system = self.system
+        if (looks or system.architecture.looks) == 1:
+            return most_likely(gain.purchase_probabilities(self.chances, system.ranks, missed_cost))
+        first = most_likely(
+            gain.purchase_probabilities(self.chances, system.ranks, missed_cost * gain.MENDED)
+        )
+        number = first.sum(dim=1).long()
+        lr = self._without[0]
+        again = system.chances_from(lr, self._hr_answers(first).to(lr.device), number.to(lr.device)).cpu()
+        return most_likely(gain.purchase_probabilities(again, system.ranks, missed_cost, number))
 
     @torch.no_grad()
     def answers(self, actions: Tensor, fusion: Fusion | None = None) -> Answers:

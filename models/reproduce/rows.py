@@ -115,6 +115,12 @@ def _ours(place: Place) -> dict[str, Answers]:
     return found | {f"cost {cost:g}": place.ours.at(cost) for cost in COSTS}
 
 
+def _one_look(place: Place) -> Answers:
+    """The same network and price, all patches ordered at once."""
+    cost = place.bench.study.profile.ours.training.missed_cost
+    return place.ours.answers(place.ours.bought(cost, looks=1))
+
+
 def _rival(rule: str) -> Run:
     return _alone(lambda place: place.ours.by_rule(rule, place.ours_s))
 
@@ -193,6 +199,7 @@ ROWS: dict[str, Row] = {
         needs_s=True,
     ),
     "ours": Row("Ours", _ours, _OURS, _COST_STAGES),
+    "ours-one-look": Row("Ours, at one look", _alone(_one_look), _OURS),
     "ours-s0": Row("Always S = 0 (ours)", _alone(lambda p: p.ours.nothing()), _OURS),
     "ours-s16": Row("Always S = P (ours)", _alone(lambda p: p.ours.everything()), _OURS),
     "averaged-views": Row(

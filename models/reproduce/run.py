@@ -55,7 +55,8 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
             del training["fusion"], training["missed_cost"]  # of what comes after the classifiers
         networks = one.networks.told()
         if "ours" not in row.units:
-            networks.pop("order", None)
+            for field in ("order", "looks"):
+                networks.pop(field, None)
         # at another ds than the recipe's the pictures can be others too
         images = one.images if ds in one.images.ds else images_at(one.images, ds)
         depends += [asdict(images), networks, training]

@@ -1,7 +1,8 @@
 """The policy `answer-curve` in stages `pt`, `ft1`, `ft2`: how likely is a right answer with S patches?
 
 Judges say for some S whether they are right about an image they have not learned from, and the policy learns
-the chance of it from what both streams say without HR.
+the chance of it from what both streams say without HR; a policy of several looks also from what they say with
+the patches of each smaller S.
 """
 
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from models.recipe import Stage
 from models.stages.draws import Draws, rand
 from models.stages.inputs import Batch
 from models.stages.members import Indices, Members
-from models.stages.reinforce import answered
 from models.system import System
 
 
 class Seen(NamedTuple):
-    """What was seen of some images: S tried (B, K), was the answer right (B, K), and what the streams say at
-    S = 0 (B, N).
+    """What was seen of some images: S tried (B, K), ascending from 0, was the answer right (B, K), and what
+    the streams say: LR (B, N), HR (B, L, N) at the first L of these S, one for each S from which the policy
+    may look.
     """
 
     sizes: Tensor
@@ -50,11 +51,6 @@ def sizes_of(samples: int, count: int, patches: int, generator: torch.Generator 
     return torch.cat([torch.zeros(1, count, dtype=torch.long), drawn.clamp_max(patches)])
 
 
-def masks_of(sizes: Tensor, ranks: Tensor) -> Tensor:
-    """(K, B) -> (K, B, P): the first S patches by `ranks` (P,)."""
-    return (ranks.to(sizes.device) < sizes[..., None]).float()
-
-
 @torch.no_grad()
 def trials(
     system: System,
@@ -70,22 +66,29 @@ def trials(
     grid = system.architecture.grid
     lr = members.lr_log_probabilities(indices, batch.answering).exp()
     sizes = sizes_of(stage.samples, len(indices), grid**2, generator).to(batch.hr.device)
-    actions = masks_of(sizes, system.ranks)
-    hr = members.hr_probabilities(indices, batch.seen(actions[0], grid))
-    answer = lr if name == "ft2" else None
-    nothing = actions[0]  # S = 0: what the HR stream says of the fill is known already
-    alone = system.fusion.hr_answer(hr, nothing) if answer is None else system.fusion.fuse(hr, lr, nothing)
-    others = [answered(system, members, indices, batch, a, answer) for a in actions[1:]]
-    said = [x.argmax(dim=1) for x in (alone, *others)]
+    actions = system.first(sizes)
+    hrs = [members.hr_probabilities(indices, batch.seen(a, grid)) for a in actions]
+    fusion = system.fusion
+    said = [
+        (fusion.fuse(hr, lr, a) if name == "ft2" else fusion.hr_answer(hr, a)).argmax(dim=1)
+        for hr, a in zip(hrs, actions, strict=True)
+    ]
     right = (torch.stack(said) == batch.labels).float()
-    bought = most_likely(system.purchases(system.chances_from(lr, hr)))
+    bought = most_likely(system.purchases(system.chances_from(lr, hrs[0])))
     figures = {"accuracy": float(right.mean()), "patches": float(bought.sum(dim=1).mean())}
-    return Trials(Seen(sizes.T, right.T, lr, hr), actions[-1], figures)
+    from_here = hrs if system.architecture.looks > 1 else hrs[:1]
+    return Trials(Seen(sizes.T, right.T, lr, torch.stack(from_here, dim=1)), actions[-1], figures)
 
 
 def curve_loss(system: System, seen: Seen) -> Tensor:
-    """Cross-entropy between the chance of a right answer at each S tried and whether it was right."""
-    chances = system.chances_from(seen.lr, seen.hr)
-    at = chances.gather(1, seen.sizes).clamp(1e-6, 1 - 1e-6)
-    with torch.autocast(at.device.type, enabled=False):  # it refuses this loss, whatever the precision
-        return functional.binary_cross_entropy(at, seen.right)
+    """Cross-entropy between the chance of a right answer at each S tried and whether it was right, told from
+    every S at which the policy may look and that is not larger.
+    """
+    ahead, right = [], []
+    for look in range(seen.hr.shape[1]):
+        chances = system.chances_from(seen.lr, seen.hr[:, look], seen.sizes[:, look])
+        ahead.append(chances.gather(1, seen.sizes[:, look:]))
+        right.append(seen.right[:, look:])
+    told = torch.cat(ahead, dim=1).clamp(1e-6, 1 - 1e-6)
+    with torch.autocast(told.device.type, enabled=False):  # it refuses this loss, whatever the precision
+        return functional.binary_cross_entropy(told, torch.cat(right, dim=1))

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from models import gain, train
 from models.architecture import DISTANCE, ORDERS, RINGS, Architecture
 from models.card import ClassName, GainModel, load_card
+from models.data.degrade import low_resolution
+from models.evaluate import outcomes
 from models.grid import centre_first
 from models.recipe import Recipe, RecipeError
 from models.release import Release, save, tiny_release
-from models.stages.curve import masks_of, sizes_of
+from models.stages.curve import Seen, curve_loss, sizes_of
 from models.system import System
 from models.views import ANSWERING, composed, view_of
 from tests.models.scenes import tiny_recipe, write_scenes
@@ -78,8 +80,8 @@ def test_trials_hold_none_and_one_of_each_range(samples: int, count: int, seed: 
     assert bool((sizes[0] == 0).all())
     assert 1 <= int(sizes[1:].min()) <= int(sizes[1:].max()) <= 16
     assert bool((sizes.diff(dim=0) >= 0).all())
-    ranks = centre_first(4)
-    actions = masks_of(sizes, ranks)
+    system = System(curved({"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}, 1).architecture(3))
+    ranks, actions = system.ranks, system.first(sizes)
     for action, size in zip(actions.flatten(0, 1), sizes.flatten().tolist(), strict=True):
         assert set(ranks[action > 0].tolist()) == set(range(size))
 
@@ -168,6 +170,91 @@ def test_shares_lead_back_to_the_chances(chances: torch.Tensor) -> None:
     for k in range(17):
         share = float(weights[ranks < k].sum())
         assert model.expected(start, end, share) == pytest.approx(float(chances[0, k]), abs=1e-4)
+
+
+@given(chances_of, st.integers(0, 16))
+def test_a_hull_may_begin_later(chances: torch.Tensor, start: int) -> None:
+    """It is the hull of what lies ahead, and what is had is worth more than anything."""
+    start = min(start, chances.shape[1] - 1)
+    slopes = gain.slopes(chances, torch.tensor([start]))[0]
+    assert bool(slopes[:start].isinf().all())
+    if start < chances.shape[1] - 1:
+        assert torch.equal(slopes[start:], gain.slopes(chances[:, start:])[0])
+    if chances.shape[1] == 17:
+        worth = gain.purchase_probabilities(chances, centre_first(4), 30.0, torch.tensor([start]))[0]
+        had = centre_first(4) < start
+        assert bool((worth[had] == 1).all())
+        assert bool(((worth[~had] >= 0) & (worth[~had] < 1)).all())
+
+
+def two_looks(images: dict[str, object], epochs: int, **training: object) -> Recipe:
+    recipe = curved(images, epochs, **training)
+    return dataclasses.replace(recipe, networks=dataclasses.replace(recipe.networks, looks=2))
+
+
+def test_a_second_look_is_another_policy_of_the_same_classifiers() -> None:
+    images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}
+    one, two = curved(images, 1), two_looks(images, 1)
+    assert one.digest("lr") == two.digest("lr")
+    assert one.digest() != two.digest()
+    assert dataclasses.replace(two, networks=one.networks).digest() == one.digest()
+    system = System(two.architecture(3))
+    assert Architecture.from_json(system.architecture.to_json()) == system.architecture
+    with pytest.raises(RecipeError, match=r"networks\.looks"):
+        tiny_recipe(networks={"policy": "tiny", "hr": "tiny", "lr": "tiny", "looks": 2})
+    with pytest.raises(RecipeError, match=r"networks\.looks"):
+        tiny_recipe(
+            images=images, networks={"policy": "answer-curve", "hr": "tiny", "lr": "tiny", "looks": 3}
+        )
+
+
+def test_every_later_s_is_told_from_every_look() -> None:
+    """The loss of a policy of two looks: the mean over all pairs of S tried, the earlier one looked from."""
+    images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}
+    system = System(two_looks(images, 1).architecture(3)).eval()
+    torch.manual_seed(0)
+    sizes = torch.tensor([[0, 3, 9], [0, 7, 16]])
+    right = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
+    lr, hr = torch.rand(2, 3).softmax(1), torch.rand(2, 3, 3).softmax(2)
+    with torch.no_grad():
+        found = float(curve_loss(system, Seen(sizes, right, lr, hr)))
+        terms = []
+        for look in range(3):
+            chances = system.chances_from(lr, hr[:, look], sizes[:, look])
+            for ahead in range(look, 3):
+                p = chances.gather(1, sizes[:, ahead : ahead + 1])[:, 0]
+                terms.append(-(right[:, ahead] * p.log() + (1 - right[:, ahead]) * (1 - p).log()))
+        assert found == pytest.approx(float(torch.stack(terms).mean()), abs=1e-5)
+        once = Seen(sizes, right, lr, hr[:, :1])
+        assert float(curve_loss(system, once)) == pytest.approx(
+            float(torch.stack(terms[:3]).mean()), abs=1e-5
+        )
+
+
+def test_a_second_look_buys_on_where_the_first_left_doubt(scenes: Path, tmp_path: Path) -> None:
+    images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr", "augment": "flip"}
+    run = trainer(two_looks(images, 6, missed_cost=30.0), scenes)
+    run.run()
+    system = run.system
+    assert system.policy.body.hidden[0].in_features == 3 * 3 + 4 + 3 + 17  # type: ignore[union-attr, index]
+    lr, sure = torch.full((2, 3), 1 / 3), torch.tensor([[1 / 3] * 3, [0.998, 0.001, 0.001]])
+    has = torch.tensor([4, 4])
+    with torch.no_grad():
+        chances = system.chances_from(lr, sure, has)
+        worth = system.purchases(chances, has)
+    assert float(chances[1, 4]) > float(chances[0, 4])
+    assert bool((worth[:, system.ranks < 4] == 1).all())
+    blank = tiny_release(tmp_path / "blank", ["a", "b", "c"])
+    names = tuple(ClassName(f"c{k}") for k in range(3))
+    save(tmp_path / "two", dataclasses.replace(blank, name="two", lr_px=4, classes=names), system)
+    release = Release.load(tmp_path / "two")
+    assert release.system.architecture.looks == 2
+    pictures = torch.randint(
+        0, 255, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    (told,) = outcomes(release, pictures, torch.zeros(8, dtype=torch.long), (16,)).values()
+    first = (release.plan(low_resolution(pictures.float(), 16, 4).numpy()) > 0.5).sum(axis=1)
+    assert bool((told.s >= first).all())
 
 
 def test_only_a_policy_of_answers_learns_a_curve() -> None:
