@@ -23,12 +23,16 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Answer:
-    """Class probabilities of a batch, float32. NaN rows in `fused` are unclassifiable (one stream, S = 0)."""
+    """Class probabilities of a batch, float32. NaN rows in `fused` are unclassifiable (one stream, S = 0).
+
+    `again` (B, P): s_p at the second look, 1 for what was received; None of a release that looks once.
+    """
 
     fused: Floats
     hr: Floats
     lr: Floats | None
     weights: Floats
+    again: Floats | None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,10 @@ class Release:
         if prediction.lr is None:
             fused = torch.where(actions.sum(dim=1, keepdim=True) > 0, fused, torch.nan)
         lr_answer = None if prediction.lr is None else _numpy(prediction.lr)
-        return Answer(_numpy(fused), _numpy(prediction.hr), lr_answer, _numpy(prediction.weights))
+        again = None
+        if self.system.architecture.looks > 1 and prediction.lr is not None:
+            again = _numpy(self.system.second_look(prediction.lr, prediction.hr, actions))
+        return Answer(_numpy(fused), _numpy(prediction.hr), lr_answer, _numpy(prediction.weights), again)
 
     def _images(self, images: npt.NDArray[Any], side: int) -> Tensor:
         if images.ndim != 4 or images.shape[1:] != (3, side, side):

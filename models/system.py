@@ -116,6 +116,20 @@ class System(nn.Module):
             missed_cost *= gain.MENDED  # what this look misses, the next may mend
         return gain.purchase_probabilities(chances, self.ranks, missed_cost, bought)
 
+    def second_look(self, lr: Tensor, hr: Tensor, actions: Tensor) -> Tensor:
+        """s_p (B, P) from what the streams say (B, N) with the patches `actions` (B, P), which are 1.
+
+        The policy learned from patches bought in its order. Whichever these are, so many count as its first,
+        and those that are left take the places that follow, in their order.
+        """
+        bought = actions.sum(dim=1).long()
+        worth = self.purchases(self.chances_from(lr, hr, bought), bought)
+        by_place = worth[:, self.ranks.argsort()]
+        taken = (actions.cpu() > 0).long()
+        last = taken.shape[1] * (1 - taken) + self.ranks  # what is had comes first
+        places = last.argsort(dim=1).argsort(dim=1).to(worth.device)
+        return by_place.gather(1, places)
+
     def lr_features(self, lr: Tensor, view: int = 0) -> Tensor:
         assert self.lr is not None
         features: Tensor = self.lr.stem(self.lr_input(view_of(lr, view)))

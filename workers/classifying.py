@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -18,6 +19,7 @@ from app.classifications.tables import Classification, ClassifiedTile
 from app.core.db import session_scope
 from app.core.errors import Internal
 from app.core.store import get_store
+from app.plans.answer import answer_tile
 from app.plans.service import raster_info, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters import Scaling
@@ -43,12 +45,15 @@ class TileInput:
 
 @dataclass(frozen=True)
 class TileResult:
-    """Class probabilities (N,); ``fused`` and ``hr`` are None where nothing was said."""
+    """Class probabilities (N,); ``fused`` and ``hr`` are None where nothing was said. ``again`` (16,) is s_p
+    at a second look, None of a release that looks once.
+    """
 
     fused: list[float] | None
     hr: list[float] | None
     lr: list[float] | None
     weights: tuple[float, float]
+    again: list[float] | None
 
 
 class TilesJob(Job[TileInput, TileResult]):
@@ -115,6 +120,7 @@ class TilesJob(Job[TileInput, TileResult]):
                     hr=None if silent else _floats(answer.hr[index]),
                     lr=None if answer.lr is None else _floats(answer.lr[index]),
                     weights=(weight_hr, weight_lr),
+                    again=None if answer.again is None else _floats(answer.again[index]),
                 )
             )
         return results
@@ -170,7 +176,22 @@ class ClassifyJob(TilesJob):
             "lr": result.lr,
             "weight_hr": result.weights[0],
             "weight_lr": result.weights[1],
+            "buy_next": None if result.again is None else self._next(tile, result.again, used),
         }
+
+    def _next(self, tile: TileRow, again: Sequence[float], used: Sequence[int]) -> list[int]:
+        """The patches to buy now, by the plan's threshold and no more than it allows."""
+        areas = [Decimal(0) if patch in used else area for patch, area in enumerate(tile.areas_km2)]
+        most = None if self._plan.max_patches is None else max(0, self._plan.max_patches - len(used))
+        chosen = answer_tile(
+            again,
+            areas,
+            threshold=self._plan.threshold,
+            max_patches=most,
+            price_per_km2=None,
+            valid_fraction=tile.valid_fraction,
+        ).chosen
+        return [patch for patch, wanted in enumerate(chosen) if wanted]
 
 
 def _by_tile(received: Sequence[ReceivedPatch]) -> dict[int, list[ReceivedPatch]]:

@@ -54,6 +54,7 @@ CLASSIFICATION_EXAMPLE: Final[dict[str, Any]] = SUMMARY_EXAMPLE | {
             "weights": {"hr": 0.925, "lr": 0.075},
             "patches_used": [1, 4, 5, 9],
             "chosen_missing": [],
+            "buy_next": [],
         }
     ],
 }

@@ -73,6 +73,10 @@ class ClassifiedTileOut(BaseModel):
     weights: Weights
     patches_used: list[int] = Field(description="S patches: received, chosen or not.")
     chosen_missing: list[int] = Field(description="Chosen patches that were not received.")
+    buy_next: list[int] | None = Field(
+        description="Patches that pay now, seen what the received ones show: buy these, send them as the "
+        "others, and classify again. Null where the release looks once.",
+    )
 
 
 class ClassificationSummary(BaseModel):

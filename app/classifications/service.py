@@ -170,6 +170,7 @@ def tile_out(row: Classification, tile: ClassifiedTile) -> ClassifiedTileOut:
         weights=Weights(hr=tile.weight_hr, lr=tile.weight_lr),
         patches_used=tile.used,
         chosen_missing=tile.missing,
+        buy_next=tile.buy_next,
     )
 
 

@@ -33,7 +33,7 @@ class ClassifiedTile(Base):
     """The answer for one tile: probabilities in the order of the classification's ``classes``.
 
     ``fused`` is null where nothing can be said (one-stream release and no patch received), ``lr`` where
-    the release has no LR stream.
+    the release has no LR stream. ``buy_next`` is null where the release looks once.
     """
 
     __tablename__ = "classified_tiles"
@@ -49,3 +49,4 @@ class ClassifiedTile(Base):
     lr: Mapped[list[float] | None] = mapped_column(ARRAY(REAL))
     weight_hr: Mapped[float] = mapped_column(REAL)
     weight_lr: Mapped[float] = mapped_column(REAL)
+    buy_next: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))

@@ -231,6 +231,23 @@ def test_every_later_s_is_told_from_every_look() -> None:
         )
 
 
+@given(st.sets(st.integers(0, 15)), st.integers(0, 99))
+def test_whatever_was_bought_the_rest_follows_in_order(had: set[int], seed: int) -> None:
+    system = System(two_looks({"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}, 1).architecture(3)).eval()
+    lr, hr = torch.rand(2, 1, 3, generator=torch.Generator().manual_seed(seed)).softmax(2)
+    actions = torch.zeros(1, 16)
+    actions[0, sorted(had)] = 1
+    with torch.no_grad():
+        worth = system.second_look(lr, hr, actions)[0]
+        in_order = system.second_look(lr, hr, system.first(torch.tensor([len(had)])))[0]
+    assert torch.equal(worth.sort().values, in_order.sort().values)
+    assert bool((worth[sorted(had)] == 1).all())
+    left = [p for p in system.ranks.argsort().tolist() if p not in had]
+    assert worth[left].tolist() == sorted(worth[left].tolist(), reverse=True)
+    if len(had) == int((system.ranks[sorted(had)] < len(had)).sum()):
+        assert torch.equal(worth, in_order)
+
+
 def test_a_second_look_buys_on_where_the_first_left_doubt(scenes: Path, tmp_path: Path) -> None:
     images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr", "augment": "flip"}
     run = trainer(two_looks(images, 6, missed_cost=30.0), scenes)

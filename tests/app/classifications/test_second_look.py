@@ -1,0 +1,84 @@
+"""What to buy next, seen what the received patches show: of a release that looks twice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.core.db import session_scope
+from models.architecture import CURVE, Architecture
+from models.card import load_card
+from models.release import save, tiny_release
+from models.system import System
+from tests.app.releases.publishing import CLASSES, org_id
+from tests.client import classify, made_plan, post_hr
+from tests.conftest import Live
+from tests.imagery import lr_geotiff, patch_geotiff
+from workers.publishing import publish
+
+
+def two_looks(folder: Path, missed_cost: float) -> str:
+    """An untrained release that looks twice; returns its id. It buys all or nothing, by that price."""
+    tiny_release(folder, CLASSES)
+    card = load_card(folder)
+    raw = {**card.architecture, "policy": CURVE, "looks": 2, "missed_cost": missed_cost}
+    del raw["fusion"]
+    torch.manual_seed(0)
+    save(folder, card, System(Architecture.from_json(raw)))
+    with session_scope() as session:
+        row = publish(
+            session, org_id=org_id(), name=folder.name, folder=folder, training_run_id=None, dataset_id=None
+        )
+        return str(row.id)
+
+
+@pytest.fixture
+def dear(live: Live, tmp_path: Path) -> str:
+    return two_looks(tmp_path / "dear", 1e6)
+
+
+def test_a_release_of_one_look_says_nothing_of_it(live: Live) -> None:
+    plan = made_plan(live.client, lr_geotiff(), threshold="0", max_patches="4")
+    assert classify(live.client, plan["id"])["tiles"][0]["buy_next"] is None
+
+
+def test_what_is_worth_buying_next(live: Live, dear: str, tmp_path: Path) -> None:
+    plan = made_plan(live.client, lr_geotiff(), release=dear)
+    assert plan["tiles"][0]["chosen"] == list(range(16))
+    first = classify(live.client, plan["id"])["tiles"][0]
+    assert first["buy_next"] == list(range(16))
+    post_hr(live.client, plan["id"], patch_geotiff(0), patch_geotiff(6))
+    found = classify(live.client, plan["id"])
+    assert found["tiles"][0]["patches_used"] == [0, 6]
+    assert found["tiles"][0]["buy_next"] == [p for p in range(16) if p not in (0, 6)]
+    # nor does asking again change it, whoever asks
+    kept = live.client.get(found["links"]["self"]).json()
+    assert kept["tiles"] == found["tiles"]
+    cheap = two_looks(tmp_path / "cheap", 1e-6)
+    assert classify(live.client, plan["id"], release=cheap)["tiles"][0]["buy_next"] == []
+
+
+def test_no_more_than_the_plan_allows(live: Live, dear: str) -> None:
+    plan = made_plan(live.client, lr_geotiff(), release=dear, max_patches="3")
+    post_hr(live.client, plan["id"], patch_geotiff(0), patch_geotiff(15))
+    (tile,) = classify(live.client, plan["id"])["tiles"]
+    assert len(tile["buy_next"]) == 1
+    assert set(tile["buy_next"]) <= {5, 6, 9, 10}  # the centre comes first
+    post_hr(live.client, plan["id"], patch_geotiff(tile["buy_next"][0]))
+    (tile,) = classify(live.client, plan["id"])["tiles"]
+    assert tile["buy_next"] == []
+
+
+def test_what_was_bought_next_counts_as_bought(live: Live, dear: str) -> None:
+    plan = made_plan(live.client, lr_geotiff(), release=dear, max_patches="2")
+    chosen = plan["tiles"][0]["chosen"]
+    other = next(patch for patch in range(16) if patch not in chosen)
+    post_hr(live.client, plan["id"], patch_geotiff(other))
+    (tile,) = classify(live.client, plan["id"])["tiles"]
+    (following,) = tile["buy_next"]
+    assert following in chosen
+    answer: Any = post_hr(live.client, plan["id"], patch_geotiff(following))
+    assert answer is not None
+    (tile,) = classify(live.client, plan["id"])["tiles"]
+    assert tile["patches_used"] == sorted([other, following])
