@@ -1,8 +1,10 @@
 """Ours as its rows ask it: rules with its classifiers, budgets, and both streams averaged."""
 
+import copy
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.data.degrade import low_resolution
 from models.grid import centre_first
@@ -136,15 +138,23 @@ def test_a_budget_takes_patches_in_the_order_of_ours(trained: Ours) -> None:
     assert wanted != by_id  # else nothing would be said of the order
 
 
-def test_what_is_averaged_is_all_hr_and_the_lr_stream(trained: Ours) -> None:
-    """The plain mean: less LR's half, what is left is a classifier's answer."""
-    told = trained.averaged()
-    assert bool((told.actions == 1).all())
+def test_what_is_averaged_is_half_lr_and_half_what_all_hr_says(trained: Ours) -> None:
+    """So another LR stream moves it by half of what it says otherwise; the rest is an answer too."""
+    other = Ours(trained.bench, copy.deepcopy(trained.system))
+    assert other.system.lr is not None
+    last = [module for module in other.system.lr.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias[0] += 4
     bench = trained.bench
     hr = bench.study.images[torch.from_numpy(bench.tests)].float()
+    lr = low_resolution(hr, bench.ds, bench.recipe.images.lr_px)
     with torch.no_grad():
-        without = trained.system.lr_answer(low_resolution(hr, bench.ds, bench.recipe.images.lr_px)).exp()
-    rest = 2 * told.probabilities - without
+        without = [each.system.lr_answer(lr).exp() for each in (trained, other)]
+    assert float((without[1] - without[0]).abs().max()) > 0.2
+    told = [each.averaged() for each in (trained, other)]
+    moved = told[1].probabilities - told[0].probabilities
+    assert torch.allclose(moved, (without[1] - without[0]) / 2, atol=1e-4)
+    rest = 2 * told[0].probabilities - without[0]
     assert torch.allclose(rest.sum(dim=1), torch.ones(len(rest)), atol=1e-4)
     assert float(rest.min()) > -1e-4
-    assert float((rest - without).abs().max()) > 0.1
+    assert bool((told[0].actions == 1).all())
