@@ -1,16 +1,15 @@
 """Ours as its rows ask it: rules with its classifiers, budgets, and both streams averaged."""
 
-import copy
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.data.degrade import low_resolution
 from models.grid import centre_first
 from models.reproduce import choosing
 from models.reproduce.learner import Plan
 from models.reproduce.ours import Ours, ours
+from models.reproduce.rows import ROWS, Place
 from tests.models.reproduce.curves import bench_for_ours
 
 
@@ -59,16 +58,6 @@ def test_stochastic_patches_are_s_on_average(trained: Ours) -> None:
     assert len(set(taken.sum(dim=1).tolist())) > 1
     assert float(taken.sum(dim=1).mean()) == pytest.approx(5, abs=1)
     assert float(taken[:, [5, 6, 9, 10]].mean()) > 2 * float(taken[:, [0, 3, 12, 15]].mean())
-
-
-def test_saliency_is_of_the_image_it_chooses_for(trained: Ours) -> None:
-    """Scores are of every image of the data set, also of those that are not asked."""
-    bench = trained.bench
-    scores = torch.rand(len(bench.labels), 16, generator=torch.Generator().manual_seed(0))
-    told = trained.by_rule("saliency", 3, scores)
-    for row, image in enumerate(bench.tests.tolist()):
-        best = scores[image].argsort(descending=True)[:3]
-        assert sorted(told.actions[row].nonzero()[:, 0].tolist()) == sorted(best.tolist())
 
 
 def test_a_rule_that_is_not_there_is_not_made_up(trained: Ours) -> None:
@@ -138,23 +127,28 @@ def test_a_budget_takes_patches_in_the_order_of_ours(trained: Ours) -> None:
     assert wanted != by_id  # else nothing would be said of the order
 
 
+def test_saliency_is_of_the_image_it_chooses_for(trained: Ours) -> None:
+    """Scores are of every image of the data set, also of those that are not asked; S is that of ours."""
+    bench = trained.bench
+    place = Place(bench)
+    climbs = torch.tensor([0.5 + 0.4 / 3 * min(k, 3) for k in range(17)])
+    place.ours = with_chances(trained, climbs.expand(len(bench.tests), -1))
+    assert place.ours_s == 3
+    scores = torch.rand(len(bench.labels), 16, generator=torch.Generator().manual_seed(0))
+    place.saliency = "drawn", scores
+    told = ROWS["ours-stn"].run(place)[""]
+    for row, image in enumerate(bench.tests.tolist()):
+        best = scores[image].argsort(descending=True)[:3]
+        assert sorted(told.actions[row].nonzero()[:, 0].tolist()) == sorted(best.tolist())
+
+
 def test_what_is_averaged_is_half_lr_and_half_what_all_hr_says(trained: Ours) -> None:
-    """So another LR stream moves it by half of what it says otherwise; the rest is an answer too."""
-    other = Ours(trained.bench, copy.deepcopy(trained.system))
-    assert other.system.lr is not None
-    last = [module for module in other.system.lr.modules() if isinstance(module, nn.Linear)][-1]
-    with torch.no_grad():
-        last.bias[0] += 4
     bench = trained.bench
     hr = bench.study.images[torch.from_numpy(bench.tests)].float()
-    lr = low_resolution(hr, bench.ds, bench.recipe.images.lr_px)
     with torch.no_grad():
-        without = [each.system.lr_answer(lr).exp() for each in (trained, other)]
-    assert float((without[1] - without[0]).abs().max()) > 0.2
-    told = [each.averaged() for each in (trained, other)]
-    moved = told[1].probabilities - told[0].probabilities
-    assert torch.allclose(moved, (without[1] - without[0]) / 2, atol=1e-4)
-    rest = 2 * told[0].probabilities - without[0]
-    assert torch.allclose(rest.sum(dim=1), torch.ones(len(rest)), atol=1e-4)
-    assert float(rest.min()) > -1e-4
-    assert bool((told[0].actions == 1).all())
+        without = trained.system.lr_answer(low_resolution(hr, bench.ds, bench.recipe.images.lr_px)).exp()
+    whole = bench.whole(bench.system.hr.body)
+    assert float((whole.probabilities - without).abs().max()) > 0.1
+    told = trained.averaged(whole)
+    assert torch.allclose(told.probabilities, (whole.probabilities + without) / 2, atol=1e-4)
+    assert bool((told.actions == 1).all())
