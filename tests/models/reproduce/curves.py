@@ -22,7 +22,13 @@ def in_twos(count: int) -> Numbers:
 
 
 def bench_for_ours(
-    work: Path, *, count: int = 64, epochs: int = 2, order: str = "rings", plans: Mapping[str, Plan] = PLANS
+    work: Path,
+    *,
+    count: int = 64,
+    epochs: int = 2,
+    order: str = "rings",
+    looks: int = 1,
+    plans: Mapping[str, Plan] = PLANS,
 ) -> Bench:
     """Stripes that are gone from LR, in `made_up`'s one part that is of no folds."""
     pictures, labels, _ = striped(count, period=4)
@@ -38,6 +44,7 @@ def bench_for_ours(
                 "lr_views": 2,
                 "hr_views": 2,
                 "order": order,
+                "looks": looks,
             },
             "training": {"fusion": "log_pool", "missed_cost": 30.0},
             "stages": {

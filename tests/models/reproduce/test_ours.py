@@ -1,11 +1,14 @@
 """Ours as its rows ask it: rules with its classifiers, budgets, and both streams averaged."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from models.data.degrade import low_resolution
 from models.grid import centre_first
+from models.patchdrop import most_likely
 from models.reproduce import choosing
 from models.reproduce.learner import Plan
 from models.reproduce.ours import Ours, ours
@@ -58,6 +61,29 @@ def test_stochastic_patches_are_s_on_average(trained: Ours) -> None:
     assert len(set(taken.sum(dim=1).tolist())) > 1
     assert float(taken.sum(dim=1).mean()) == pytest.approx(5, abs=1)
     assert float(taken[:, [5, 6, 9, 10]].mean()) > 2 * float(taken[:, [0, 3, 12, 15]].mean())
+
+
+def test_two_looks_buy_as_the_service_would(tmp_path: Path) -> None:
+    """The plan, then what a classification with its patches says to buy next."""
+    plans = {"masked": Plan(8, 16, 1e-2), "onward": Plan(0), "ours": Plan(3)}
+    here = ours(bench_for_ours(tmp_path, count=128, epochs=4, looks=2, plans=plans))
+    system, bench = here.system.eval(), here.bench
+    hr = bench.study.images[torch.from_numpy(bench.tests)].float()
+    lr = low_resolution(hr, bench.ds, bench.recipe.images.lr_px)
+    with torch.no_grad():
+        first = most_likely(system.probabilities(lr))
+        seen = system.predict(lr, hr, first)
+        assert seen.lr is not None
+        both = most_likely(system.second_look(seen.lr, seen.hr, first))
+    cost = system.architecture.missed_cost
+    assert bool((both >= first).all())
+    assert bool((both > first).any())
+    # norms are folded here: a patch that is worth its price to the last digit may fall on the other side
+    for mine, service in ((here.bought(cost), both), (here.bought(cost / 2, looks=1), first)):
+        assert float((mine != service).any(dim=1).float().mean()) < 0.05
+    bought = [float(here.bought(price).sum(dim=1).mean()) for price in (1.0, 30.0, 1000.0)]
+    assert bought == sorted(bought)
+    assert bought[0] < bought[-1]
 
 
 def test_a_rule_that_is_not_there_is_not_made_up(trained: Ours) -> None:
