@@ -28,6 +28,7 @@ def bench_for_ours(
     epochs: int = 2,
     order: str = "rings",
     looks: int = 1,
+    policy_epochs: int = 1,
     plans: Mapping[str, Plan] = PLANS,
 ) -> Bench:
     """Stripes that are gone from LR, in `made_up`'s one part that is of no folds."""
@@ -51,7 +52,7 @@ def bench_for_ours(
                 "hr": {"epochs": 0},
                 "lr": {"epochs": 0},
                 "ft2": {
-                    "epochs": 1,
+                    "epochs": policy_epochs,
                     "batch": 16,
                     "lr": 0.0,
                     "policy_lr": 1e-2,

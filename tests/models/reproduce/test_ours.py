@@ -1,5 +1,6 @@
 """Ours as its rows ask it: rules with its classifiers, budgets, and both streams averaged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,11 +64,16 @@ def test_stochastic_patches_are_s_on_average(trained: Ours) -> None:
     assert float(taken[:, [5, 6, 9, 10]].mean()) > 2 * float(taken[:, [0, 3, 12, 15]].mean())
 
 
-def test_two_looks_buy_as_the_service_would(tmp_path: Path) -> None:
+@pytest.mark.parametrize("price", [40.0, 120.0])
+def test_two_looks_buy_as_the_service_would(tmp_path: Path, price: float) -> None:
     """The plan, then what a classification with its patches says to buy next."""
-    plans = {"masked": Plan(8, 16, 1e-2), "onward": Plan(0), "ours": Plan(3)}
-    here = ours(bench_for_ours(tmp_path, count=128, epochs=4, looks=2, plans=plans))
-    system, bench = here.system.eval(), here.bench
+    plans = {"masked": Plan(8, 16, 1e-2), "onward": Plan(0), "ours": Plan(20)}
+    bench = bench_for_ours(tmp_path, count=128, epochs=4, looks=2, policy_epochs=20, plans=plans)
+    here = ours(bench)
+    system = here.system.eval()
+    system.architecture = replace(system.architecture, missed_cost=price)
+    with torch.no_grad():  # one patch more is worth ever less, so that they do not buy all or nothing
+        system.policy.body.hidden[-1].bias[1:] += torch.linspace(3, -3, 16)  # type: ignore[union-attr, index]
     hr = bench.study.images[torch.from_numpy(bench.tests)].float()
     lr = low_resolution(hr, bench.ds, bench.recipe.images.lr_px)
     with torch.no_grad():
@@ -75,13 +81,13 @@ def test_two_looks_buy_as_the_service_would(tmp_path: Path) -> None:
         seen = system.predict(lr, hr, first)
         assert seen.lr is not None
         both = most_likely(system.second_look(seen.lr, seen.hr, first))
-    cost = system.architecture.missed_cost
     assert bool((both >= first).all())
-    assert bool((both > first).any())
+    assert 0 < int(first.sum()) < int(both.sum()) < both.numel()
+    assert len(set(both.sum(dim=1).tolist())) > 1
     # norms are folded here: a patch that is worth its price to the last digit may fall on the other side
-    for mine, service in ((here.bought(cost), both), (here.bought(cost / 2, looks=1), first)):
+    for mine, service in ((here.bought(price), both), (here.bought(price / 2, looks=1), first)):
         assert float((mine != service).any(dim=1).float().mean()) < 0.05
-    bought = [float(here.bought(price).sum(dim=1).mean()) for price in (1.0, 30.0, 1000.0)]
+    bought = [float(here.bought(other).sum(dim=1).mean()) for other in (1.0, price, 1000.0)]
     assert bought == sorted(bought)
     assert bought[0] < bought[-1]
 
