@@ -18,7 +18,7 @@ TINY = "tiny"
 RESNETS = ("resnet8", "resnet20", "resnet32", "resnet10", "resnet18", "resnet34", "resnet50")
 CLASSIFIERS = (LITE, TINY, *RESNETS)
 CURVE = "answer-curve"
-"""The policy that reads what both streams say without HR, and nothing else."""
+"""The policy that reads what both streams say, without HR or at a second look with the first of it."""
 POLICIES = (LITE, TINY, CURVE, *RESNETS)
 RINGS, DISTANCE = ORDERS = ("rings", "distance")
 """In which order such a policy takes the patches, both from the centre outwards: a whole ring of the grid

@@ -54,6 +54,8 @@ class System(nn.Module):
             raise ValueError(
                 "this policy reads the LR stream's answer and cannot stand in a one-stream release"
             )
+        if a.looks != 1 and not (self.policy_reads_answers and a.looks == 2):
+            raise ValueError(f"looks: 1, or 2 of a policy that reads answers, not {a.looks}")
         if self.policy_reads_answers and a.fill == "zeros":
             raise ValueError("this policy reads what the HR stream says of the LR fill: fill is lr")
         self.register_buffer("mean", torch.tensor(a.mean).view(1, -1, 1, 1) * 255, persistent=False)

@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session
 from app.acquisitions.pixels import ReceivedPixels, lay
 from app.acquisitions.reading import received_as_of
 from app.acquisitions.tables import ReceivedPatch
+from app.budgets.on_plan import choose_again
 from app.classifications.tables import Classification, ClassifiedTile
 from app.core.db import session_scope
 from app.core.errors import Internal
 from app.core.store import get_store
-from app.plans.answer import answer_tile
+from app.plans.answer import TileAnswer, answer_tile
 from app.plans.service import raster_info, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters import Scaling
@@ -160,11 +161,12 @@ class ClassifyJob(TilesJob):
     def write(self, session: Session) -> None:
         """Insert one row a tile."""
         session.execute(delete(ClassifiedTile).where(ClassifiedTile.classification_id == self.row.id))
-        rows = [self._tile_row(*each) for each in zip(self._rows, self._results, strict=True)]
+        told = zip(self._rows, self._results, self._buy_next(), strict=True)
+        rows = [self._tile_row(*each) for each in told]
         for start in range(0, len(rows), ROWS_AN_INSERT):
             session.execute(insert(ClassifiedTile), rows[start : start + ROWS_AN_INSERT])
 
-    def _tile_row(self, tile: TileRow, result: TileResult) -> dict[str, Any]:
+    def _tile_row(self, tile: TileRow, result: TileResult, buy_next: list[int] | None) -> dict[str, Any]:
         used = sorted(received.patch for received in self._patches.get(tile.tile, []))
         return {
             "classification_id": self.row.id,
@@ -176,22 +178,37 @@ class ClassifyJob(TilesJob):
             "lr": result.lr,
             "weight_hr": result.weights[0],
             "weight_lr": result.weights[1],
-            "buy_next": None if result.again is None else self._next(tile, result.again, used),
+            "buy_next": buy_next,
         }
 
-    def _next(self, tile: TileRow, again: Sequence[float], used: Sequence[int]) -> list[int]:
-        """The patches to buy now, by the plan's threshold and no more than it allows."""
+    def _buy_next(self) -> list[list[int] | None]:
+        """Of each tile the patches to buy now, by the threshold, the areas and the limit of the plan.
+
+        None of a release that looks once, and of a plan whose budget has chosen: it may be spent.
+        """
+        plan, count = self._plan, len(self._rows)
+        again = [result.again for result in self._results if result.again is not None]
+        if (plan.options or {}).get("budget") is not None or len(again) < count:
+            return [None] * count
+        answers = [self._worth(*each) for each in zip(self._rows, again, strict=True)]
+        info = raster_info(plan)
+        tiles = [tile_of(row, info) for row in self._rows]
+        chosen, _ = choose_again(plan, tiles, answers, [None] * count, None)
+        return [[patch for patch, wanted in enumerate(a.chosen) if wanted] for a in chosen]
+
+    def _worth(self, tile: TileRow, again: Sequence[float]) -> TileAnswer:
+        """What the second look chooses of the patches that were not received."""
+        used = {received.patch for received in self._patches.get(tile.tile, [])}
         areas = [Decimal(0) if patch in used else area for patch, area in enumerate(tile.areas_km2)]
-        most = None if self._plan.max_patches is None else max(0, self._plan.max_patches - len(used))
-        chosen = answer_tile(
+        most = self._plan.max_patches
+        return answer_tile(
             again,
             areas,
             threshold=self._plan.threshold,
-            max_patches=most,
+            max_patches=None if most is None else max(0, most - len(used)),
             price_per_km2=None,
             valid_fraction=tile.valid_fraction,
-        ).chosen
-        return [patch for patch, wanted in enumerate(chosen) if wanted]
+        )
 
 
 def _by_tile(received: Sequence[ReceivedPatch]) -> dict[int, list[ReceivedPatch]]:

@@ -74,8 +74,9 @@ class ClassifiedTileOut(BaseModel):
     patches_used: list[int] = Field(description="S patches: received, chosen or not.")
     chosen_missing: list[int] = Field(description="Chosen patches that were not received.")
     buy_next: list[int] | None = Field(
-        description="Patches that pay now, seen what the received ones show: buy these, send them as the "
-        "others, and classify again. Null where the release looks once.",
+        description="Patches that pay now, seen what the received ones show: once all chosen ones were "
+        "received, buy these, send them as the others, and classify again. Null where the release looks "
+        "once, and where the plan has a budget.",
     )
 
 

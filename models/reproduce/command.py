@@ -12,6 +12,7 @@ from models.data.source import DataError
 from models.reproduce import estimate, headline, speed
 from models.reproduce.draw import draw
 from models.reproduce.profiles import KINDS, NAMES
+from models.reproduce.rows import ROWS
 from models.reproduce.run import outdated, run
 from models.reproduce.store import Store
 from models.reproduce.study import Study, open_study
@@ -92,7 +93,7 @@ def _table(args: argparse.Namespace) -> int:
     if args.estimate:
         _say(estimate.hours(study, wanted, args.parts))
         return 0
-    store = Store(out / f"{args.table}-{study.name}.json", _head(args, study))
+    store = Store(out / f"{args.table}-{study.name}.json", _head(args, study), ROWS)
     finished = run(study, wanted, store, args.parts)
     store.head["outdated"] = outdated(study, store)
     store.save()

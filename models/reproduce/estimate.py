@@ -128,6 +128,8 @@ def _units(cells: list[Cell], of: tuple[int, ...]) -> list[tuple[str, bool]]:
         for unit in ROWS[name].units:
             whole = unit == "masked" and "ours" not in ROWS[name].units
             shared_by_ds = (unit, ds) if unit in ("pt", "stn") else (unit, ds, name)
+            if name == "ours-patchdrop" and unit in ("ft1", "ft2"):
+                shared_by_ds = (unit, ds, "patchdrop")
             key: object = (unit, whole) if unit in _SHARED else shared_by_ds
             if unit == "lr" and ds not in of:
                 key = (unit, ds)

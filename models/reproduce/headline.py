@@ -165,7 +165,8 @@ def _of_ds(store: Store, data: str, ds: int) -> Iterator[Line]:
 def _choices(store: Store, ds: int, place: str, ours: list[Record], less: dict[str, Any]) -> Iterator[Line]:
     """Ours against the choice that comes nearest of those made for all of its parts; then the others."""
     every = {row: found for row in RIVALS if (found := of(store, row, "", ds, ours))}
-    rivals = {row: found for row, found in every.items() if len(found) == len(ours)} or every
+    parts = {record.part for record in ours}
+    rivals = {row: found for row, found in every.items() if parts <= {r.part for r in found}} or every
     nearest = _nearest(ours, rivals)
     if nearest is None:
         return
@@ -177,7 +178,7 @@ def _choices(store: Store, ds: int, place: str, ours: list[Record], less: dict[s
         "4 above it, or at the ceiling",
     )
     said = f"{_points(over)} over {best} ({len(shared)} part(s))"
-    for row in every.keys() - rivals.keys():
+    for row in [row for row in every if row not in rivals]:
         if (apart := difference(ours, every[row])) is not None:
             said += f"; {_points(apart)} over {row}, of which there are {len(every[row])}"
     said += "; at the ceiling (HR-CNN less 0.5)" if ceiling else ""

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,12 +53,12 @@ class Record:
 class Store:
     """The records of `file`, and of other tables of the same data set that lie beside it.
 
-    Records of other pictures under the same name are left out, and gone when the file is next written.
-    Several processes may add to one file at a time.
+    Records of other pictures under the same name are left out, and those of rows that are not among `rows`;
+    they are gone when the file is next written. Several processes may add to one file at a time.
     """
 
-    def __init__(self, file: Path, head: Json) -> None:
-        self.file, self.head = file, head
+    def __init__(self, file: Path, head: Json, rows: Collection[str] | None = None) -> None:
+        self.file, self.head, self._rows = file, head, rows
         self.records = self._read(file)
         self._new: dict[Identity, Record] = {}
         self._beside: list[Record] | None = None
@@ -111,7 +112,8 @@ class Store:
         told = json.loads(file.read_text(encoding="utf-8"))
         if told["head"].get("data_sha256") != self.head.get("data_sha256"):
             return []
-        return [Record.from_json(raw) for raw in told["records"]]
+        known = [raw for raw in told["records"] if self._rows is None or raw["row"] in self._rows]
+        return [Record.from_json(raw) for raw in known]
 
 
 def circumstances() -> Json:

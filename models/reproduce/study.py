@@ -222,21 +222,24 @@ def open_study(
 ) -> Study:
     """Decode a data set, or `limit` images of it, and lay out its protocol. Raises DataError.
 
-    `kind`: one of KINDS, in place of what the data set seems to be. Where it is another, it is in the name.
+    `kind`: one of KINDS, in place of what the data set seems to be. Where it is another, it is in the name;
+    so is the number of images where that is less than all.
     """
     work.mkdir(parents=True, exist_ok=True)
-    source = open_source(data, check="none")
-    own = kind_of(source, usual_px(source))
+    whole = open_source(data, check="none")
+    own = kind_of(whole, usual_px(whole))
     stem = data.stem if kind in (None, own) else f"{data.stem}-{kind}"
     chosen = load_profile(kind or own, profile)
     if given is not None:
         chosen = chosen.normalised(*IMAGENET)
-    source = fewer(source, limit or chosen.limit)
+    source = fewer(whole, limit or chosen.limit)
+    if limit or len(source) < len(whole):  # other images, so other pages
+        stem = f"{stem}-{limit or chosen.limit}"
     with Progress("decoding") as progress:
         px, fit = chosen.paper.images.hr_px, chosen.paper.images.fit
         source, images = prepare(source, px, work / "cache", fit=fit, progress=progress.show)
     return Study(
-        name=f"{stem}-{limit}" if limit else stem,
+        name=stem,
         source=source,
         images=images,
         labels=torch.from_numpy(np.asarray(source.labels)),

@@ -54,4 +54,6 @@ class Replay:
         return {} if self._kept is None else self._kept._asdict()
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        if state and state["hr"].dim() == 2:  # of a time when every policy looked once
+            state = {**state, "hr": state["hr"][:, None]}
         self._kept = Seen(**state) if state else None

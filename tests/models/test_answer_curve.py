@@ -187,6 +187,20 @@ def test_a_hull_may_begin_later(chances: torch.Tensor, start: int) -> None:
         assert bool(((worth[~had] >= 0) & (worth[~had] < 1)).all())
 
 
+def test_chances_that_are_no_numbers_stay_none() -> None:
+    """Whoever serves them refuses them; they must not become a purchase of everything."""
+    chances = torch.full((1, 17), torch.nan)
+    assert bool(gain.purchase_probabilities(chances, centre_first(4), 30.0).isnan().all())
+    later = gain.purchase_probabilities(chances, centre_first(4), 30.0, torch.tensor([3]))
+    assert int(later.isnan().sum()) == 13
+
+
+@pytest.mark.parametrize(("policy", "looks"), [("tiny", 2), ("answer-curve", 3), ("answer-curve", 0)])
+def test_looks_are_of_a_policy_that_reads_answers(policy: str, looks: int) -> None:
+    with pytest.raises(ValueError, match="looks"):
+        System(Architecture(3, 4, 32, policy, "tiny", "tiny", fill="lr", looks=looks))
+
+
 def two_looks(images: dict[str, object], epochs: int, **training: object) -> Recipe:
     recipe = curved(images, epochs, **training)
     return dataclasses.replace(recipe, networks=dataclasses.replace(recipe.networks, looks=2))

@@ -43,6 +43,16 @@ def test_the_last_images_are_kept_in_their_order(batches: list[int], capacity: i
         assert set(drawn.sizes[:, 0].tolist()) <= set(expected)
 
 
+def test_what_was_kept_when_every_policy_looked_once_is_still_read() -> None:
+    replay = Replay(10, Group())
+    one = torch.zeros(3, 2)
+    replay.restore({"sizes": one.long(), "right": one, "lr": torch.ones(3, 5), "hr": torch.ones(3, 5)})
+    assert replay.state()["hr"].shape == (3, 1, 5)
+    more = Seen(one.long(), one, torch.ones(3, 5), torch.ones(3, 1, 5))
+    replay.add([(np.arange(3), more)], 3)
+    assert len(replay) == 6
+
+
 @given(st.integers(2, 40), st.integers(1, 4), st.integers(1, 3))
 def test_processes_share_what_is_drawn(count: int, times: int, size: int) -> None:
     assume(count >= 2 * size)  # what the trainer demands

@@ -1,7 +1,7 @@
 """What to buy next, seen what the received patches show: of a release that looks twice."""
 
+import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -78,7 +78,28 @@ def test_what_was_bought_next_counts_as_bought(live: Live, dear: str) -> None:
     (tile,) = classify(live.client, plan["id"])["tiles"]
     (following,) = tile["buy_next"]
     assert following in chosen
-    answer: Any = post_hr(live.client, plan["id"], patch_geotiff(following))
-    assert answer is not None
+    post_hr(live.client, plan["id"], patch_geotiff(following))
     (tile,) = classify(live.client, plan["id"])["tiles"]
     assert tile["patches_used"] == sorted([other, following])
+
+
+def test_areas_of_the_plan_hold_for_the_second_purchase_too(live: Live, dear: str) -> None:
+    plan = made_plan(live.client, lr_geotiff(), release=dear)
+    as_geojson = live.client.get(plan["links"]["self"], headers={"Accept": "application/geo+json"}).json()
+    outline = next(f for f in as_geojson["features"] if f["properties"]["patch"] == 6)["geometry"]
+    ring = outline["coordinates"][0]
+    x, y = (sum(point[k] for point in ring[:-1]) / (len(ring) - 1) for k in (0, 1))
+    near = 1e-6
+    square = [[x - near, y - near], [x + near, y - near], [x + near, y + near], [x - near, y + near]]
+    never = {"type": "Polygon", "coordinates": [[*square, square[0]]]}
+    fenced = made_plan(live.client, lr_geotiff(), release=dear, never_buy=json.dumps(never))
+    assert 6 not in fenced["tiles"][0]["chosen"]
+    (tile,) = classify(live.client, fenced["id"])["tiles"]
+    assert tile["buy_next"] == [p for p in range(16) if p != 6]
+
+
+def test_a_budget_may_be_spent_so_nothing_is_said(live: Live, dear: str) -> None:
+    plan = made_plan(
+        live.client, lr_geotiff(), release=dear, price_per_km2="20", currency="EUR", budget="1000"
+    )
+    assert classify(live.client, plan["id"])["tiles"][0]["buy_next"] is None

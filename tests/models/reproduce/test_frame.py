@@ -24,7 +24,7 @@ from models.reproduce.profiles import load_profile
 from models.reproduce.protocol import fewer, protocol
 from models.reproduce.slices import Slice, SliceOver
 from models.reproduce.store import Record, Store
-from models.reproduce.study import images_at, usual_px
+from models.reproduce.study import images_at, open_study, usual_px
 from models.reproduce.write import of
 from models.stages.draws import Draws
 from models.stages.inputs import Batch, Indices, Inputs
@@ -196,6 +196,17 @@ def test_records_of_other_pictures_of_the_same_name_are_not_mixed_in(tmp_path: P
     other.add([record(0, [7, 8, 9], [1, 0, 1], row="hr-cnn")])
     kept = Store(file, {"data": "d", "data_sha256": "b"}).records
     assert [(r.row, len(r.kept.images)) for r in kept] == [("hr-cnn", 3)]
+    assert Store(file, {"data": "d", "data_sha256": "b"}, rows=("ours",)).records == []
+
+
+def test_fewer_images_have_pages_of_their_own(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", per_class=90)
+    names = {
+        length: open_study(tmp_path / "scenes", length, tmp_path / length).name for length in ("smoke", "cpu")
+    }
+    limit = load_profile("cifar", "smoke").limit
+    assert 2 * limit < 270
+    assert names == {"smoke": f"scenes-{limit}", "cpu": "scenes"}
 
 
 def test_two_that_write_one_file_lose_nothing(tmp_path: Path) -> None:
