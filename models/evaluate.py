@@ -28,7 +28,7 @@ from models.precision import autocast, best_device
 from models.progress import Progress
 from models.release import Release
 from models.remembered import Remembered
-from models.views import Look, view_of
+from models.views import View, view_of
 
 _BATCH = 32
 _COLUMNS = ("HR-CNN %", "LR-CNN %", "fused %", "fused - HR, points", "S mean", "S sd", "S = 0, %")
@@ -104,8 +104,8 @@ class _Asked:
     def __init__(self, release: Release, features: Sequence[Tensor], x: Tensor, labels: Tensor) -> None:
         system = self.system = release.system
         self.labels, fill, self._x = labels, system.filled(x), x
-        self.looks = [
-            Look(view, seen, None if fill is None else system.hr.stem(view_of(fill, view)))
+        self.views = [
+            View(view, seen, None if fill is None else system.hr.stem(view_of(fill, view)))
             for view, seen in zip(system.hr_views, features, strict=True)
         ]
         self.lr = None if system.lr is None else system.lr_answer(x).exp()
@@ -143,7 +143,7 @@ class _Asked:
     def _ask(self, rows: list[int], actions: Tensor) -> Tensor:
         """The HR stream's probabilities (k, N) of these tiles with these patches."""
         grid = self.system.architecture.grid
-        return self.system.hr_answer([look.rows(rows).masked(actions, grid) for look in self.looks])
+        return self.system.hr_answer([view.rows(rows).masked(actions, grid) for view in self.views])
 
     def alone(self) -> Tensor:
         """Whether the LR stream alone is right (B,)."""

@@ -14,7 +14,7 @@ from models.grid import centre_first
 from models.networks import build
 from models.networks.build import Network
 from models.patchdrop import Fusion
-from models.views import ANSWERING, Look, view_of
+from models.views import ANSWERING, View, view_of
 
 
 class Prediction(NamedTuple):
@@ -150,18 +150,18 @@ class System(nn.Module):
     def predict(self, lr: Tensor, hr: Tensor, actions: Tensor) -> Prediction:
         """The second step: classes from x_h^m and x_l. actions (B, P) in {0, 1}."""
         answer = None if self.lr is None else self.lr_answer(lr).exp()
-        return self.fused(self.looks(hr, lr), answer, actions)
+        return self.fused(self.views(hr, lr), answer, actions)
 
     @property
     def hr_views(self) -> tuple[int, ...]:
         """The symmetries that the HR stream's answer is the mean of."""
         return ANSWERING[self.architecture.hr_views]
 
-    def looks(self, hr: Tensor, lr: Tensor) -> tuple[Look, ...]:
+    def views(self, hr: Tensor, lr: Tensor) -> tuple[View, ...]:
         """What the HR stream's body reads, but for the mask: in each of its views."""
         x, fill, stem = self.normalised(hr), self.filled(lr), self.hr.stem
         return tuple(
-            Look(view, stem(view_of(x, view)), None if fill is None else stem(view_of(fill, view)))
+            View(view, stem(view_of(x, view)), None if fill is None else stem(view_of(fill, view)))
             for view in self.hr_views
         )
 
@@ -169,9 +169,9 @@ class System(nn.Module):
         """The HR stream's mean probabilities (B, N) over the masked features of each view."""
         return mean([cast("Tensor", self.hr.body(features)).float().softmax(dim=1) for features in views])
 
-    def fused(self, looks: Sequence[Look], lr_answer: Tensor | None, actions: Tensor) -> Prediction:
+    def fused(self, views: Sequence[View], lr_answer: Tensor | None, actions: Tensor) -> Prediction:
         """Both streams' probabilities with the patches in `actions` and the LR stream's answer (Eq. 7)."""
-        hr = self.hr_answer([look.masked(actions, self.architecture.grid) for look in looks])
+        hr = self.hr_answer([view.masked(actions, self.architecture.grid) for view in views])
         if lr_answer is None:
             alone = torch.tensor([1.0, 0.0], device=hr.device).expand(len(hr), 2)
             return Prediction(hr, hr, None, alone)

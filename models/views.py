@@ -23,7 +23,7 @@ def composed(first: int, then: int) -> int:
     return 2 * turned + (mirrored + then) % 2
 
 
-class Look(NamedTuple):
+class View(NamedTuple):
     """One view of a batch: the stem features (B, C, h, w) of HR and, unless it is zeros, of the fill."""
 
     view: int
@@ -35,7 +35,7 @@ class Look(NamedTuple):
         turned = view_of(actions.view(-1, grid, grid), self.view).flatten(1)
         return masked(self.hr, self.fill, turned, grid)
 
-    def rows(self, which: Sequence[int]) -> "Look":
+    def rows(self, which: Sequence[int]) -> "View":
         """The same view of some of the images."""
         rows = list(which)
-        return Look(self.view, self.hr[rows], None if self.fill is None else self.fill[rows])
+        return View(self.view, self.hr[rows], None if self.fill is None else self.fill[rows])

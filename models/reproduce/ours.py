@@ -187,8 +187,8 @@ class Ours:
 def _rows(batch: Batch, rows: list[int]) -> Batch:
     """Some images of a batch, of what the HR stream reads."""
     assert batch.fill is not None
-    looks = tuple(look.rows(rows) for look in batch.looks)
-    return replace(batch, hr=batch.hr[rows], fill=batch.fill[rows], looks=looks)
+    views = tuple(view.rows(rows) for view in batch.views)
+    return replace(batch, hr=batch.hr[rows], fill=batch.fill[rows], views=views)
 
 
 def _ece(probabilities: Tensor, labels: Tensor) -> Any:

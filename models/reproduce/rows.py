@@ -98,7 +98,7 @@ def _views(place: Place) -> Answers:
     """HR-CNN asked as ours asks its HR stream: the mean over views."""
     bench, body, said = place.bench, _long(place.bench), []
     for _, batch in bench.study.unseen(bench.ours_recipe, bench.tests, bench.ds):
-        views = (batch.hr, *(look.hr for look in batch.looks))
+        views = (batch.hr, *(view.hr for view in batch.views))
         said.append(mean([body(features).float().softmax(dim=1) for features in views]).cpu())
     return Answers(torch.cat(said), torch.ones(len(bench.tests), bench.patches))
 

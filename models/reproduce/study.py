@@ -59,7 +59,7 @@ class Served(Inputs):
         found = super().batch(indices, views, ds, rng, answers=answers)
         if self.system.architecture.fill != "zeros":
             return found
-        return replace(found, fill=None, looks=tuple(look._replace(fill=None) for look in found.looks))
+        return replace(found, fill=None, views=tuple(view._replace(fill=None) for view in found.views))
 
 
 class Exact(Inputs):

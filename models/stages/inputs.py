@@ -24,7 +24,7 @@ from models.precision import has_fast_bf16
 from models.recipe import Images
 from models.stages.draws import Rng
 from models.system import System
-from models.views import ANSWERING, Look, composed, view_of
+from models.views import ANSWERING, View, composed, view_of
 
 Indices = np.ndarray[Any, Any]
 VIEWS = {"none": 1, "flip": 2, "crop-flip": 2, "dihedral": 8}
@@ -35,7 +35,7 @@ _CROP_PADDING = 8  # of hr_px: 4 pixels at CIFAR's 32, the customary random crop
 class Batch:
     """Stem features (B, C, h, w) of each network's input; `fill` is None where unbought patches are zeros.
 
-    `answering`: the LR stream's in each of the views its answer is the mean of, and `looks` the HR stream's
+    `answering`: the LR stream's in each of the views its answer is the mean of, and `views` the HR stream's
     other views, both given on request; `policy` is None where the policy reads the streams' answers alone.
     """
 
@@ -45,17 +45,17 @@ class Batch:
     policy: Tensor | None
     labels: Tensor
     answering: tuple[Tensor, ...] = ()
-    looks: tuple[Look, ...] = ()
+    views: tuple[View, ...] = ()
 
     def seen(self, actions: Tensor, grid: int) -> tuple[Tensor, ...]:
         """x_h^m of the patches `actions` (B, P) in every view that the HR stream answers by."""
-        return tuple(look.masked(actions, grid) for look in (Look(0, self.hr, self.fill), *self.looks))
+        return tuple(view.masked(actions, grid) for view in (View(0, self.hr, self.fill), *self.views))
 
     @property
     def bytes(self) -> int:
         """What it takes in memory."""
-        looked = [x for look in self.looks for x in (look.hr, look.fill)]
-        every = (self.hr, self.fill, self.lr, self.policy, self.labels, *self.answering, *looked)
+        others = [x for view in self.views for x in (view.hr, view.fill)]
+        every = (self.hr, self.fill, self.lr, self.policy, self.labels, *self.answering, *others)
         return sum({x.data_ptr(): x.nbytes for x in every if x is not None}.values())
 
 
@@ -102,8 +102,8 @@ class Inputs:
         labels = self.labels[torch.from_numpy(indices)].to(self.device, non_blocking=True)
         if self.cache is not None:
             found = self.cache.batch(indices, views, ds, labels, self._answering if answers else ())
-            others = self._looking[1:] if answers else ()
-            return replace(found, looks=tuple(self.cache.looks(indices, views, ds, labels.device, others)))
+            others = self._viewing[1:] if answers else ()
+            return replace(found, views=tuple(self.cache.others(indices, views, ds, labels.device, others)))
         images = torch.stack(
             [view_of(self.images[i], v) for i, v in zip(indices.tolist(), views.tolist(), strict=True)]
         )
@@ -115,19 +115,19 @@ class Inputs:
         own, policy = self.lr_features(lr), self.policy_features(lr)
         turned = (self.lr_features(lr, view) for view in self._answering[1:]) if answers else ()
         answering = tuple(x for x in (own, *turned) if x is not None) if answers else ()
-        looks = tuple(self._look(hr, lr, view) for view in self._looking[1:]) if answers else ()
-        return Batch(hr_features, fill, own, policy, labels, answering, looks)
+        seen = tuple(self._view(hr, lr, view) for view in self._viewing[1:]) if answers else ()
+        return Batch(hr_features, fill, own, policy, labels, answering, seen)
 
-    def _look(self, hr: Tensor, lr: Tensor, view: int) -> Look:
+    def _view(self, hr: Tensor, lr: Tensor, view: int) -> View:
         fill = self.fill_features(view_of(lr, view))
-        return Look(view, self.hr_features(view_of(hr, view)), fill)
+        return View(view, self.hr_features(view_of(hr, view)), fill)
 
     @property
     def _answering(self) -> tuple[int, ...]:
         return ANSWERING[self.system.architecture.lr_views]
 
     @property
-    def _looking(self) -> tuple[int, ...]:
+    def _viewing(self) -> tuple[int, ...]:
         return ANSWERING[self.system.architecture.hr_views]
 
     def low(self, hr: Tensor, ds: np.ndarray[Any, Any]) -> Tensor:
@@ -266,14 +266,14 @@ class FeatureCache:
             tuple(features for features in answers if features is not None),
         )
 
-    def looks(
+    def others(
         self, indices: Indices, views: Indices, ds: Indices, device: torch.device, others: Sequence[int]
-    ) -> Iterator[Look]:
+    ) -> Iterator[View]:
         """The images, each in its own view, seen in other views of that."""
         for then in others:
             hr = self._get("hr", indices, [composed(view, then) for view in views.tolist()], device)
             assert hr is not None
-            yield Look(then, hr, self._get("fill", indices, self._turned(views, ds, then), device))
+            yield View(then, hr, self._get("fill", indices, self._turned(views, ds, then), device))
 
     def _turned(self, views: Indices, ds: Indices, then: int) -> list[int]:
         pairs = zip(views.tolist(), ds.tolist(), strict=True)

@@ -68,7 +68,7 @@ def test_views_from_the_cache_are_those_that_are_computed(tmp_path: Path, view: 
     asked = np.arange(3), np.full(3, view), np.full(3, ds)
     actions = torch.from_numpy(rng.integers(0, 2, (3, 16))).float()
     for inputs in (kept, made):
-        assert len(inputs.batch(*asked).looks) == 0  # only on request
+        assert len(inputs.batch(*asked).views) == 0  # only on request
     one, other = (inputs.batch(*asked, answers=True).seen(actions, 4) for inputs in (kept, made))
     assert len(one) == len(other) == 4
     for a, b in zip(one, other, strict=True):
