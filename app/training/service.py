@@ -27,7 +27,6 @@ from app.training import recipes
 from app.training.schemas import TrainingForm
 from app.training.states import REQUESTS, RunStatus
 from app.training.tables import TrainingRun
-from models.architecture import Architecture
 from models.recipe import Recipe
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
@@ -132,10 +131,10 @@ def _must_fit(parent: Found, recipe: Recipe, dataset: Dataset) -> None:
         said += [f"the dataset has no {', '.join(more[:5])}"] if more else []
         detail = f"The classes of {parent.card.name} are not those of the dataset: {'; '.join(said)}."
         raise TrainingDataRefused(detail, errors=[{"loc": ["body", "parent"], "detail": detail}])
+    asked = recipe.architecture(len(parent.card.classes))
     # a card that was made before a field has its default
-    has = {f.name: f.default for f in fields(Architecture) if f.default is not MISSING}
-    has |= parent.card.architecture
-    for name, value in recipe.architecture(len(parent.card.classes)).to_json().items():
+    has = {f.name: f.default for f in fields(asked) if f.default is not MISSING} | parent.card.architecture
+    for name, value in asked.to_json().items():
         if name in ("missed_cost", "mean", "std"):
             continue
         if name in has and has[name] != value:
