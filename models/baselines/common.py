@@ -1,6 +1,7 @@
 """What the systems that the paper compares with share: an optimiser's step, and pixels to learn from."""
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -10,8 +11,9 @@ from torch.optim import Optimizer
 
 from models.reproduce.bench import Bench
 from models.reproduce.classifiers import optimiser_of
-from models.stages.draws import Draws
-from models.stages.inputs import Indices
+from models.reproduce.learner import Learner
+from models.stages.draws import Draws, draw_from
+from models.stages.inputs import Batch, Indices
 from models.views import view_of
 
 Made = TypeVar("Made", bound=nn.Module)
@@ -53,6 +55,35 @@ def student(bench: Bench) -> nn.Module:
     start = bench.system.hr if names.hr == names.lr else bench.system.lr
     assert start is not None
     return copy.deepcopy(start.body)
+
+
+class Student(Learner):
+    """f_cl^l on x_l by a loss of its own, from the start that `student` gives."""
+
+    def __init__(self, bench: Bench, rate: float) -> None:
+        self.bench, self.body = bench, student(bench)
+        self._optimiser = optimiser(bench, (self.body.parameters(), rate))
+
+    @abstractmethod
+    def loss(self, said: Tensor, batch: Batch) -> Tensor:
+        """The mean loss of the logits (B, N)."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"body": self.body}
+
+    def optimisers(self) -> dict[str, Optimizer]:
+        return {"body": self._optimiser}
+
+    def step(self, indices: Indices, batch: Batch, draws: Draws) -> dict[str, float]:
+        del indices
+        self.body.train()
+        draw_from(draws, self.body)
+        with self.bench.autocast():
+            said = self.body(batch.lr)
+        loss = self.loss(said, batch)
+        descend(self._optimiser, loss)
+        right = (said.argmax(dim=1) == batch.labels).float().mean()
+        return {"loss": float(loss.detach()), "accuracy": float(right)}
 
 
 def augmented(bench: Bench, indices: Indices, draws: Draws) -> Tensor:

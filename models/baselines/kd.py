@@ -8,16 +8,13 @@ mixup and smoothing.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.optim import Optimizer
 
-from models.baselines.common import descend, frozen, optimiser, student
+from models.baselines.common import Student, frozen
 from models.reproduce.answers import Answers
 from models.reproduce.bench import Bench
-from models.reproduce.learner import Learner
-from models.stages.draws import Draws, draw_from
-from models.stages.inputs import Batch, Indices
+from models.stages.inputs import Batch
 
 TEMPERATURE = 4.0
 SOFT = 0.9
@@ -36,32 +33,17 @@ def distillation_loss(
     return soft * apart + (1 - soft) * functional.cross_entropy(said.float(), labels)
 
 
-class Distillation(Learner):
+class Distillation(Student):
     """The student f_cl^l on x_l; the teacher f_cl^h on x_h does not change."""
 
     def __init__(self, bench: Bench, rate: float) -> None:
-        self.bench = bench
-        self.teacher, self.body = frozen(bench.system.hr.body), student(bench)
-        self._optimiser = optimiser(bench, (self.body.parameters(), rate))
+        super().__init__(bench, rate)
+        self.teacher = frozen(bench.system.hr.body)
 
-    def modules(self) -> dict[str, nn.Module]:
-        return {"body": self.body}
-
-    def optimisers(self) -> dict[str, Optimizer]:
-        return {"body": self._optimiser}
-
-    def step(self, indices: Indices, batch: Batch, draws: Draws) -> dict[str, float]:
-        del indices
-        self.body.train()
-        draw_from(draws, self.body)
-        with self.bench.autocast():
-            with torch.no_grad():
-                teacher = self.teacher(batch.hr)
-            said = self.body(batch.lr)
-        loss = distillation_loss(said, teacher, batch.labels)
-        descend(self._optimiser, loss)
-        right = (said.argmax(dim=1) == batch.labels).float().mean()
-        return {"loss": float(loss.detach()), "accuracy": float(right)}
+    def loss(self, said: Tensor, batch: Batch) -> Tensor:
+        with self.bench.autocast(), torch.no_grad():
+            teacher = self.teacher(batch.hr)
+        return distillation_loss(said, teacher, batch.labels)
 
 
 def kd(bench: Bench) -> Answers:
