@@ -120,8 +120,7 @@ class _Asked:
             return system.probabilities(self._x)
         assert self.lr is not None
         if actions is not None:
-            bought = actions.sum(dim=1).long()
-            return system.purchases(system.chances_from(self.lr, self._hr(actions), bought), bought)
+            return system.second_look(self.lr, self._hr(actions), actions)
         nothing = self.lr.new_zeros(len(self.lr), system.architecture.grid**2)
         return system.purchases(system.chances_from(self.lr, self._hr(nothing)))
 

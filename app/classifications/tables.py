@@ -33,7 +33,8 @@ class ClassifiedTile(Base):
     """The answer for one tile: probabilities in the order of the classification's ``classes``.
 
     ``fused`` is null where nothing can be said (one-stream release and no patch received), ``lr`` where
-    the release has no LR stream. ``buy_next`` is null where the release looks once.
+    the release has no LR stream. ``buy_next`` is null where the release looks once
+    and where the plan has a budget.
     """
 
     __tablename__ = "classified_tiles"
