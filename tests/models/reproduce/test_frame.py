@@ -1,6 +1,7 @@
 """Records, pooling, choices and the resumable loop, apart from any paper's row."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,20 @@ def test_two_that_write_one_file_lose_nothing(tmp_path: Path) -> None:
     there = Store(tmp_path / "table1-d.json", {"data": "d"}).records
     assert {(r.row, r.part) for r in there} == {("ours", 0), ("ours", 1), ("hr-cnn", 0)}
     assert {(r.row, r.part) for r in first.records} == {("ours", 0), ("ours", 1), ("hr-cnn", 0)}
+
+
+def test_who_writes_at_the_same_time_waits(tmp_path: Path) -> None:
+    """Each with a handle of its own, as processes have."""
+
+    def fill(part: int) -> None:
+        store = Store(tmp_path / "table1-d.json", {"data": "d"})
+        for image in range(15):
+            store.add([record(part, [image], [1], row=f"row {image}")])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(fill, range(4)))
+    there = Store(tmp_path / "table1-d.json", {"data": "d"}).records
+    assert len({(r.row, r.part) for r in there}) == 60
 
 
 def test_an_lr_image_finer_than_the_recipes_keeps_its_pixels() -> None:
