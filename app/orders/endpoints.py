@@ -61,7 +61,9 @@ def create_order(principal: Buyer, form: OrderForm, idempotency_key: Key = None)
     quote, and say when it is placed and received.
     """
     order_id, replayed = service.create(principal, form, _key(idempotency_key))
-    return _answer(principal, order_id, replayed, status=201)
+    with session_scope() as session:
+        order = reading.whole(session, service.get(session, principal.org_id, order_id))
+    return _answer(order, replayed, status=201)
 
 
 @router.get("", summary="List orders", responses=problem_responses(Unprocessable))
@@ -181,8 +183,7 @@ def post_quote(
     order_id: uuid.UUID, principal: Buyer, form: QuoteForm, idempotency_key: Key = None
 ) -> Response:
     """Keep what the vendor offers, beside the estimate. Placing the order then costs what was offered."""
-    replayed = service.take_quote(principal, order_id, form, _key(idempotency_key))
-    return _answer(principal, order_id, replayed)
+    return _answer(*service.take_quote(principal, order_id, form, _key(idempotency_key)))
 
 
 @router.post(
@@ -202,19 +203,15 @@ def move_order(
     Placing enters the purchase in the ledger, cancelling a placed order takes it back. Of two moves at once
     one is made; the other sees the new state, and is a 409 if it is not possible from there.
     """
-    replayed = service.move(principal, order_id, form, _key(idempotency_key))
-    return _answer(principal, order_id, replayed)
+    return _answer(*service.move(principal, order_id, form, _key(idempotency_key)))
 
 
 def _key(key: str | None) -> str | None:
     return None if key is None else check_key(key)
 
 
-def _answer(principal: Principal, order_id: uuid.UUID, replayed: bool, status: int = 200) -> Response:
-    with session_scope() as session:
-        order = service.get(session, principal.org_id, order_id)
-        body = reading.whole(session, order).model_dump(mode="json")
-    headers = {"Location": f"/v1/orders/{order_id}"} if status == 201 else {}
+def _answer(order: OrderOut, replayed: bool, status: int = 200) -> Response:
+    headers = {"Location": f"/v1/orders/{order.id}"} if status == 201 else {}
     if replayed:
         headers["Idempotency-Replayed"] = "true"
-    return JSONResponse(body, status, headers)
+    return JSONResponse(order.model_dump(mode="json"), status, headers)

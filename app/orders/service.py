@@ -17,8 +17,8 @@ from app.core.db import session_scope
 from app.core.errors import IdempotencyMismatch, NotFound, OrderMoveRefused, PriceListExpired, Unprocessable
 from app.core.paging import Place
 from app.ledger import service as ledger
-from app.orders import drafting
-from app.orders.schemas import MoveForm, OrderForm, QuoteForm
+from app.orders import drafting, reading
+from app.orders.schemas import MoveForm, OrderForm, OrderOut, QuoteForm
 from app.orders.states import OrderState, check_move
 from app.orders.tables import Order, OrderMove
 from app.pricing.products import Product
@@ -113,8 +113,10 @@ def list_orders(
     return list(session.scalars(query.order_by(Order.created_at.desc(), Order.id.desc()).limit(limit)))
 
 
-def take_quote(principal: Principal, order_id: uuid.UUID, form: QuoteForm, key: str | None) -> bool:
-    """Keep the vendor's offer and move to quoted; whether the key had done so before.
+def take_quote(
+    principal: Principal, order_id: uuid.UUID, form: QuoteForm, key: str | None
+) -> tuple[OrderOut, bool]:
+    """Keep the vendor's offer and move to quoted: the order, and whether the key had done so before.
 
     Raises NotFound, OrderMoveRefused, Unprocessable for another currency or an offer that has run out.
     """
@@ -133,8 +135,9 @@ def take_quote(principal: Principal, order_id: uuid.UUID, form: QuoteForm, key: 
     return _move(principal, order_id, OrderState.QUOTED, form.note, key, fingerprint(form), write)
 
 
-def move(principal: Principal, order_id: uuid.UUID, form: MoveForm, key: str | None) -> bool:
-    """Move an order and enter in the ledger what that means; whether the key had done so before.
+def move(principal: Principal, order_id: uuid.UUID, form: MoveForm, key: str | None) -> tuple[OrderOut, bool]:
+    """Move an order and enter in the ledger what that means: the order as this move left it, and whether the
+    key had done so before (then as it stands).
 
     Raises NotFound, OrderMoveRefused, PriceListExpired.
     """
@@ -161,12 +164,12 @@ def _move(
     key: str | None,
     digest: str,
     write: Callable[[Session, Order, datetime], None],
-) -> bool:
+) -> tuple[OrderOut, bool]:
     with session_scope() as session:
         # whoever comes second waits here, and then sees the state that the first left
         order = get(session, principal.org_id, order_id, lock=True)
         if key is not None and _moved_with(session, order_id, key, digest):
-            return True
+            return reading.whole(session, order), True
         here = OrderState(order.state)
         check_move(here, to)
         # one moment for the move and its entries, after the wait for the lock
@@ -175,8 +178,10 @@ def _move(
         order.state = to
         session.flush()
         _note(session, principal, order, here, to, at=at, reason=reason, key=key, digest=digest)
+        # read before the lock is given up: whoever waits for it may move the order on
+        made = reading.whole(session, order)
     queue.send(WebhookDelivery.__tablename__)
-    return False
+    return made, False
 
 
 def _moved_with(session: Session, order_id: uuid.UUID, key: str, digest: str) -> bool:

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from stapi_pydantic import OrderParameters, OrderPayload
 
+from app.core import queue
 from app.core.db import session_scope
 from app.ledger.shares import shares
 from app.orders.states import MOVES, OrderState
@@ -194,6 +195,23 @@ def test_of_moves_at_once_one_is_made(client: TestClient) -> None:
         assert refused["type"] == "/problems/order-move-refused"
         # of the state it met: cancelled, or placed by another before it
         assert refused["moves"] in ([], ["cancelled", "received"])
+
+
+def test_a_move_answers_what_it_made(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another move that comes between this one and its answer does not show in it."""
+    order = drafted(client, ready_plan())
+    send = queue.send
+
+    def cancelled_meanwhile(what: str) -> None:
+        monkeypatch.setattr(queue, "send", send)
+        assert moved(client, order["id"], "cancelled").json()["state"] == "cancelled"
+        send(what)
+
+    monkeypatch.setattr(queue, "send", cancelled_meanwhile)
+    placed = moved(client, order["id"], "placed").json()
+    assert placed["state"] == "placed"
+    assert [move["to"] for move in placed["moves"]] == ["draft", "placed"]
+    assert client.get(f"/v1/orders/{order['id']}").json()["state"] == "cancelled"
 
 
 def test_placing_with_one_key_enters_once(client: TestClient) -> None:
