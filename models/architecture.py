@@ -20,6 +20,8 @@ CLASSIFIERS = (LITE, TINY, *RESNETS)
 CURVE = "answer-curve"
 """The policy that reads what both streams say, without HR or at a second look with the first of it."""
 POLICIES = (LITE, TINY, CURVE, *RESNETS)
+WIDTH = 48
+"""Hidden units of such a policy that was told no other number: enough to tell one look."""
 RINGS, DISTANCE = ORDERS = ("rings", "distance")
 """In which order such a policy takes the patches, both from the centre outwards: a whole ring of the grid
 before the next, its corners first, or the nearest to the centre first."""
@@ -35,6 +37,7 @@ class Architecture:
     of a policy that was trained to tell what a patch gains are multiplied by it: buying pays above 0.5.
     `order`: one of ORDERS.
     `looks`: 2 where a policy that reads answers is asked once more with the patches that it had bought first.
+    `width`: hidden units of such a policy.
     """
 
     classes: int
@@ -53,6 +56,7 @@ class Architecture:
     hr_views: int = 1
     order: str = RINGS
     looks: int = 1
+    width: int = WIDTH
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.architecture import CLASSIFIERS, CURVE, FACTORS, POLICIES, RINGS, Architecture
+from models.architecture import CLASSIFIERS, CURVE, FACTORS, POLICIES, RINGS, WIDTH, Architecture
 
 STAGES = ("hr", "lr", "pt", "ft1", "ft2")
 Augment = Literal["none", "flip", "crop-flip", "dihedral"]
@@ -45,7 +45,7 @@ class Images:
 @dataclass(frozen=True)
 class Networks:
     """Names of the networks; `imagenet` starts those that can from published weights. `lr_views`,
-    `hr_views`, `order`, `looks`: see Architecture.
+    `hr_views`, `order`, `looks`, `width`: see Architecture.
     """
 
     policy: str
@@ -56,16 +56,19 @@ class Networks:
     hr_views: int = 1
     order: Literal["rings", "distance"] = "rings"
     looks: int = 1
+    width: int = WIDTH
 
     def told(self) -> dict[str, Any]:
-        """All that has a say in what they come to. In rings and with one look it is what it was before there
-        were others.
+        """All that has a say in what they come to. In rings, with one look and of the first width it is what
+        it was before there were others.
         """
         fields = dataclasses.asdict(self)
         if self.order == RINGS:
             del fields["order"]
         if self.looks == 1:
             del fields["looks"]
+        if self.width == WIDTH:
+            del fields["width"]
         return fields
 
 
@@ -160,6 +163,7 @@ class Recipe:
             n.hr_views,
             n.order,
             n.looks,
+            n.width,
         )
 
     def digest(self, upto: str = STAGES[-1]) -> str:
@@ -172,8 +176,8 @@ class Recipe:
         if self.networks.hr_views == 1 or upto in ("hr", "lr"):
             del raw["networks"]["hr_views"]  # classifiers learn from one view at a time
         if upto in ("hr", "lr"):
-            raw["networks"].pop("order", None)  # and from masks of any patches
-            raw["networks"].pop("looks", None)
+            for of_the_policy in ("order", "looks", "width"):  # they learn from masks of any patches
+                raw["networks"].pop(of_the_policy, None)
         if self.training.fusion == "log_pool" and upto in ("hr", "lr"):
             raw["training"]["fusion"] = "by_s"  # it is fitted after them: those of either rule are the same
         raw["stages"] = {k: self.stages[k].told() for k in STAGES[: STAGES.index(upto) + 1]}
@@ -293,6 +297,10 @@ def _check(recipe: Recipe) -> None:
         (
             n.looks == 1 or (n.looks == 2 and n.policy == CURVE),
             f"networks.looks: 1, or 2 of the policy {CURVE}",
+        ),
+        (
+            n.width == WIDTH or (1 <= n.width <= 1024 and n.policy == CURVE),
+            f"networks.width: {WIDTH}, or 1 to 1024 of the policy {CURVE}",
         ),
         *(
             (

@@ -43,7 +43,9 @@ class System(nn.Module):
         # (P,) the order in which a policy that reads answers takes the patches
         self.ranks = centre_first(a.grid, a.order)
         self.fusion = fusion or Fusion()
-        self.policy = build.policy(a.policy, a.classes, grid=a.grid, imagenet=imagenet, looks=a.looks)
+        self.policy = build.policy(
+            a.policy, a.classes, grid=a.grid, imagenet=imagenet, looks=a.looks, width=a.width
+        )
         self.hr = build.classifier(a.hr, a.classes, patchwise=True, grid=a.grid, imagenet=imagenet)
         self.lr: Network | None = None
         if a.lr:

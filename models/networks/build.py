@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models import grid as grids
 from models.architecture import CLASSIFIERS as CLASSIFIERS
-from models.architecture import CURVE, LITE, RESNETS, TINY
+from models.architecture import CURVE, LITE, RESNETS, TINY, WIDTH
 from models.architecture import POLICIES as POLICIES
 from models.networks import efficientnet_lite as lite
 from models.networks.curve import AnswerCurveBody
@@ -117,14 +117,16 @@ def classifier(name: str, classes: int, *, patchwise: bool, grid: int, imagenet:
     raise ValueError(f"no classifier is named {name!r}: {', '.join(CLASSIFIERS)}")
 
 
-def policy(name: str, classes: int, *, grid: int, imagenet: bool = False, looks: int = 1) -> Network:
+def policy(
+    name: str, classes: int, *, grid: int, imagenet: bool = False, looks: int = 1, width: int = WIDTH
+) -> Network:
     """f_p by name: its logits pass a sigmoid to be s_p (Eq. 6), those of `answer-curve` first `models.gain`;
-    that one may have several `looks`.
+    that one may have several `looks`, and has `width` hidden units.
 
     Raises ValueError for an unknown name.
     """
     if name == CURVE:
-        return Network(nn.Identity(), AnswerCurveBody(classes, grid**2, looks=looks))
+        return Network(nn.Identity(), AnswerCurveBody(classes, grid**2, width, looks))
     if name == LITE:
         low, high = lite.low_trunk(), lite.high_trunk()
         if imagenet:

@@ -14,12 +14,12 @@ class AnswerCurveBody(nn.Module):
 
     -> (B, P + 1) logits of the chance that the fused answer is right with the first k = 0..P patches of
     the system's order; they never fall with k. The HR stream has none, only the fill; a body of several
-    `looks` is also told how many (B,) it has, and says nothing of fewer.
+    `looks` is also told how many (B,) it has, and says nothing of fewer. `width`: hidden units.
     """
 
     reads_answers = True
 
-    def __init__(self, classes: int, patches: int, width: int = 48, looks: int = 1) -> None:
+    def __init__(self, classes: int, patches: int, width: int, looks: int = 1) -> None:
         super().__init__()
         self.top, self.numbers = min(_TOP, classes), patches + 1 if looks > 1 else 0
         self.hidden = nn.Sequential(

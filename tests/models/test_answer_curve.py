@@ -222,6 +222,21 @@ def test_a_second_look_is_another_policy_of_the_same_classifiers() -> None:
         )
 
 
+def test_a_wider_policy_is_another_policy_of_the_same_classifiers() -> None:
+    two = two_looks({"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}, 1)
+    wide = dataclasses.replace(two, networks=dataclasses.replace(two.networks, width=128))
+    assert wide.digest("lr") == two.digest("lr")
+    assert wide.digest() != two.digest()
+    system = System(wide.architecture(3))
+    assert Architecture.from_json(system.architecture.to_json()) == system.architecture
+    assert system.policy.body.hidden[3].in_features == 128  # type: ignore[union-attr, index]
+    narrow = {name: value for name, value in two.architecture(3).to_json().items() if name != "width"}
+    assert System(Architecture.from_json(narrow)).policy.body.hidden[3].in_features == 48  # type: ignore[union-attr, index]
+    for policy, width in (("answer-curve", 0), ("answer-curve", 1025), ("tiny", 128)):
+        with pytest.raises(RecipeError, match=r"networks\.width"):
+            tiny_recipe(networks={"policy": policy, "hr": "tiny", "lr": "tiny", "width": width})
+
+
 def test_every_later_s_is_told_from_every_look() -> None:
     """The loss of a policy of two looks: the mean over all pairs of S tried, the earlier one looked from."""
     images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}
