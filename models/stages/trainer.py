@@ -364,7 +364,9 @@ class Trainer:
                 f"{self.checkpoint} is of another recipe, seed or data set; remove it or train elsewhere"
             )
         self.members.restore(state["members"])
-        self.system.policy.load_state_dict(state["policy"])
+        if self.phases[int(state["phase"])].stage in _POLICY_STAGES:
+            # until then it is as it was made, and another may stand in its place
+            self.system.policy.load_state_dict(state["policy"])
         self.system.fusion = Fusion.from_json(state["fusion"])
         self.memory.restore(state.get("parts", {}))
         self._restored = state

@@ -237,6 +237,27 @@ def test_a_wider_policy_is_another_policy_of_the_same_classifiers() -> None:
             tiny_recipe(networks={"policy": policy, "hr": "tiny", "lr": "tiny", "width": width})
 
 
+def test_another_policy_goes_on_from_finished_classifiers(scenes: Path, tmp_path: Path) -> None:
+    """A checkpoint from before the policy's stages does not say which policy is to come."""
+    images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}
+    two = two_looks(images, 1)
+    wide = dataclasses.replace(two, networks=dataclasses.replace(two.networks, width=128))
+    checkpoint = tmp_path / "checkpoint"
+    epochs = sum(two.stages[stage].epochs for stage in ("hr", "lr"))
+    first = trainer(two, scenes, checkpoint, stop_after=epochs - 1)
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    again = trainer(wide, scenes, checkpoint)
+    again.run()
+    assert again.system.policy.body.hidden[3].in_features == 128  # type: ignore[union-attr, index]
+    learned = weights(first.system)
+    for name, tensor in weights(again.system).items():
+        if not name.startswith("policy"):
+            assert torch.equal(tensor, learned[name]), name
+    with pytest.raises(ValueError, match="another recipe"):
+        trainer(two, scenes, checkpoint).run()
+
+
 def test_every_later_s_is_told_from_every_look() -> None:
     """The loss of a policy of two looks: the mean over all pairs of S tried, the earlier one looked from."""
     images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}
