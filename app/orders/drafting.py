@@ -1,4 +1,4 @@
-"""From plans or a budget to a draft: the cheapest legal polygons, their price, and that of full HR."""
+"""From patches to buy to a draft: the cheapest legal polygons, their price, and that of full HR."""
 
 import dataclasses
 import json
@@ -16,17 +16,18 @@ from sqlalchemy.orm import Session
 
 from app.budgets.areas import read_area
 from app.budgets.on_plan import product_of
-from app.budgets.tables import Budget, BudgetTile
+from app.budgets.tables import Budget
 from app.core import money
-from app.core.errors import Conflict, NotFound, NothingToOrder, Unprocessable
+from app.core.errors import NothingToOrder, Unprocessable
 from app.core.settings import get_settings
-from app.core.work import WorkStatus, uuid7
+from app.core.work import uuid7
 from app.ledger.places import Place, middles
 from app.ledger.shares import shares
 from app.orderable import Cell, CellId, Orderable, as_given, cells_of_plan, orderable
 from app.orders.schemas import OrderForm
+from app.orders.sources import Tile, source_of
 from app.orders.tables import Order, OrderLine, OrderPlan, OrderTile
-from app.plans.service import get_ready_plan, raster_info
+from app.plans.service import raster_info
 from app.plans.tables import Plan, TileRow
 from app.pricing.products import Product
 from app.pricing.quote import quote
@@ -34,8 +35,6 @@ from app.pricing.service import find_product
 
 DIGITS: Final = 9
 """Digits of a degree: a tenth of a millimetre."""
-
-Tile = tuple[uuid.UUID, int]
 
 
 @dataclass
@@ -72,16 +71,12 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
 
     Raises NotFound, Conflict for what is not ready, Unprocessable, and what ``find_product`` raises.
     """
-    budget, bought = None, None
-    if form.budget is not None:
-        budget, bought = _budget(session, org_id, form.budget)
-        plan_ids = list(dict.fromkeys(plan_id for plan_id, _ in bought))
-    else:
-        plan_ids = list(form.plans or [])
-    plans = [get_ready_plan(session, org_id, plan_id) for plan_id in plan_ids]
-    wanted = Wanted(_product(session, org_id, form, plans, budget), form.budget, plan_ids)
+    source = source_of(session, org_id, form)
+    plans, budget = source.plans, source.budget
+    product = _product(session, org_id, form, plans, budget)
+    wanted = Wanted(product, form.budget, [plan.id for plan in plans])
     for plan in plans:
-        _add_plan(session, wanted, plan, bought)
+        _add_plan(session, wanted, plan, source.bought)
     never = [budget.request] if budget is not None else [plan.options or {} for plan in plans]
     areas = [read_area(options.get("never_buy"), ("body", "never_buy")) for options in never]
     if any(area is not None for area in areas):
@@ -90,7 +85,7 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
         wanted.chosen = [dataclasses.replace(cell, worth=form.patch_worth) for cell in wanted.chosen]
     elif budget is not None:
         _hold_to(wanted, Product.from_json(budget.product), budget.answer)
-    elif len(plans) == 1:
+    elif len(plans) == 1 and source.bought is None:
         _hold_to(wanted, product_of(plans[0]), plans[0].options)
     return wanted
 
@@ -101,22 +96,6 @@ def _hold_to(wanted: Wanted, priced_with: Product | None, answer: dict[str, Any]
     if "polygons" in answer:
         wanted.figure = Decimal(answer["result"]["quote"]["total"])
         wanted.polygons = [shapely.geometry.shape(one) for one in answer["polygons"]]
-
-
-def _budget(
-    session: Session, org_id: uuid.UUID, budget_id: uuid.UUID
-) -> tuple[Budget, dict[Tile, frozenset[int]]]:
-    budget = session.scalar(select(Budget).where(Budget.id == budget_id, Budget.org_id == org_id))
-    if budget is None:
-        raise NotFound(f"There is no budget {budget_id}.")
-    if budget.status != WorkStatus.READY:
-        raise Conflict(f"The budget is {budget.status}, not ready.", budget_status=budget.status)
-    rows = session.execute(
-        select(BudgetTile.plan_id, BudgetTile.tile, BudgetTile.bought)
-        .where(BudgetTile.budget_id == budget_id)
-        .order_by(BudgetTile.position)
-    )
-    return budget, {(plan_id, tile): frozenset(patches) for plan_id, tile, patches in rows}
 
 
 def _product(
@@ -139,7 +118,7 @@ def _add_plan(
     session: Session, wanted: Wanted, plan: Plan, bought: dict[Tile, frozenset[int]] | None
 ) -> None:
     found = session.scalars(select(TileRow).where(TileRow.plan_id == plan.id).order_by(TileRow.tile))
-    # a budget may be about some tiles of a plan: full HR is then those
+    # full HR is of the tiles that the source is about
     rows = [row for row in found if bought is None or (plan.id, row.tile) in bought]
     for row, place in zip(rows, middles(rows, raster_info(plan)), strict=True):
         wanted.places[plan.id, row.tile] = place
@@ -159,7 +138,7 @@ def _add_plan(
 def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
     """The order. Takes seconds for thousands of tiles, and no session. Raises NothingToOrder."""
     if not wanted.chosen:
-        raise NothingToOrder("The plans chose no patch: there is nothing to order.")
+        raise NothingToOrder("No patch is to be bought: there is nothing to order.")
     product = wanted.product
     found = _cheapest(wanted)
     if not found.polygons:

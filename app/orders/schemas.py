@@ -33,7 +33,9 @@ Line = Annotated[str, Field(max_length=500), AfterValidator(_plain)]
 
 
 class OrderForm(BaseModel):
-    """What to order: the chosen patches of plans, or what a budget buys; and as which product."""
+    """What to order, and as which product: the chosen patches of plans, what a budget buys, or what
+    classifications say to buy next.
+    """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.FORM]})
 
@@ -44,6 +46,13 @@ class OrderForm(BaseModel):
         description="Ready plans; their chosen patches are ordered.",
     )
     budget: uuid.UUID | None = Field(None, description="A ready budget; what it buys is ordered.")
+    classifications: list[uuid.UUID] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_PLANS,
+        description="Ready classifications, one a plan; what their tiles' `buy_next` names and was not "
+        "received since is ordered.",
+    )
     product: str | None = Field(
         None,
         max_length=200,
@@ -53,18 +62,20 @@ class OrderForm(BaseModel):
     patch_worth: Amount | None = Field(
         None,
         gt=0,
-        description="With plans: what a chosen patch may cost at most, VAT included; what costs more to make "
-        "legal is dropped.",
+        description="With plans or classifications: what a patch may cost at most, VAT included; what costs "
+        "more to make legal is dropped.",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> "OrderForm":
-        if (self.plans is None) == (self.budget is None):
-            raise ValueError("an order is made of plans or of a budget, one of them")
-        if self.plans is not None and len(set(self.plans)) != len(self.plans):
-            raise ValueError("plans has a plan twice")
+        if [self.plans, self.budget, self.classifications].count(None) != 2:
+            raise ValueError("an order is made of plans, of a budget or of classifications, one of them")
+        for name in ("plans", "classifications"):
+            named = getattr(self, name) or []
+            if len(set(named)) != len(named):
+                raise ValueError(f"{name} names one twice")
         if self.budget is not None and self.patch_worth is not None:
-            raise ValueError("a budget has said already what its patches are worth: patch_worth is for plans")
+            raise ValueError("a budget has said already what its patches are worth: it takes no patch_worth")
         return self
 
 

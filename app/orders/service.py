@@ -37,7 +37,10 @@ EVENTS: Final = {
 
 def fingerprint(form: OrderForm | QuoteForm | MoveForm) -> str:
     """What makes two bodies the same."""
-    meaning = [type(form).__name__, form.model_dump(mode="json")]
+    said = form.model_dump(mode="json")
+    if said.get("classifications") is None:
+        said.pop("classifications", None)  # keys from before there was such a field still hold
+    meaning = [type(form).__name__, said]
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
