@@ -190,8 +190,8 @@ of_tile AS (
     SELECT {first}, sign(sum(net))::int AS net,
         bit_count(int4send(coalesce(bit_or(mask) FILTER (WHERE net <> 0), 0))) AS bought,
         sum(area) AS area, sum(amount) AS amount, sum(nominal) AS nominal,
-        max(full_cost) FILTER (WHERE net <> 0) AS full_cost,
-        max(full_nominal) FILTER (WHERE net <> 0) AS full_nominal,
+        min(full_cost) FILTER (WHERE net <> 0) AS full_cost,
+        min(full_nominal) FILTER (WHERE net <> 0) AS full_nominal,
         max(full_area) FILTER (WHERE net <> 0) AS full_area,
         max(full_patches) FILTER (WHERE net <> 0) AS full_patches, bool_and(correct) AS correct
     FROM of_order GROUP BY {first}

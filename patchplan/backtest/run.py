@@ -1,4 +1,6 @@
-"""``patchplan backtest``: every scene planned, one order for all, and every class once more with all HR."""
+"""``patchplan backtest``: every scene planned, one order for all and one more for what a second look says to
+buy, and every class once more with all HR.
+"""
 
 import argparse
 import json
@@ -11,7 +13,7 @@ from app.rasters import cut_tiles, inspect
 from app.releases.service import choose_card
 from models.card import Card
 from patchplan.backtest.report import compare, with_answers
-from patchplan.demo.client import Client, Json
+from patchplan.demo.client import Client, Json, next_patches
 from patchplan.demo.cut import cut_patches
 from patchplan.demo.errors import DemoError
 from patchplan.demo.geotiff import colour_bands
@@ -73,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threshold", help="buy patches whose probability is above this")
     parser.add_argument("--max-patches", metavar="S", help="buy at most S patches a tile")
+    parser.add_argument(
+        "--one-order",
+        action="store_true",
+        help="buy what the plans choose and no more, where the release would look twice",
+    )
     return parser
 
 
@@ -130,28 +137,62 @@ def _try(
         with screen.step("POST /v1/plans: which patches are worth buying?"):
             each.plan = client.plan(each.lr, _fields(each, options, BOUGHT))
     screen.heading("One order for all")
-    with screen.step(f"POST /v1/orders: {options.product}"):
-        order = client.order([each.plan["id"] for each in tried], options.product)
+    order = _ordered(options, client, screen, plans=[each.plan["id"] for each in tried])
     if order is None:
         screen.say("  No patch is worth ordering: LR alone has to do.")
-    else:
-        client.move(order, "placed")
-        order = client.move(order, "received")
     for each in tried:
         screen.heading(each.name)
         _buy(each, order, client, folder, screen)
+    more = None if options.one_order else _second_look(tried, options, client, folder, screen)
+    for each in tried:
+        screen.heading(each.name)
         _buy_all(each, options, client, folder, screen)
+    orders = [each for each in (order, more) if each is not None]
     by_scene = client.savings(f"tag:{RUN},tag:scene")
+    # the ledger's own sum: a tile of two orders counts once in what full HR costs
+    (whole,) = client.savings(f"tag:{RUN}")["purchases"] or [None]
     result = {
-        "product": options.product if order is None else order["product"],
+        "product": orders[0]["product"] if orders else options.product,
         "release": "{name}@{version}".format_map(tried[0].plan["release"]),
-        "order": None if order is None else _order(order),
+        "orders": [_order(each) for each in orders],
         **compare(tried),
+        "purchases": whole,
         "savings": by_scene,
     }
     page = client.savings_page(group_by="tag:scene", tag=f"{RUN}={BOUGHT}")
-    empty = '{"type": "FeatureCollection", "features": []}'
-    return result, with_answers(page, result), empty if order is None else client.order_geojson(order)
+    shapes = [feature for each in orders for feature in json.loads(client.order_geojson(each))["features"]]
+    return result, with_answers(page, result), json.dumps({"type": "FeatureCollection", "features": shapes})
+
+
+def _ordered(options: argparse.Namespace, client: Client, screen: Screen, **source: list[str]) -> Json | None:
+    """One order, placed and received; None where nothing is worth it."""
+    with screen.step(f"POST /v1/orders: {options.product}"):
+        order = client.order(options.product, **source)
+    if order is None:
+        return None
+    client.move(order, "placed")
+    return client.move(order, "received")
+
+
+def _second_look(
+    tried: list[Tried], options: argparse.Namespace, client: Client, folder: Path, screen: Screen
+) -> Json | None:
+    """One more order, of what pays now that the first patches are seen; None where that is nothing.
+
+    It is of all scenes, so that it knows the same full HR as the first.
+    """
+    again = [each for each in tried if next_patches(each.bought)]
+    if not again:
+        return None
+    screen.heading("Seen what came, one more order")
+    order = _ordered(options, client, screen, classifications=[each.bought["id"] for each in tried])
+    if order is None:
+        screen.say("  No patch of it is worth ordering.")
+        return None
+    for each in again:
+        screen.heading(each.name)
+        _buy(each, order, client, folder, screen)
+    return order
 
 
 def _fields(each: Tried, options: argparse.Namespace, run: str) -> dict[str, str]:
@@ -176,7 +217,7 @@ def _bands(each: Tried, options: argparse.Namespace) -> dict[str, str]:
 def _buy(each: Tried, order: Json | None, client: Client, folder: Path, screen: Screen) -> None:
     """Send what the order's polygons cover of this scene, chosen or not, and classify."""
     covered = {
-        tile["tile"]: tile["patches"]
+        tile["tile"]: [patch for patch in tile["patches"] if patch not in each.taken.get(tile["tile"], [])]
         for tile in (order or {"tiles": []})["tiles"]
         if tile["plan_id"] == each.plan["id"]
     }
@@ -216,7 +257,8 @@ def _send(
                     taken.setdefault(patch["tile"], []).append(patch["patch"])
                 far(f"{sum(map(len, taken.values()))} taken")
     if plan is each.plan:
-        each.taken = taken
+        for number, patches in taken.items():
+            each.taken.setdefault(number, []).extend(patches)
 
 
 def _order(order: Json) -> Json:
@@ -225,18 +267,19 @@ def _order(order: Json) -> Json:
 
 
 def _summary(result: Json) -> str:
-    answers, order = result["answers"], result["order"]
+    answers, orders = result["answers"], result["orders"]
     said = (
         f"\n{answers['same']} of {answers['tiles']} answers are the same as with all HR"
         f" ({answers['agreement']:.1%}); {answers['changed']} changed."
     )
-    if order is None:
+    if not orders:
         return f"{said}\nNothing would have been bought."
-    saving, money = order["saving"], order["currency"]
-    polygons = f"{order['polygons']} polygon{'s' * (order['polygons'] != 1)}"
+    whole = result["purchases"]
+    real, nominal, money = whole["real_saving"], whole["nominal_saving"], whole["currency"]
+    polygons = sum(order["polygons"] for order in orders)
     return (
-        f"{said}\n{order['product']}: {order['price']} {money} in {polygons} instead of "
-        f"{order['full_hr']['total']} {money} for all.\n"
-        f"Real saving {saving['real']} {money} ({saving['real_share'] or 0:.1%}); nominal, if patches were"
-        f" sold alone, {saving['nominal']} {money} ({saving['nominal_share'] or 0:.1%})."
+        f"{said}\n{result['product']}: {whole['spent']} {money} in {polygons} polygon{'s' * (polygons != 1)}"
+        f"{' of two orders' * (len(orders) == 2)} instead of {whole['full_hr']['cost']} {money} for all.\n"
+        f"Real saving {real['cost']} {money} ({real['share'] or 0:.1%}); nominal, if patches were"
+        f" sold alone, {nominal['cost']} {money} ({nominal['share'] or 0:.1%})."
     )

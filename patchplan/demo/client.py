@@ -70,9 +70,11 @@ class Client:
         found: Json = self._ask("GET", "/v1/reports/savings", params={"group_by": group_by}).json()
         return found
 
-    def order(self, plans: Sequence[str], product: str) -> Json | None:
-        """A draft of what plans chose; None where that is nothing worth ordering."""
-        body = {"plans": list(plans), "product": product}
+    def order(self, product: str, **source: Sequence[str]) -> Json | None:
+        """A draft of what ``plans`` chose or ``classifications`` say to buy next; None where that is nothing
+        worth ordering.
+        """
+        body = {**source, "product": product}
         answer = self._ask("POST", "/v1/orders", json=body, allowed=("nothing-to-order",))
         return dict(answer.json()) if answer.is_success else None
 
@@ -132,6 +134,11 @@ class Client:
         if slug in allowed:
             return answer
         raise DemoError(f"{method} {path} was answered with {answer.status_code}: {text}")
+
+
+def next_patches(classification: Json) -> dict[int, list[int]]:
+    """What a second look says to buy, by tile; nothing of a release that looks once."""
+    return {tile["tile"]: tile["buy_next"] for tile in classification["tiles"] if tile["buy_next"]}
 
 
 def _requests(cuts: Sequence[Cut]) -> Iterator[list[Cut]]:

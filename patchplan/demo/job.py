@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from app.maps import Layer, render_preview
 from app.rasters import RasterInfo, Scaling, Tile, cut_tiles, inspect
-from patchplan.demo.client import Client, Json
+from patchplan.demo.client import Client, Json, next_patches
 from patchplan.demo.cut import cut_patches
 from patchplan.demo.errors import DemoError
 from patchplan.demo.geotiff import colour_bands
@@ -53,11 +53,18 @@ def do_scene(name: str, scene: Scene, client: Client, out: Path, wishes: Wishes,
         (out / "plan.geojson").write_text(client.geojson(plan))
     # the notes have said it already, with numbers
     _warn(plan, {OUTSIDE} if any("was trained on" in note for note in scene.notes) else (), screen)
+    chosen = {tile["tile"]: tile["chosen"] for tile in plan["tiles"] if tile["chosen"]}
+    if not chosen:
+        screen.say("  The plan chose no patch: LR alone has to do.")
     with _folder(out if wishes.keep_patches else None) as patches:
-        received = _buy(scene, info, plan, client, patches, _bands(scene, wishes), screen)
-    with screen.step("POST .../classifications: what is there?"):
-        classification = client.classify(plan)
-        _write(out / "classification.json", classification)
+        received = _buy(scene, info, plan, chosen, client, patches, _bands(scene, wishes), screen)
+        classification = _classified(plan, client, screen)
+        if more := next_patches(classification):
+            count = sum(map(len, more.values()))
+            screen.say(f"  Seen what came, {count} more patches in {len(more)} tiles are worth buying.")
+            received += _buy(scene, info, plan, more, client, patches, _bands(scene, wishes), screen)
+            classification = _classified(plan, client, screen)
+    _write(out / "classification.json", classification)
     with screen.step("GET /v1/reports/savings: what was not spent?"):
         savings = client.savings(f"tag:{TAG}")
         _write(out / "savings.json", savings)
@@ -65,6 +72,11 @@ def do_scene(name: str, scene: Scene, client: Client, out: Path, wishes: Wishes,
         (out / "plan.png").write_bytes(draw(scene, out / "lr.tif", info, plan))
     screen.table(plan, classification, received)
     screen.say(_summary(savings, name, wishes))
+
+
+def _classified(plan: Json, client: Client, screen: Screen) -> Json:
+    with screen.step("POST .../classifications: what is there?"):
+        return client.classify(plan)
 
 
 def _scale(scene: Scene, lr: RasterInfo) -> str:
@@ -130,20 +142,20 @@ def _buy(
     scene: Scene,
     lr: RasterInfo,
     plan: Json,
+    patches: Mapping[int, list[int]],
     client: Client,
     folder: Path,
     fields: dict[str, str],
     screen: Screen,
 ) -> Counter[int]:
-    """Cut out and send what the plan chose; returns how many patches of each tile were taken."""
+    """Cut out and send these patches of each tile; returns how many of each tile were taken."""
     tiles = {tile.index: tile for tile in cut_tiles(lr, scene.tile_m)}
-    wanted = [(tiles[tile["tile"]], patch) for tile in plan["tiles"] for patch in tile["chosen"]]
+    wanted = [(tiles[tile], patch) for tile, some in patches.items() for patch in some]
     taken: Counter[int] = Counter()
     reasons: Counter[str] = Counter()
     if not wanted:
-        screen.say("  The plan chose no patch: LR alone has to do.")
         return taken
-    with screen.step(f"cutting out the {len(wanted)} chosen patches"):
+    with screen.step(f"cutting out {len(wanted)} patches"):
         cuts = cut_patches(scene.path, scene.info, wanted, folder)
     with screen.step(f"POST .../acquisitions: {len(cuts)} GeoTIFFs") as far:
         for acquisitions in client.send(plan, cuts, fields):

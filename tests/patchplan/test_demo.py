@@ -29,6 +29,7 @@ from patchplan.demo.job import FILES
 from patchplan.demo.run import main
 from patchplan.demo.scene import Scene, choose_scene, make_lr
 from tests.conftest import child_environment, short_folder
+from tests.releases import ALL_AT_THE_SECOND, looks_twice
 
 TURN = Affine.rotation(17)
 PLACES: dict[str, tuple[str, Affine]] = {
@@ -314,6 +315,21 @@ def test_the_demo_does_the_main_job_and_leaves_nothing_but_its_files(releases: P
         assert (group["bought"]["patches"], group["every"]["patches"]) == (6, 32)
         assert [path.name for path in folder.iterdir()] == ["demo"]
         assert left_running(folder) == []
+
+
+def test_the_demo_buys_what_a_second_look_says(tmp_path: Path) -> None:
+    looks_twice(tmp_path / "releases" / "twice", ["field", "forest", "harbor"], ALL_AT_THE_SECOND, 76.8)
+    with short_folder() as folder:
+        out = folder / "demo"
+        demo = started(tmp_path / "releases", "--drawn", "--tiles", "2", "--keep-patches", "--out", str(out))
+        said, _ = demo.communicate(timeout=110)
+        assert demo.returncode == 0, said
+        assert "LR alone has to do" in said
+        assert "Seen what came, 32 more patches in 2 tiles are worth buying" in said
+        assert "Bought 32 of 32 patches" in said
+        classification = json.loads((out / "classification.json").read_text())
+        assert [tile["patches_used"] for tile in classification["tiles"]] == [list(range(16))] * 2
+        assert len(list((out / "patches").iterdir())) == 32
 
 
 def test_the_demo_stops_all_of_it_when_told_to(releases: Path) -> None:

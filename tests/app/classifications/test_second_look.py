@@ -4,28 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from app.core.db import session_scope
-from models.architecture import CURVE, Architecture
-from models.card import load_card
-from models.release import save, tiny_release
-from models.system import System
 from tests.app.releases.publishing import CLASSES, org_id
 from tests.client import classify, made_plan, post_hr
 from tests.conftest import Live
 from tests.imagery import lr_geotiff, patch_geotiff
+from tests.releases import ALL_AT_ONCE, NOTHING, looks_twice
 from workers.publishing import publish
 
 
 def two_looks(folder: Path, missed_cost: float) -> str:
     """An untrained release that looks twice; returns its id. It buys all or nothing, by that price."""
-    tiny_release(folder, CLASSES)
-    card = load_card(folder)
-    raw = {**card.architecture, "policy": CURVE, "looks": 2, "missed_cost": missed_cost}
-    del raw["fusion"]
-    torch.manual_seed(0)
-    save(folder, card, System(Architecture.from_json(raw)))
+    looks_twice(folder, CLASSES, missed_cost)
     with session_scope() as session:
         row = publish(
             session, org_id=org_id(), name=folder.name, folder=folder, training_run_id=None, dataset_id=None
@@ -35,7 +26,7 @@ def two_looks(folder: Path, missed_cost: float) -> str:
 
 @pytest.fixture
 def dear(live: Live, tmp_path: Path) -> str:
-    return two_looks(tmp_path / "dear", 1e6)
+    return two_looks(tmp_path / "dear", ALL_AT_ONCE)
 
 
 def test_a_release_of_one_look_says_nothing_of_it(live: Live) -> None:
@@ -55,7 +46,7 @@ def test_what_is_worth_buying_next(live: Live, dear: str, tmp_path: Path) -> Non
     # nor does asking again change it, whoever asks
     kept = live.client.get(found["links"]["self"]).json()
     assert kept["tiles"] == found["tiles"]
-    cheap = two_looks(tmp_path / "cheap", 1e-6)
+    cheap = two_looks(tmp_path / "cheap", NOTHING)
     assert classify(live.client, plan["id"], release=cheap)["tiles"][0]["buy_next"] == []
 
 

@@ -20,11 +20,12 @@ from tests.client import classify, made_plan, post_hr
 from tests.conftest import Live
 from tests.imagery import lr_geotiff, patch_geotiff
 from tests.plans import ready_plan
+from tests.releases import ALL_AT_ONCE
 
 
 @pytest.fixture
 def dear(live: Live, tmp_path: Path) -> str:
-    return two_looks(tmp_path / "dear", 1e6)
+    return two_looks(tmp_path / "dear", ALL_AT_ONCE)
 
 
 def ordered(client: httpx.Client | TestClient, **body: Any) -> Any:

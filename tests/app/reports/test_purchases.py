@@ -113,6 +113,20 @@ def test_every_sum_comes_out_again_to_the_last_cent(client: TestClient, bought: 
     assert taken["full_hr"]["cost"] == "0.00"
 
 
+def test_a_second_order_of_fewer_plans_makes_full_hr_no_dearer(client: TestClient) -> None:
+    """Under a minimum order one plan alone would cost what both do; a tile of two orders counts the least."""
+    near, far = (str(ready_plan(west=west)) for west in (400_000.0, 401_000.0))
+    full = []
+    for plans in ([near, far], [near]):
+        made = client.post("/v1/orders", json={"plans": plans, "product": "example-archive/classic"}).json()
+        assert client.post(f"/v1/orders/{made['id']}/moves", json={"to": "placed"}).status_code == 200
+        full.append(Decimal(made["full_hr"]["total"]))
+    assert full[0] < 2 * full[1]
+    [group] = report(client)["purchases"]
+    assert Decimal(group["full_hr"]["cost"]) == full[0]
+    assert Decimal(group["spent"]) == sum(full)
+
+
 def test_a_purchase_taken_back_a_month_later_counts_against_that_month(client: TestClient) -> None:
     made = order(client, ready_plan(2, 1), ARCHIVE, "placed", "cancelled")
     with session_scope() as session:

@@ -1,6 +1,7 @@
 """The backtest: what it says of answers, what it refuses, and the whole of it on the drawn town."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from patchplan.backtest import main
 from patchplan.backtest.report import compare, with_answers
 from patchplan.backtest.run import FILES, Tried
+from patchplan.demo.drawn import draw_scene
 from patchplan.demo.errors import DemoError
+from tests.releases import ALL_AT_THE_SECOND, looks_twice
 
 
 def tile(number: int, name: str, *used: int) -> dict[str, Any]:
@@ -60,11 +63,33 @@ def test_what_cannot_be_tested(tmp_path: Path) -> None:
     assert not any((tmp_path / "out").glob("backtest.*"))
 
 
+@pytest.mark.parametrize("words", [[], ["--one-order"]])
+def test_a_second_look_is_one_more_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    looks_twice(tmp_path / "releases" / "twice", ["field", "forest", "harbor"], ALL_AT_THE_SECOND, 76.8)
+    monkeypatch.setenv("PATCHPLAN_RELEASES_DIR", str(tmp_path / "releases"))
+    draw_scene(tmp_path / "town.tif")
+    out = tmp_path / "out"
+    arguments = ["--hr", str(tmp_path / "town.tif"), "--tiles", "2", "--out", str(out), *words]
+    assert main([*arguments, "--product", "example-archive/by-the-patch"]) == 0
+    result = json.loads((out / "backtest.json").read_text())
+    [scene] = result["scenes"]
+    features = json.loads((out / "order.geojson").read_text())["features"]
+    assert scene["chosen"] == 0
+    if words:
+        assert (result["orders"], result["purchases"], scene["bought"], features) == ([], None, 0, [])
+        return
+    [order] = result["orders"]
+    assert scene["bought"] == order["estimate"]["patches"] == 32
+    assert len(features) == order["polygons"]
+    assert result["purchases"]["spent"] == order["price"] == result["purchases"]["full_hr"]["cost"]
+    assert result["answers"]["changed"] == 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_drawn_town(tmp_path: Path) -> None:
-    from patchplan.demo.drawn import draw_scene
-
     (tmp_path / "hr").mkdir()
     draw_scene(tmp_path / "hr" / "town.tif")
     out = tmp_path / "out"
@@ -73,12 +98,15 @@ def test_the_drawn_town(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
     result = json.loads((out / "backtest.json").read_text())
     [scene] = result["scenes"]
-    assert scene["bought"] == scene["chosen"] == result["order"]["estimate"]["patches"]
+    assert scene["bought"] == sum(order["estimate"]["patches"] for order in result["orders"])
+    assert scene["chosen"] == result["orders"][0]["estimate"]["patches"]
     assert result["answers"]["tiles"] == scene["tiles"] == 12
     assert len(result["changed"]) == result["answers"]["changed"]
     [purchase] = result["savings"]["purchases"]
-    assert purchase["spent"] == result["order"]["price"]
-    assert purchase["real_saving"]["cost"] == result["order"]["saving"]["real"]
+    assert Decimal(purchase["spent"]) == sum(Decimal(order["price"]) for order in result["orders"])
+    full = Decimal(result["orders"][0]["full_hr"]["total"])
+    assert Decimal(purchase["real_saving"]["cost"]) == full - Decimal(purchase["spent"])
+    assert result["purchases"]["spent"] == purchase["spent"]
     page = (out / "backtest.html").read_text()
     assert "Answers with what was bought" in page
     assert purchase["spent"] in page
