@@ -12,6 +12,8 @@ from models.architecture import CLASSIFIERS, CURVE, FACTORS, POLICIES, RINGS, WI
 
 STAGES = ("hr", "lr", "pt", "ft1", "ft2")
 Augment = Literal["none", "flip", "crop-flip", "dihedral"]
+POLICYS_OWN = ("order", "looks", "width")
+"""Fields of networks that have no say in what its classifiers learn."""
 BUILT_IN = Path(__file__).parent / "recipes"
 
 
@@ -176,8 +178,8 @@ class Recipe:
         if self.networks.hr_views == 1 or upto in ("hr", "lr"):
             del raw["networks"]["hr_views"]  # classifiers learn from one view at a time
         if upto in ("hr", "lr"):
-            for of_the_policy in ("order", "looks", "width"):  # they learn from masks of any patches
-                raw["networks"].pop(of_the_policy, None)
+            for name in POLICYS_OWN:  # they learn from masks of any patches
+                raw["networks"].pop(name, None)
         if self.training.fusion == "log_pool" and upto in ("hr", "lr"):
             raw["training"]["fusion"] = "by_s"  # it is fitted after them: those of either rule are the same
         raw["stages"] = {k: self.stages[k].told() for k in STAGES[: STAGES.index(upto) + 1]}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.recipe import POLICYS_OWN
 from models.reproduce import classifiers
 from models.reproduce.bench import Bench
 from models.reproduce.profiles import load_profile
@@ -55,7 +56,7 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
             del training["fusion"], training["missed_cost"]  # of what comes after the classifiers
         networks = one.networks.told()
         if "ours" not in row.units:
-            for field in ("order", "looks"):
+            for field in POLICYS_OWN:
                 networks.pop(field, None)
         # at another ds than the recipe's the pictures can be others too
         images = one.images if ds in one.images.ds else images_at(one.images, ds)

@@ -134,7 +134,7 @@ def test_hr_cnn_does_not_depend_on_how_ours_is_read(place: Path) -> None:
     other = replace(
         ours,
         training=replace(ours.training, fusion="by_s", missed_cost=7.0),
-        networks=replace(ours.networks, order=order),  # type: ignore[arg-type]
+        networks=replace(ours.networks, order=order, looks=1, width=77),  # type: ignore[arg-type]
     )
     changed = replace(study, profile=replace(study.profile, ours=other))
     for row, moves in (("hr-cnn", False), ("hr-cnn-longer", False), ("hr-cnn-views", False), ("ours", True)):
