@@ -181,15 +181,16 @@ def _second_look(
 
     It is of all scenes, so that it knows the same full HR as the first.
     """
-    again = [each for each in tried if next_patches(each.bought)]
-    if not again:
+    if not any(next_patches(each.bought) for each in tried):
         return None
     screen.heading("Seen what came, one more order")
     order = _ordered(options, client, screen, classifications=[each.bought["id"] for each in tried])
     if order is None:
         screen.say("  No patch of it is worth ordering.")
         return None
-    for each in again:
+    # a polygon may reach into a scene of which nothing more was wanted: what is paid for is sent
+    reached = {tile["plan_id"] for tile in order["tiles"]}
+    for each in (each for each in tried if each.plan["id"] in reached):
         screen.heading(each.name)
         _buy(each, order, client, folder, screen)
     return order
