@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,14 @@ class Kept:
         """S (n,)."""
         taken: npt.NDArray[np.int64] = self.actions.sum(axis=1)
         return taken
+
+    def whole_by(self, other: "Kept") -> "Kept":
+        """The same patches, and the other's answer where all of them were taken. Raises ValueError where it
+        is of other images.
+        """
+        if not np.array_equal(self.images, other.images):
+            raise ValueError("the two rows were not measured on the same images")
+        return replace(self, right=np.where(self.actions.all(axis=1), other.right, self.right))
 
     def to_json(self) -> dict[str, Any]:
         steps = np.diff(self.images, prepend=0).astype("<i4")

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.precision import autocast
 from models.recipe import Recipe
@@ -46,6 +46,11 @@ class Bench:
     @property
     def system(self) -> System:
         return self.base.system
+
+    @cached_property
+    def hr(self) -> nn.Module:
+        """f_cl^h as `system` has it; where it was given, f_cl^l need not be trained for it."""
+        return classifiers.given_hr(self.study, self.seed) or self.system.hr.body
 
     @property
     def inputs(self) -> Inputs:

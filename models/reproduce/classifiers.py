@@ -100,6 +100,15 @@ def base(study: Study, learns: Indices, seed: int) -> Base:
     return _base(study, recipe, learns, seed, given=True)
 
 
+def given_hr(study: Study, seed: int) -> nn.Module | None:
+    """The HR classifier of the study's file of weights, ready to answer; None where there is no file."""
+    if study.given is None:
+        return None
+    system = study.system(study.profile.paper, seed)
+    load_given(system, study.given)
+    return system.eval().hr.body
+
+
 def _lr_alone(recipe: Recipe) -> Recipe:
     return replace(recipe, stages={**recipe.stages, "hr": replace(recipe.stages["hr"], epochs=0)})
 

@@ -82,7 +82,7 @@ def speed(study: Study) -> Speed:
 def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str, float]:
     """Hours by unit, for all parts, from nothing. Within a factor of two where nothing else runs."""
     known, found = speed(study), dict[str, float]()
-    profile, units = study.profile, _units(cells, study.profile.ds)
+    profile, units = study.profile, _units(_asked(study, cells), study.profile.ds)
 
     def add(unit: str, images: float, passes: tuple[float, float, float], epochs: float) -> None:
         train, ask, lr = passes
@@ -107,6 +107,15 @@ def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str
         for part in study.protocol.parts[len(chosen) :]:  # its judges
             for unit in ("hr", "lr", "masked"):
                 add(unit, len(part.learns), _PASSES[unit], profile.epochs[unit])
+    return found
+
+
+def _asked(study: Study, cells: list[Cell]) -> list[Cell]:
+    """The rows that are made, in place of those that join them."""
+    found: list[Cell] = []
+    for row, ds in cells:
+        made_of = ROWS[row].made_of
+        found += [(name, ds) for name in ((row,) if made_of is None else made_of(study))]
     return found
 
 

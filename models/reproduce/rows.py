@@ -18,6 +18,7 @@ from models.reproduce.bench import Bench
 from models.reproduce.dropping import STAGES, Chooser
 from models.reproduce.ours import COSTS, Ours, ours
 from models.reproduce.patchdrop import patchdrop, probabilities, systems
+from models.reproduce.study import Study
 from models.stages.draws import Draws
 from models.system import mean
 
@@ -53,20 +54,23 @@ class Place:
 
 
 Run = Callable[[Place], dict[str, Answers]]
+MadeOf = Callable[[Study], tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Row:
     """`units` are the profile's epochs that the row depends on; `reads`: stages of the paper's recipe whose
-    sigma and alpha it takes; `needs_s`: PatchDrop goes before it.
+    sigma and alpha it takes; `needs_s`: PatchDrop goes before it; `made_of`: two rows whose records it joins,
+    in place of a `run`: the first's, with the second's answer where all patches were taken.
     """
 
     title: str
-    run: Run
+    run: Run | None
     units: tuple[str, ...] = ("hr", "lr")
     stages: tuple[str, ...] = ("",)
     needs_s: bool = False
     reads: tuple[str, ...] = ()
+    made_of: MadeOf | None = None
 
 
 def _alone(answer: Callable[[Place], Answers]) -> Run:
@@ -74,7 +78,7 @@ def _alone(answer: Callable[[Place], Answers]) -> Run:
 
 
 def _hr(place: Place) -> Answers:
-    return place.bench.whole(place.bench.system.hr.body)
+    return place.bench.whole(place.bench.hr)
 
 
 def _lr(place: Place) -> Answers:
@@ -93,10 +97,18 @@ def _long(bench: Bench) -> nn.Module:
     return classifiers.long_trained(study, bench.learns, bench.seed, masks=False)[1]
 
 
-@torch.no_grad()
 def _views(place: Place) -> Answers:
+    return _over_views(place.bench, _long(place.bench))
+
+
+def _own_views(place: Place) -> Answers:
+    return _over_views(place.bench, place.bench.hr)
+
+
+@torch.no_grad()
+def _over_views(bench: Bench, body: nn.Module) -> Answers:
     """HR-CNN asked as ours asks its HR stream: the mean over views."""
-    bench, body, said = place.bench, _long(place.bench), []
+    said = []
     for _, batch in bench.study.unseen(bench.ours_recipe, bench.tests, bench.ds):
         views = (batch.hr, *(view.hr for view in batch.views))
         said.append(mean([body(features).float().softmax(dim=1) for features in views]).cpu())
@@ -113,6 +125,13 @@ def _ours(place: Place) -> dict[str, Answers]:
     place.figures |= place.ours.calibrated(found[""])
     place.figures["gain"] = place.ours.gain_by_budget()
     return found | {f"cost {cost:g}": place.ours.at(cost) for cost in COSTS}
+
+
+def _whole_by(study: Study) -> tuple[str, str]:
+    """Ours, and HR-CNN over its views, of whichever training is the longer: what answers for whole images."""
+    given = study.given is not None
+    longer = not given and study.profile.epochs["hr"] < classifiers.masked_epochs(study)
+    return "ours", "hr-cnn-views" if longer else "hr-cnn-own-views"
 
 
 def _one_look(place: Place) -> Answers:
@@ -184,6 +203,7 @@ ROWS: dict[str, Row] = {
     "pcn": Row("PCN", _alone(lambda p: pcn.pcn(p.bench)), ("hr", "lr", "pcn")),
     "hr-cnn": Row("HR-CNN", _alone(_hr)),
     "hr-cnn-longer": Row("HR-CNN, as long and from the same start as ours", _alone(_longer), ("masked",)),
+    "hr-cnn-own-views": Row("HR-CNN, over the views of ours", _alone(_own_views)),
     "hr-cnn-views": Row("HR-CNN, as long, over the views of ours", _alone(_views), ("masked",)),
     "fixed-h": _drops("Fixed-H", _dropping("fixed-h", lambda _: dropping.fixed(choosing.FIXED_H))),
     "fixed-v": _drops("Fixed-V", _dropping("fixed-v", lambda _: dropping.fixed(choosing.FIXED_V))),
@@ -199,6 +219,7 @@ ROWS: dict[str, Row] = {
         needs_s=True,
     ),
     "ours": Row("Ours", _ours, _OURS, _COST_STAGES),
+    "ours-whole": Row("Ours, whole images by HR-CNN's weights", None, _OURS, _COST_STAGES, made_of=_whole_by),
     "ours-one-look": Row("Ours, at one look", _alone(_one_look), _OURS),
     "ours-s0": Row("Always S = 0 (ours)", _alone(lambda p: p.ours.nothing()), _OURS),
     "ours-s16": Row("Always S = P (ours)", _alone(lambda p: p.ours.everything()), _OURS),

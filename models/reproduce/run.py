@@ -20,6 +20,9 @@ from models.reproduce.tables import Cell
 
 Places = dict[tuple[int, int], Place]
 
+MEASURED = ("gain", "ece", "ece_eq7")
+"""Figures that were measured of a row's probabilities, which records do not keep."""
+
 
 def run(study: Study, cells: list[Cell], store: Store, parts: int | None = None) -> bool:
     """Every row on every part (or the first `parts`); True where all are there, False where the slice ended.
@@ -42,6 +45,8 @@ def run(study: Study, cells: list[Cell], store: Store, parts: int | None = None)
 def row_key(study: Study, name: str, ds: int, part: Part) -> str:
     """The hash of all that has a say in a row: data, split, seed, networks, the schedules it depends on."""
     row, profile = ROWS[name], study.profile
+    if row.made_of is not None:
+        return study.key(name, [row_key(study, other, ds, part) for other in row.made_of(study)])
     recipe = profile.paper
     stages = {unit: recipe.stages[unit].told() for unit in row.units if unit in recipe.stages}
     for unit in row.reads:
@@ -100,6 +105,8 @@ def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Pla
     if found := store.find(name, ds, part.number, key, row.stages):
         store.add(found)
         return found
+    if row.run is None:
+        return _joined(study, part, name, ds, store, places)
     place = places.setdefault((part.number, ds), Place(Bench(study, part, ds)))
     if row.needs_s and not place.s:
         first = _row(study, part, "patchdrop", ds, store, places)
@@ -129,6 +136,28 @@ def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Pla
         )
         for stage, answers in told.items()
     ]
+    store.add(records)
+    _say(records, row)
+    return records
+
+
+def _joined(study: Study, part: Part, name: str, ds: int, store: Store, places: Places) -> list[Record]:
+    """A row that is made of two others, which are made first where they are not there."""
+    row, key = ROWS[name], row_key(study, name, ds, part)
+    assert row.made_of is not None
+    first, second = (_row(study, part, other, ds, store, places) for other in row.made_of(study))
+    records = [
+        replace(
+            record,
+            row=name,
+            key=key,
+            kept=record.kept.whole_by(second[0].kept),
+            told={k: v for k, v in record.told.items() if k not in MEASURED}
+            | {"made_of": {r.row: r.key for r in (record, second[0])}},
+        )
+        for record in first
+    ]
+    print(f"{study.name} part {part.number} ds {ds}: {row.title}", flush=True)
     store.add(records)
     _say(records, row)
     return records

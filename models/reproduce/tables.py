@@ -9,7 +9,17 @@ Cell = tuple[str, int]
 
 STANDALONE = ("lr-cnn", "lr-cnn-alone", "srgan", "kd", "pcn", "hr-cnn")
 DROPPING = ("patchdrop", "fixed-h", "fixed-v", "stochastic", "random", "stn")
-HONEST = ("hr-cnn-longer", "hr-cnn-views", "ours", "ours-one-look", "ours-s0", "ours-s16", "averaged-views")
+HONEST = (
+    "hr-cnn-own-views",
+    "hr-cnn-longer",
+    "hr-cnn-views",
+    "ours",
+    "ours-whole",
+    "ours-one-look",
+    "ours-s0",
+    "ours-s16",
+    "averaged-views",
+)
 RIVALS = (
     "ours-order",
     "ours-random",

@@ -11,6 +11,9 @@ from models.reproduce.store import Record, Store
 from models.reproduce.tables import TABLES
 
 STAGES = (("pt", "Pt"), ("ft1", "Ft-1"), ("ft2", "Ft-2"))
+OVER_VIEWS = ("hr-cnn-views", "hr-cnn-own-views")
+"""HR-CNN over the views of ours: the one trained as long, or where there is none the other."""
+
 _LENGTH = ("smoke", "cpu", "gpu", "paper")
 
 
@@ -131,14 +134,18 @@ def _printed(known: Printed, name: str) -> str:
 
 def _differences(store: Store, ds: int) -> list[str]:
     """Paired with HR-CNN, image by image."""
-    rivals = [("hr-cnn", "HR-CNN"), ("hr-cnn-longer", "HR-CNN, as long"), ("hr-cnn-views", "its views")]
+    rivals = [
+        (("hr-cnn",), "HR-CNN"),
+        (("hr-cnn-longer",), "HR-CNN, as long"),
+        (OVER_VIEWS, "over its views"),
+    ]
     lines = []
     for name, row in ROWS.items():
-        for stage in row.stages if name in ("patchdrop", "ours") else row.stages[-1:]:
+        for stage in row.stages if name in ("patchdrop", "ours", "ours-whole") else row.stages[-1:]:
             found = of(store, name, stage, ds)
             if not found or name == "hr-cnn":
                 continue
-            cells = [difference(found, of(store, other, "", ds, found)) for other, _ in rivals]
+            cells = [first_difference(store, found, others, ds) for others, _ in rivals]
             if any(cells):
                 shown = " | ".join("" if c is None else _points(c) for c in cells)
                 title = f"{_title(store, name, ds)} {dict(STAGES).get(stage, stage)}".strip()
@@ -147,6 +154,14 @@ def _differences(store: Store, ds: int) -> list[str]:
         return []
     head = "| row | S |" + "".join(f" less {title}, points |" for _, title in rivals)
     return ["Paired differences:", "", head, "|---" * (len(rivals) + 2) + "|", *lines, ""]
+
+
+def first_difference(
+    store: Store, found: Sequence[Record], others: Sequence[str], ds: int
+) -> dict[str, Any] | None:
+    """Less the first of `others` that was made for a part of it."""
+    each = (difference(found, of(store, other, "", ds, found)) for other in others)
+    return next((less for less in each if less is not None), None)
 
 
 def _others(store: Store, ds: int) -> list[str]:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from models.reproduce.command import main
 from models.reproduce.profiles import load_profile
 from models.reproduce.rows import ROWS
 from models.reproduce.run import row_key
+from models.reproduce.store import Record
 from models.reproduce.study import open_study
 from models.reproduce.tables import TABLES, cells
 from tests.models.scenes import write_scenes
@@ -137,7 +139,8 @@ def test_hr_cnn_does_not_depend_on_how_ours_is_read(place: Path) -> None:
         networks=replace(ours.networks, order=order, looks=1, width=77),  # type: ignore[arg-type]
     )
     changed = replace(study, profile=replace(study.profile, ours=other))
-    for row, moves in (("hr-cnn", False), ("hr-cnn-longer", False), ("hr-cnn-views", False), ("ours", True)):
+    still = dict.fromkeys(("hr-cnn", "hr-cnn-own-views", "hr-cnn-longer", "hr-cnn-views"), False)
+    for row, moves in {**still, "ours": True, "ours-whole": True}.items():
         assert (row_key(study, row, 4, part) != row_key(changed, row, 4, part)) == moves
 
 
@@ -167,6 +170,46 @@ def test_given_weights_are_known_by_what_is_in_them(place: Path, tmp_path: Path)
         keys.add(row_key(replace(study, given=file), "hr-cnn", 4, part))
     assert len(keys) == 2
     assert row_key(study, "hr-cnn", 4, part) not in keys
+
+
+def test_whole_images_are_answered_by_hr_cnn(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("table2", "--parts", "1", "--rows")
+    assert ask(place, *words, "ours") == 0
+    kept = sorted((place / "work" / "scenes-smoke" / "units").iterdir())
+    capsys.readouterr()
+    assert ask(place, *words, "ours-whole") == 0
+    assert "ours: " not in capsys.readouterr().out.lower().replace("scenes", "")
+    assert sorted((place / "work" / "scenes-smoke" / "units").iterdir()) == kept  # nothing is trained for it
+    told = json.loads((place / "results" / "table2-scenes.json").read_text())["records"]
+    found = {(r["row"], r["stage"]): Record.from_json(r) for r in told}
+    whole = found["hr-cnn-own-views", ""].kept
+    assert whole.actions.all()
+    for stage in ROWS["ours"].stages:
+        plain, joined = found["ours", stage], found["ours-whole", stage]
+        bought = plain.kept.actions.all(axis=1)
+        assert (joined.kept.actions == plain.kept.actions).all()
+        assert (joined.kept.right == np.where(bought, whole.right, plain.kept.right)).all()
+        assert joined.told["made_of"] == {row: found[row, ""].key for row in ("ours", "hr-cnn-own-views")}
+        assert "gain" not in joined.told
+    assert f"| {ROWS['ours-whole'].title} |" in figures(place, "table2")
+
+
+def test_whole_images_are_answered_by_the_longer_training(place: Path, tmp_path: Path) -> None:
+    study = open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke")
+    (tmp_path / "weights.th").write_bytes(b"weights")
+    rows = {}
+    for hr, given in ((2, None), (1, None), (1, tmp_path / "weights.th")):
+        profile = replace(study.profile, epochs={**study.profile.epochs, "hr": hr, "masked": 2})
+        here = replace(study, profile=profile, given=given)
+        made_of = ROWS["ours-whole"].made_of
+        assert made_of is not None
+        rows[hr, given is not None] = made_of(here)[1]
+        assert estimate.hours(here, [("ours-whole", 4)]).keys() == {"hr", "lr", "masked", "ours"}
+    assert rows == {
+        (2, False): "hr-cnn-own-views",
+        (1, False): "hr-cnn-views",
+        (1, True): "hr-cnn-own-views",
+    }
 
 
 def test_masks_of_other_terms_are_another_training(place: Path) -> None:

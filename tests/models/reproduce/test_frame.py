@@ -162,6 +162,28 @@ def test_ours_is_compared_with_the_better_hr_cnn(tmp_path: Path) -> None:
     assert "| +10.00 (" in headline.write(tmp_path).read_text()
 
 
+def test_a_whole_image_is_answered_by_the_other() -> None:
+    found, whole = record(0, [1, 2, 3], [1, 0, 0]).kept, record(0, [1, 2, 3], [0, 1, 1], 16).kept
+    assert found.whole_by(whole).right.tolist() == [True, False, False]
+    found.actions[1] = True
+    joined = found.whole_by(whole)
+    assert joined.right.tolist() == [True, True, False]
+    assert joined.s.tolist() == [4, 16, 4]
+    with pytest.raises(ValueError, match="same images"):
+        found.whole_by(record(0, [1, 2, 9], [1, 1, 1]).kept)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_ours_of_the_headline_is_with_hr_cnns_weights_where_all_parts_are(tmp_path: Path, parts: int) -> None:
+    rows = [record(part, [part], [1], 16, row="hr-cnn") for part in range(2)]
+    rows += [record(part, [part], [0], 16) for part in range(2)]
+    rows += [record(part, [part], [1], 16, row="ours-whole") for part in range(parts)]
+    Store(tmp_path / "table1-d.json", {"data": "d"}).add(rows)
+    lines = headline.write(tmp_path).read_text().splitlines()
+    (told,) = (line for line in lines if "d, ds 4: fused - HR-CNN" in line)
+    assert ("| +0.00 (" in told, "| -100.00 (" in told) == (parts == 2, parts == 1)
+
+
 def test_differences_are_paired_and_of_common_parts_only() -> None:
     ours = [record(0, [1, 2, 3], [1, 1, 0]), record(1, [4], [1])]
     hr = [record(0, [1, 2, 3], [1, 0, 0], row="hr-cnn")]

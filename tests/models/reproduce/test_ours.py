@@ -168,7 +168,9 @@ def test_saliency_is_of_the_image_it_chooses_for(trained: Ours) -> None:
     assert place.ours_s == 3
     scores = torch.rand(len(bench.labels), 16, generator=torch.Generator().manual_seed(0))
     place.saliency = "drawn", scores
-    told = ROWS["ours-stn"].run(place)[""]
+    run = ROWS["ours-stn"].run
+    assert run is not None
+    told = run(place)[""]
     for row, image in enumerate(bench.tests.tolist()):
         best = scores[image].argsort(descending=True)[:3]
         assert sorted(told.actions[row].nonzero()[:, 0].tolist()) == sorted(best.tolist())

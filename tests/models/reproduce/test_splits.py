@@ -236,7 +236,9 @@ def test_hr_cnn_of_given_weights(tmp_path: Path, capsys: pytest.CaptureFixture[s
     torch.save({f"module.{name}": value for name, value in network.state_dict().items()}, file)
     places = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "results")]
     words = ["table2", "--data", str(scenes), "--profile", "smoke", "--rows", "hr-cnn", *places]
+    capsys.readouterr()
     assert main([*words, "--hr-weights", str(file)]) == 0
+    assert "lr 1:" not in capsys.readouterr().out  # no LR classifier is trained for it
     told = json.loads((tmp_path / "results" / "table2-scenes.json").read_text())
     assert told["head"]["command"].endswith("--hr-weights weights.th")
     assert [record["told"]["epochs"]["hr"] for record in told["records"]] == [0] * 5
