@@ -13,7 +13,7 @@ from models.data.degrade import to_px
 from models.grid import centre_first
 from models.networks import build
 from models.networks.build import Network
-from models.patchdrop import Fusion
+from models.patchdrop import Fusion, masked
 from models.views import ANSWERING, View, view_of
 
 
@@ -150,36 +150,36 @@ class System(nn.Module):
         return self.lr_log_probabilities([self.lr_features(lr, view) for view in views])
 
     def predict(self, lr: Tensor, hr: Tensor, actions: Tensor) -> Prediction:
-        """The second step: classes from x_h^m and x_l. actions (B, P) in {0, 1}."""
-        answer = None if self.lr is None else self.lr_answer(lr).exp()
-        return self.fused(self.views(hr, lr), answer, actions)
+        """The second step: classes from x_h^m and x_l (Eq. 7 or the fusion). actions (B, P) in {0, 1}."""
+        said = self.hr_answer(self.seen(lr, hr, actions))
+        if self.lr is None:
+            alone = torch.tensor([1.0, 0.0], device=said.device).expand(len(said), 2)
+            return Prediction(said, said, None, alone)
+        answer = self.lr_answer(lr).exp()
+        fused = self.fusion.fuse(said, answer, actions)
+        return Prediction(fused, said, answer, self.fusion.weights(actions))
 
     @property
     def hr_views(self) -> tuple[int, ...]:
         """The symmetries that the HR stream's answer is the mean of."""
         return ANSWERING[self.architecture.hr_views]
 
-    def views(self, hr: Tensor, lr: Tensor) -> tuple[View, ...]:
-        """What the HR stream's body reads, but for the mask: in each of its views."""
-        x, fill, stem = self.normalised(hr), self.filled(lr), self.hr.stem
-        return tuple(
-            View(view, stem(view_of(x, view)), None if fill is None else stem(view_of(fill, view)))
-            for view in self.hr_views
-        )
+    def seen(self, lr: Tensor, hr: Tensor, actions: Tensor) -> list[Tensor]:
+        """What the HR stream's body reads of x_h^m: its stem's features, in each view.
+
+        The fill is put in among the pixels: the stem sees each patch by itself, so every patch passes it
+        once, as bought or as filled in, and not as both.
+        """
+        x, fill, stem, grid = self.normalised(hr), self.filled(lr), self.hr.stem, self.architecture.grid
+        if fill is not None:
+            x = masked(x, fill, actions, grid)
+            return [stem(view_of(x, view)) for view in self.hr_views]
+        # the features of dropped patches are zero, which those of zeros are not
+        return [View(view, stem(view_of(x, view)), None).masked(actions, grid) for view in self.hr_views]
 
     def hr_answer(self, views: Sequence[Tensor]) -> Tensor:
         """The HR stream's mean probabilities (B, N) over the masked features of each view."""
         return mean([cast("Tensor", self.hr.body(features)).float().softmax(dim=1) for features in views])
-
-    def fused(self, views: Sequence[View], lr_answer: Tensor | None, actions: Tensor) -> Prediction:
-        """Both streams' probabilities with the patches in `actions` and the LR stream's answer (Eq. 7)."""
-        hr = self.hr_answer([view.masked(actions, self.architecture.grid) for view in views])
-        if lr_answer is None:
-            alone = torch.tensor([1.0, 0.0], device=hr.device).expand(len(hr), 2)
-            return Prediction(hr, hr, None, alone)
-        return Prediction(
-            self.fusion.fuse(hr, lr_answer, actions), hr, lr_answer, self.fusion.weights(actions)
-        )
 
 
 def mean(views: Sequence[Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ from models.card import ClassName, GainModel, load_card
 from models.data.degrade import low_resolution
 from models.evaluate import outcomes
 from models.grid import centre_first
+from models.patchdrop import most_likely
 from models.recipe import Recipe, RecipeError
 from models.release import Release, save, tiny_release
 from models.stages.curve import Seen, curve_loss, sizes_of
@@ -298,18 +299,37 @@ def test_whatever_was_bought_the_rest_follows_in_order(had: set[int], seed: int)
         assert torch.equal(worth, in_order)
 
 
-def test_a_second_look_buys_on_where_the_first_left_doubt(scenes: Path, tmp_path: Path) -> None:
+def test_a_second_look_buys_on_where_the_first_left_doubt(tmp_path: Path) -> None:
+    """Half of the images are told by four patches, and HR is then sure; the other half only by all."""
     images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr", "augment": "flip"}
-    run = trainer(two_looks(images, 6, missed_cost=30.0), scenes)
-    run.run()
-    system = run.system
+    torch.manual_seed(0)
+    system = System(two_looks(images, 1, missed_cost=30.0).architecture(3))
     assert system.policy.body.hidden[0].in_features == 3 * 3 + 4 + 3 + 17  # type: ignore[union-attr, index]
-    lr, sure = torch.full((2, 3), 1 / 3), torch.tensor([[1 / 3] * 3, [0.998, 0.001, 0.001]])
-    has = torch.tensor([4, 4])
+    doubt, sure = torch.full((3,), 1 / 3), torch.tensor([0.998, 0.001, 0.001])
+    soon, late = torch.stack([doubt, sure, sure]), torch.stack([doubt, doubt, sure])
+    half = 32
+    seen = Seen(
+        torch.tensor([0, 4, 16]).expand(2 * half, 3),
+        torch.tensor([[0.0, 1.0, 1.0]] * half + [[0.0, 0.0, 1.0]] * half),
+        doubt.expand(2 * half, 3),
+        torch.cat([soon.expand(half, 3, 3), late.expand(half, 3, 3)]),
+    )
+    adam = torch.optim.Adam(system.policy.body.parameters(), lr=1e-2)
+    for _ in range(300):
+        adam.zero_grad()
+        curve_loss(system, seen).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    system.eval()
+    lr, has = doubt.expand(2, 3), torch.tensor([4, 4])
     with torch.no_grad():
-        chances = system.chances_from(lr, sure, has)
+        first = system.chances_from(lr, lr)
+        chances = system.chances_from(lr, torch.stack([doubt, sure]), has)
         worth = system.purchases(chances, has)
-    assert float(chances[1, 4]) > float(chances[0, 4])
+    assert float(chances[1, 4]) > 0.9
+    assert float(chances[0, 4]) < 0.1
+    assert float(first[0, 4]) == pytest.approx(0.5, abs=0.1)  # without HR they are all alike
+    more, enough = most_likely(worth).sum(dim=1).tolist()
+    assert more > enough == 4
     assert bool((worth[:, system.ranks < 4] == 1).all())
     blank = tiny_release(tmp_path / "blank", ["a", "b", "c"])
     names = tuple(ClassName(f"c{k}") for k in range(3))

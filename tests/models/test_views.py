@@ -13,7 +13,7 @@ from models.architecture import Architecture
 from models.recipe import Images
 from models.stages.inputs import Inputs
 from models.system import System
-from models.views import ANSWERING, view_of
+from models.views import ANSWERING, View, view_of
 
 TINY = Architecture(3, 8, 32, "tiny", "tiny", "tiny", fill="lr", lr_views=4, hr_views=4)
 
@@ -49,6 +49,31 @@ def test_what_was_not_bought_has_no_say(seed: int, views: int) -> None:
     actions = bought.view(1, 16)
     with torch.no_grad():
         assert torch.equal(system.predict(lr, hr, actions).fused, system.predict(lr, other, actions).fused)
+
+
+@pytest.mark.parametrize("fill", ["lr", "zeros"])
+def test_a_patch_passes_the_stem_once(fill: str) -> None:
+    """As it was bought or as it is filled in; the answer is that of masked features of both."""
+    torch.manual_seed(0)
+    plan = Architecture(3, 16, 64, "tiny", "efficientnet-lite0", "tiny", fill=fill, lr_views=4, hr_views=4)
+    system = System(plan).eval()
+    rng = np.random.default_rng(0)
+    hr, lr = pixels(rng, 5, 64), pixels(rng, 5, 16)
+    actions = torch.from_numpy(rng.integers(0, 2, (5, 16))).float()
+    actions[0], actions[1] = 0, 1
+    passed: list[int] = []
+    hook = system.hr.stem.register_forward_hook(lambda _, given, __: passed.append(len(given[0])))
+    with torch.no_grad():
+        found = system.predict(lr, hr, actions).hr
+        hook.remove()
+        x, filled, stem = system.normalised(hr), system.filled(lr), system.hr.stem
+        both = [
+            View(view, stem(view_of(x, view)), None if filled is None else stem(view_of(filled, view)))
+            for view in system.hr_views
+        ]
+        wanted = system.hr_answer([view.masked(actions, 4) for view in both])
+    assert sum(passed) == 4 * 5
+    assert torch.allclose(found, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("view", range(8))
