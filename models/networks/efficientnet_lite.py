@@ -30,22 +30,29 @@ _norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 
 
 class SameConv(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding: at stride 2 the odd pixel is added right and below."""
+    """A convolution with TensorFlow's SAME padding, of a map that is turned by half (see Trunk). A
+    kernel of one pixel has stride 1.
+
+    At stride 2 SAME adds the odd pixel right and below. Of the turned map that is left and above, which is
+    what torch's own padding of k // 2 comes to, at any size: so no padded copy is made.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        if stride == 1:
-            return functional.conv2d(x, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
-        pads = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:]]
-        x = functional.pad(x, (pads[1] // 2, pads[1] - pads[1] // 2, pads[0] // 2, pads[0] - pads[0] // 2))
-        if self.groups == 1 or not x.requires_grad:
-            return functional.conv2d(x, self.weight, self.bias, stride, 0, 1, self.groups)
+        weight = self.weight if self.kernel_size == (1, 1) else turned(self.weight)
+        if self.groups == 1 or self.stride == (1, 1) or not x.requires_grad:
+            return functional.conv2d(x, weight, self.bias, self.stride, self.padding, 1, self.groups)
         # oneDNN's bf16 gradient of a strided depthwise convolution is 30 times slower than its fp32 one.
         with torch.autocast(x.device.type, enabled=False):
-            return functional.conv2d(x.float(), self.weight, self.bias, stride, 0, 1, self.groups).to(x.dtype)
+            y = functional.conv2d(x.float(), weight, self.bias, self.stride, self.padding, 1, self.groups)
+            return y.to(x.dtype)
+
+
+def turned(x: Tensor) -> Tensor:
+    """(..., H, W) by half a turn."""
+    return x.flip((-2, -1))
 
 
 class MBConv(nn.Module):
@@ -82,7 +89,16 @@ def _stages(first: int, last: int, channels: int) -> list[nn.Sequential]:
 
 
 class Trunk(nn.Sequential):
-    """The first or the last stages: `low` to stride 8 (40 channels), `high` from there to stride 32 (320)."""
+    """The first or the last stages: `low` to stride 8 (40 channels), `high` from there to stride 32 (320).
+
+    It works on its input turned by half, with kernels turned alike, and turns back what comes out.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        # flip does not keep channels last
+        upside_down = turned(x).contiguous(memory_format=torch.channels_last)
+        y: Tensor = super().forward(upside_down)  # type: ignore[no-untyped-call]
+        return turned(y).contiguous(memory_format=torch.channels_last)
 
 
 def low_trunk() -> Trunk:
