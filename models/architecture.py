@@ -38,6 +38,8 @@ class Architecture:
     `order`: one of ORDERS.
     `looks`: 2 where a policy that reads answers is asked once more with the patches that it had bought first.
     `width`: hidden units of such a policy.
+    `whole`: the HR stream answers by weights of their own, which learned without masks, where all patches are
+    there.
     """
 
     classes: int
@@ -57,6 +59,7 @@ class Architecture:
     order: str = RINGS
     looks: int = 1
     width: int = WIDTH
+    whole: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

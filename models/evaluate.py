@@ -142,7 +142,8 @@ class _Asked:
     def _ask(self, rows: list[int], actions: Tensor) -> Tensor:
         """The HR stream's probabilities (k, N) of these tiles with these patches."""
         grid = self.system.architecture.grid
-        return self.system.hr_answer([view.rows(rows).masked(actions, grid) for view in self.views])
+        seen = [view.rows(rows).masked(actions, grid) for view in self.views]
+        return self.system.hr_answer(seen, actions)
 
     def alone(self) -> Tensor:
         """Whether the LR stream alone is right (B,)."""
@@ -183,7 +184,8 @@ def outcomes(
         y = labels[start : start + _BATCH].to(release.device)
         with autocast(release.device, precision):
             features = [system.hr.stem(view_of(system.normalised(hr), view)) for view in system.hr_views]
-            full = system.hr_answer(features).argmax(dim=1) == y
+            everything = y.new_ones(len(y), card.patches)
+            full = system.hr_answer(features, everything).argmax(dim=1) == y
             for factor in ds:
                 asked = _Asked(release, features, low_resolution(hr, factor, card.lr_px), y)
                 s = asked.probabilities()

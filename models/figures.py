@@ -18,7 +18,8 @@ def fold_classifiers(job: Job, split: Split) -> Judges:
     members, of = [], np.zeros(len(job.labels), dtype=np.int64)
     for k, (learns, test) in enumerate(split.tests):
         system = trained(job, learns, f"classifier-{k}", k, stages=("hr", "lr"))
-        members.append(Member(system.hr.body, None if system.lr is None else system.lr.body, learns))
+        lr = None if system.lr is None else system.lr.body
+        members.append(Member(system.hr.body, lr, learns, system.whole))
         of[test] = k
     return Judges(tuple(members), of)
 

@@ -47,7 +47,7 @@ class Images:
 @dataclass(frozen=True)
 class Networks:
     """Names of the networks; `imagenet` starts those that can from published weights. `lr_views`,
-    `hr_views`, `order`, `looks`, `width`: see Architecture.
+    `hr_views`, `order`, `looks`, `width`, `whole`: see Architecture.
     """
 
     policy: str
@@ -59,10 +59,11 @@ class Networks:
     order: Literal["rings", "distance"] = "rings"
     looks: int = 1
     width: int = WIDTH
+    whole: bool = False
 
     def told(self) -> dict[str, Any]:
-        """All that has a say in what they come to. In rings, with one look and of the first width it is what
-        it was before there were others.
+        """All that has a say in what they come to. In rings, with one look, of the first width and with one
+        set of weights it is what it was before there were others.
         """
         fields = dataclasses.asdict(self)
         if self.order == RINGS:
@@ -71,6 +72,8 @@ class Networks:
             del fields["looks"]
         if self.width == WIDTH:
             del fields["width"]
+        if not self.whole:
+            del fields["whole"]
         return fields
 
 
@@ -166,6 +169,7 @@ class Recipe:
             n.order,
             n.looks,
             n.width,
+            n.whole,
         )
 
     def digest(self, upto: str = STAGES[-1]) -> str:
@@ -303,6 +307,10 @@ def _check(recipe: Recipe) -> None:
         (
             n.width == WIDTH or (1 <= n.width <= 1024 and n.policy == CURVE),
             f"networks.width: {WIDTH}, or 1 to 1024 of the policy {CURVE}",
+        ),
+        (
+            not n.whole or n.policy == CURVE,
+            f"networks.whole is of the policy {CURVE}",
         ),
         *(
             (

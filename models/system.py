@@ -47,6 +47,12 @@ class System(nn.Module):
             a.policy, a.classes, grid=a.grid, imagenet=imagenet, looks=a.looks, width=a.width
         )
         self.hr = build.classifier(a.hr, a.classes, patchwise=True, grid=a.grid, imagenet=imagenet)
+        # the HR stream's body for whole images: it reads what the other's stem makes of them
+        self.whole: nn.Module | None = None
+        if a.whole:
+            self.whole = build.classifier(
+                a.hr, a.classes, patchwise=True, grid=a.grid, imagenet=imagenet
+            ).body
         self.lr: Network | None = None
         if a.lr:
             self.lr = build.classifier(a.lr, a.classes, patchwise=False, grid=a.grid, imagenet=imagenet)
@@ -151,7 +157,7 @@ class System(nn.Module):
 
     def predict(self, lr: Tensor, hr: Tensor, actions: Tensor) -> Prediction:
         """The second step: classes from x_h^m and x_l (Eq. 7 or the fusion). actions (B, P) in {0, 1}."""
-        said = self.hr_answer(self.seen(lr, hr, actions))
+        said = self.hr_answer(self.seen(lr, hr, actions), actions)
         if self.lr is None:
             alone = torch.tensor([1.0, 0.0], device=said.device).expand(len(said), 2)
             return Prediction(said, said, None, alone)
@@ -177,9 +183,23 @@ class System(nn.Module):
         # the features of dropped patches are zero, which those of zeros are not
         return [View(view, stem(view_of(x, view)), None).masked(actions, grid) for view in self.hr_views]
 
-    def hr_answer(self, views: Sequence[Tensor]) -> Tensor:
-        """The HR stream's mean probabilities (B, N) over the masked features of each view."""
-        return mean([cast("Tensor", self.hr.body(features)).float().softmax(dim=1) for features in views])
+    def hr_answer(self, views: Sequence[Tensor], actions: Tensor | None = None) -> Tensor:
+        """The HR stream's mean probabilities (B, N) over the masked features of each view.
+
+        actions (B, P) tell which images are whole; without them none is.
+        """
+        if self.whole is None or actions is None:
+            return _mean_answer(self.hr.body, views)
+        complete = actions.bool().all(dim=1)
+        said = views[0].new_empty(len(complete), self.architecture.classes, dtype=torch.float32)
+        for body, rows in ((self.hr.body, ~complete), (self.whole, complete)):
+            if bool(rows.any()):
+                said[rows] = _mean_answer(body, [features[rows] for features in views])
+        return said
+
+
+def _mean_answer(body: nn.Module, views: Sequence[Tensor]) -> Tensor:
+    return mean([cast("Tensor", body(features)).float().softmax(dim=1) for features in views])
 
 
 def mean(views: Sequence[Tensor]) -> Tensor:

@@ -162,6 +162,21 @@ def long_trained(
     return train_unit(study, unit, learner, plan, recipe, learns, seed, named), system.hr.body
 
 
+def longer_without_masks(study: Study) -> bool:
+    """Whether HR-CNN on the terms of ours has more epochs than the plain one; given weights need no more."""
+    return study.given is None and study.profile.paper.stages["hr"].epochs < masked_epochs(study)
+
+
+def whole_trained(study: Study, learns: Indices, seed: int) -> tuple[str, nn.Module]:
+    """HR-CNN of whichever training is the longer: what answers for whole images (decision 69)."""
+    if longer_without_masks(study):
+        return long_trained(study, learns, seed, masks=False)
+    if (given := given_hr(study, seed)) is not None:
+        return str(study.given_sha256), given
+    start = base(study, learns, seed)
+    return start.key, start.system.hr.body
+
+
 def masked_epochs(study: Study, *, given: bool = True) -> int:
     """How long that is: less where it goes on from given weights."""
     return study.profile.epochs["onward" if given and study.given is not None else "masked"]
@@ -201,9 +216,13 @@ def judged(study: Study, part: Part) -> Judged:
     for number, (learns, unseen, seed) in enumerate(others):
         lr_key, lr = lr_of(study, learns, seed)
         key, body = long_trained(study, learns, seed, masks=True, given=False)
-        members.append(Member(body, lr, learns))
-        of[unseen] = number
         keys += [lr_key, key]
+        whole = None
+        if study.profile.ours.networks.whole:
+            whole_key, whole = long_trained(study, learns, seed, masks=False, given=False)
+            keys.append(whole_key)
+        members.append(Member(body, lr, learns, whole))
+        of[unseen] = number
     return Judged("+".join(keys), policy, Judges(tuple(members), of))
 
 

@@ -101,11 +101,11 @@ def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str
             rewarded = len(part.learns) if study.protocol.folds else len(part.learns) / FIFTHS
             add("ours", rewarded, _of_ours(study), profile.epochs["ours"])
             if not study.protocol.folds:
-                for unit in ("lr", "masked"):
+                for unit in ("lr", *_judged(study)):
                     add(unit, len(part.learns) - rewarded, _PASSES[unit], profile.epochs[unit])
     if study.protocol.folds and any(unit == "ours" for unit, _ in units):
         for part in study.protocol.parts[len(chosen) :]:  # its judges
-            for unit in ("hr", "lr", "masked"):
+            for unit in ("hr", "lr", *_judged(study)):
                 add(unit, len(part.learns), _PASSES[unit], profile.epochs[unit])
     return found
 
@@ -113,10 +113,19 @@ def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str
 def _asked(study: Study, cells: list[Cell]) -> list[Cell]:
     """The rows that are made, in place of those that join them."""
     found: list[Cell] = []
+    of_both = ROWS["ours-whole"].made_of
+    assert of_both is not None
     for row, ds in cells:
-        made_of = ROWS[row].made_of
-        found += [(name, ds) for name in ((row,) if made_of is None else made_of(study))]
+        if ROWS[row].made_of is None:
+            found.append((row, ds))
+        if ROWS[row].made_of is not None or (study.profile.ours.networks.whole and "ours" in ROWS[row].units):
+            found += [(name, ds) for name in of_both(study)]
     return found
+
+
+def _judged(study: Study) -> tuple[str, ...]:
+    """The HR trainings of a judge."""
+    return ("masked", "masked") if study.profile.ours.networks.whole else ("masked",)
 
 
 def _of_ours(study: Study) -> tuple[float, float, float]:

@@ -128,10 +128,8 @@ def _ours(place: Place) -> dict[str, Answers]:
 
 
 def _whole_by(study: Study) -> tuple[str, str]:
-    """Ours, and HR-CNN over its views, of whichever training is the longer: what answers for whole images."""
-    given = study.given is not None
-    longer = not given and study.profile.epochs["hr"] < classifiers.masked_epochs(study)
-    return "ours", "hr-cnn-views" if longer else "hr-cnn-own-views"
+    """Ours, and HR-CNN over its views: what answers for whole images."""
+    return "ours", "hr-cnn-views" if classifiers.longer_without_masks(study) else "hr-cnn-own-views"
 
 
 def _one_look(place: Place) -> Answers:

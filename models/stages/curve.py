@@ -67,7 +67,7 @@ def trials(
     lr = members.lr_log_probabilities(indices, batch.answering).exp()
     sizes = sizes_of(stage.samples, len(indices), grid**2, generator).to(batch.hr.device)
     actions = system.first(sizes)
-    hrs = [members.hr_probabilities(indices, batch.seen(a, grid)) for a in actions]
+    hrs = [members.hr_probabilities(indices, batch.seen(a, grid), a) for a in actions]
     fusion = system.fusion
     said = [
         (fusion.fuse(hr, lr, a) if name == "ft2" else fusion.hr_answer(hr, a)).argmax(dim=1)

@@ -38,8 +38,8 @@ def held_out_fusion(
         else:
             order = torch.from_numpy(rng.random((len(indices), patches)).argsort(axis=1).argsort(axis=1))
         for answers, count in zip(hrs, knots, strict=True):
-            seen = batch.seen((order < count).float().to(batch.hr.device), grid)
-            answers.append(members.hr_probabilities(indices, seen).cpu())
+            actions = (order < count).float().to(batch.hr.device)
+            answers.append(members.hr_probabilities(indices, batch.seen(actions, grid), actions).cpu())
     return fusion_of(torch.cat(lrs), [torch.cat(hr) for hr in hrs], torch.cat(labels), knots, rule)
 
 

@@ -19,11 +19,17 @@ _CHUNK = 64
 
 @dataclass
 class Member:
-    """One classifier: the trained bodies of its two streams and the images it may learn from."""
+    """One classifier: the trained bodies of its two streams and the images it may learn from.
+
+    `whole`: the HR stream's other body, which answers for whole images, where there is one. It is trained as
+    a member of its own, which has no LR stream and whose `masks` are off.
+    """
 
     hr: nn.Module
     lr: nn.Module | None
     learns: Indices
+    whole: nn.Module | None = None
+    masks: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,15 +57,23 @@ class Members:
         judges: Judges | None = None,
     ) -> None:
         lr = None if system.lr is None else system.lr.body
-        self.trained = [Member(system.hr.body, lr, train)]
+        self.trained = [Member(system.hr.body, lr, train, system.whole)]
         if judges is None and crossfit:
             parts = kfold(labels.numpy()[train], groups[train], crossfit, seed)
             of = np.zeros(len(labels), dtype=np.int64)
             for number, part in enumerate(parts):
                 of[train[part]] = number
                 learns = np.setdiff1d(train, train[part])
-                self.trained.append(Member(copy.deepcopy(system.hr.body), copy.deepcopy(lr), learns))
+                bodies = (copy.deepcopy(body) for body in (system.hr.body, lr, system.whole))
+                hr, own_lr, whole = bodies
+                assert hr is not None
+                self.trained.append(Member(hr, own_lr, learns, whole))
             judges = Judges(tuple(self.trained[1:]), of)
+        self.trained += [
+            Member(member.whole, None, member.learns, masks=False)
+            for member in self.trained
+            if member.whole is not None
+        ]
         self.judges = judges or Judges((self.main,), np.zeros(len(labels), dtype=np.int64))
         self._moving: tuple[nn.Module, ...] | None = None
         self._quick: dict[tuple[int, torch.dtype], nn.Module] = {}
@@ -91,11 +105,12 @@ class Members:
             (self.judges.members[j], torch.from_numpy(np.flatnonzero(judges == j))) for j in np.unique(judges)
         ]
 
-    def hr_probabilities(self, indices: Indices, views: Sequence[Tensor]) -> Tensor:
-        """Mean class probabilities (B, N) over the views' masked HR features, each image's by its own judge.
-        No gradient.
+    def hr_probabilities(self, indices: Indices, views: Sequence[Tensor], actions: Tensor) -> Tensor:
+        """Mean class probabilities (B, N) over the views' HR features, masked by `actions` (B, P), each
+        image's by its own judge. No gradient.
         """
-        return mean([self._judged(indices, features, "hr").softmax(dim=1) for features in views])
+        whole = actions.bool().all(dim=1).cpu()
+        return mean([self._judged(indices, features, "hr", whole).softmax(dim=1) for features in views])
 
     def lr_log_probabilities(self, indices: Indices, views: Sequence[Tensor]) -> Tensor:
         """log of the LR stream's mean probabilities (B, N) over the views' features, each image's by its own
@@ -104,13 +119,20 @@ class Members:
         return log_mean([self._judged(indices, features, "lr") for features in views])
 
     @torch.no_grad()
-    def _judged(self, indices: Indices, features: Tensor, stream: str) -> Tensor:
+    def _judged(self, indices: Indices, features: Tensor, stream: str, whole: Tensor | None = None) -> Tensor:
         logits: Tensor | None = None
-        for member, rows in self._by_judge(indices):
-            answer = self._said(getattr(member, stream), features[rows.to(features.device)])
-            if logits is None:
-                logits = answer.new_empty(len(indices), answer.shape[1])
-            logits[rows.to(answer.device)] = answer
+        for member, judged in self._by_judge(indices):
+            body = getattr(member, stream)
+            parts = [(body, judged)]
+            if member.whole is not None and whole is not None:
+                parts = [(body, judged[~whole[judged]]), (member.whole, judged[whole[judged]])]
+            for asked, rows in parts:
+                if len(rows) == 0:
+                    continue
+                answer = self._said(asked, features[rows.to(features.device)])
+                if logits is None:
+                    logits = answer.new_empty(len(indices), answer.shape[1])
+                logits[rows.to(answer.device)] = answer
         assert logits is not None
         return logits
 

@@ -1,14 +1,18 @@
 """Where a training stands: its phases, how far it is, the step at hand, and who is told."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from models.recipe import STAGES, Recipe
 from models.stages.draws import Indices
+from models.stages.members import Member
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stage of one member: the shadows pass through `hr` and `lr` as the released classifier does."""
+    """A stage of one member: the shadows pass through `hr` and `lr` as the released classifier does, and what
+    answers for whole images through `hr`.
+    """
 
     stage: str
     member: int
@@ -58,7 +62,11 @@ class Watch:
     def notice(self, text: str) -> None: ...
 
 
-def phases(recipe: Recipe, members: int) -> list[Phase]:
+def phases(recipe: Recipe, members: Sequence[Member]) -> list[Phase]:
     """All that is trained, in order; stages of 0 epochs are left out."""
+    of_stage = {
+        "hr": range(len(members)),
+        "lr": [m for m, member in enumerate(members) if member.lr is not None],
+    }
     todo = [stage for stage in STAGES if recipe.stages[stage].epochs]
-    return [Phase(stage, m) for stage in todo for m in range(members if stage in ("hr", "lr") else 1)]
+    return [Phase(stage, m) for stage in todo for m in of_stage.get(stage, (0,))]

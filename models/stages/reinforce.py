@@ -113,7 +113,7 @@ def answered(
     lr_answer: Tensor | None,
 ) -> Tensor:
     """(B, N) what each image's judge says with the patches in `actions`; of HR alone without an LR answer."""
-    hr = members.hr_probabilities(indices, batch.seen(actions, system.architecture.grid))
+    hr = members.hr_probabilities(indices, batch.seen(actions, system.architecture.grid), actions)
     fusion = system.fusion
     return fusion.hr_answer(hr, actions) if lr_answer is None else fusion.fuse(hr, lr_answer, actions)
 

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Trainer:
         self.checkpoint, self.report = checkpoint, report
         self.watch, self.group, self.precision = watch or Watch(), group or Group(), precision
         self.members = Members(system, train, inputs.labels, groups, recipe.training.crossfit, seed, judges)
-        self.phases = phases(recipe, len(self.members.trained))
+        self.phases = phases(recipe, self.members.trained)
         kept = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.parts")
         self.memory = Memory(self.watch.notice, kept, together=not self.group.alone)
         self.optimiser: torch.optim.Optimizer | None = None
@@ -224,6 +224,8 @@ class Trainer:
         body = member.hr if phase.stage == "hr" else member.lr
         assert body is not None
         body.train()
+        if not member.masks:
+            stage = replace(stage, mask_share=0.0)
         architecture, sums = self.system.architecture, {"loss": 0.0, "accuracy": 0.0}
         self._clear()
         for _, indices, batch, draws in self._parts(step, parts):

@@ -237,9 +237,11 @@ def test_it_is_measured_as_the_service_answers(
     middle = float(np.median(s))  # an untrained policy sets all tiles on one side of 0.5
     asked, answer_of = [0], System.hr_answer
 
-    def counted(system: System, views: Sequence[torch.Tensor]) -> torch.Tensor:
+    def counted(
+        system: System, views: Sequence[torch.Tensor], actions: torch.Tensor | None = None
+    ) -> torch.Tensor:
         asked[0] += len(views[0])
-        return answer_of(system, views)
+        return answer_of(system, views, actions)
 
     with monkeypatch.context() as patch:
         patch.setattr(System, "hr_answer", counted)

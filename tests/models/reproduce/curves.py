@@ -29,6 +29,7 @@ def bench_for_ours(
     order: str = "rings",
     looks: int = 1,
     policy_epochs: int = 1,
+    whole: bool = False,
     plans: Mapping[str, Plan] = PLANS,
 ) -> Bench:
     """Stripes that are gone from LR, in `made_up`'s one part that is of no folds."""
@@ -46,6 +47,7 @@ def bench_for_ours(
                 "hr_views": 2,
                 "order": order,
                 "looks": looks,
+                "whole": whole,
             },
             "training": {"fusion": "log_pool", "missed_cost": 30.0},
             "stages": {

@@ -199,7 +199,10 @@ def test_whole_images_are_answered_by_the_longer_training(place: Path, tmp_path:
     (tmp_path / "weights.th").write_bytes(b"weights")
     rows = {}
     for hr, given in ((2, None), (1, None), (1, tmp_path / "weights.th")):
-        profile = replace(study.profile, epochs={**study.profile.epochs, "hr": hr, "masked": 2})
+        paper = study.profile.paper
+        stages = {**paper.stages, "hr": replace(paper.stages["hr"], epochs=hr)}
+        epochs = {**study.profile.epochs, "hr": hr, "masked": 2}
+        profile = replace(study.profile, paper=replace(paper, stages=stages), epochs=epochs)
         here = replace(study, profile=profile, given=given)
         made_of = ROWS["ours-whole"].made_of
         assert made_of is not None

@@ -10,7 +10,8 @@ from torch import Tensor
 from models.data.degrade import low_resolution
 from models.grid import centre_first
 from models.patchdrop import most_likely
-from models.reproduce import choosing
+from models.reproduce import choosing, classifiers
+from models.reproduce.bench import Bench
 from models.reproduce.learner import Plan
 from models.reproduce.ours import Ours, ours
 from models.reproduce.rows import ROWS, Place
@@ -186,3 +187,29 @@ def test_what_is_averaged_is_half_lr_and_half_what_all_hr_says(trained: Ours) ->
     told = trained.averaged(whole)
     assert torch.allclose(told.probabilities, (whole.probabilities + without) / 2, atol=1e-4)
     assert bool((told.actions == 1).all())
+
+
+@pytest.mark.parametrize("longer", [True, False])
+def test_whole_images_have_hr_cnns_weights_where_the_recipe_says_so(tmp_path: Path, longer: bool) -> None:
+    """Of the longer training; its judges have some as well, which have not learned what they judge."""
+    made = bench_for_ours(tmp_path, epochs=1 if longer else 3, whole=True)
+    profile = made.study.profile
+    masking = replace(profile.masking, mask_share=0.85)
+    bench = Bench(replace(made.study, profile=replace(profile, masking=masking)), made.part, made.ds)
+    assert classifiers.longer_without_masks(bench.study) == longer
+    found = ours(bench)
+    assert found.system.whole is not None
+    wanted = classifiers.whole_trained(bench.study, bench.learns, bench.seed)[1]
+    own, other = found.system.whole.state_dict(), wanted.state_dict()
+    assert all(torch.equal(own[name], other[name]) for name in own)
+    masked = found.system.hr.body.state_dict()
+    assert not all(torch.equal(own[name], masked[name]) for name in own)
+    actions = torch.ones(len(bench.tests), 16)
+    actions[::2, 3] = 0
+    assert torch.allclose(found.answers(actions).probabilities, of_pixels(found, actions), atol=1e-4)
+    (judge,) = classifiers.judged(bench.study, bench.part).by.members
+    assert judge.whole is not None
+    expected = classifiers.long_trained(bench.study, judge.learns, bench.part.seed, masks=False, given=False)[
+        1
+    ].state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in judge.whole.state_dict().items())
