@@ -50,7 +50,8 @@ class Bench:
     @cached_property
     def hr(self) -> nn.Module:
         """f_cl^h as `system` has it; where it was given, f_cl^l need not be trained for it."""
-        return classifiers.given_hr(self.study, self.seed) or self.system.hr.body
+        given = classifiers.given_hr(self.study, self.seed)
+        return self.system.hr.body if given is None else given
 
     @property
     def inputs(self) -> Inputs:
