@@ -62,6 +62,9 @@ class Batch:
 class Inputs:
     """The images of a training, uint8 (n, 3, hr_px, hr_px) in memory, served as batches of stem features."""
 
+    exact = False
+    """Whether stems compute in fp32 where bf16 is fast, too: for measuring."""
+
     def __init__(
         self, system: System, images: Tensor, labels: Tensor, spec: Images, cache: Path | None = None
     ) -> None:
@@ -157,7 +160,7 @@ class Inputs:
         if network not in self._stems:
             stem = getattr(self.system, network).stem
             works = not isinstance(stem, nn.Identity)
-            fast = works and has_fast_bf16(self.device)
+            fast = works and has_fast_bf16(self.device) and not self.exact
             self._stems[network] = (
                 folded(stem) if works else stem,
                 torch.bfloat16 if fast else torch.float32,
