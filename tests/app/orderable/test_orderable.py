@@ -202,8 +202,8 @@ def test_many_patches_within_the_time_and_under_both_plain_prices(name: str) -> 
     asked = [cell for cell, chosen in zip(every, hot.ravel(), strict=True) if chosen]
     began = time.process_time()
     found = orderable(asked, sold, candidates=every, time_limit_s=4)
-    # of the processor: the clock is shared
-    assert time.process_time() - began < 6
+    # of the processor, as the clock is shared; caches and memory are too, and without the limit it is minutes
+    assert time.process_time() - began < 12
     legal(found)
     covered(found, asked)
     assert found.dropped == ()
