@@ -96,7 +96,7 @@ class Bench:
             self.study, name, learner, plan, self.recipe, self.learns, self.seed, made_of
         )
 
-    def unseen(self, size: int = 64) -> Iterator[tuple[Indices, Batch]]:
+    def unseen(self, size: int = 32) -> Iterator[tuple[Indices, Batch]]:
         """The held-out images as they are, in the order of `tests`."""
         yield from self.study.unseen(self.recipe, self.tests, self.ds, size)
 

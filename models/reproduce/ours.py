@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models import gain
 from models.calibration import calibration
@@ -19,9 +19,7 @@ from models.reproduce.answers import Answers
 from models.reproduce.bench import Bench
 from models.stages.draws import Draws
 from models.stages.inputs import Batch, Indices
-from models.system import System, log_mean, mean
-
-_CHUNK = 32
+from models.system import System, log_mean, packed
 
 COSTS = (10.0, 30.0, 100.0, 350.0, 1000.0, 3000.0)
 """What a missed answer costs, in patches: one network, and a user moves along the curve with this number."""
@@ -58,12 +56,9 @@ class Ours:
     _known: Remembered = field(default_factory=Remembered)
 
     @cached_property
-    def _hr(self) -> tuple[nn.Module, nn.Module]:
-        """f_cl^h for asking only, of some patches and of all: twice as fast on a CPU, and the same to
-        rounding.
-        """
-        some = _quick(self.system.hr.body)
-        return some, some if self.system.whole is None else _quick(self.system.whole)
+    def _quick(self) -> System:
+        """The system for asking only: twice as fast on a CPU, and the same to rounding."""
+        return packed(cast("System", folded(self.system)), self.bench.device)
 
     def _batches(self) -> Iterator[tuple[Indices, Batch]]:
         """The held-out images, in their order; the study remembers them where they are not too many."""
@@ -79,12 +74,7 @@ class Ours:
 
     def _asked(self, batch: Batch, actions: Tensor) -> Tensor:
         """The HR stream's probabilities (B, N) with these patches."""
-        views, complete = batch.seen(actions, self.bench.recipe.images.grid), actions.bool().all(dim=1)
-        said = actions.new_empty(len(actions), self.bench.classes)
-        for body, rows in zip(self._hr, (~complete, complete), strict=True):
-            if bool(rows.any()):
-                said[rows] = mean([_said(body, features[rows]).softmax(dim=1) for features in views])
-        return said
+        return self._quick.hr_answer(batch.seen(actions, self.bench.recipe.images.grid), actions)
 
     def _lr(self, batch: Batch) -> Tensor:
         assert self.system.lr is not None
@@ -194,16 +184,6 @@ class Ours:
             realised = float(np.mean(told.probabilities.argmax(dim=1).numpy() == labels))
             found.append({"share": tenth / 10, "predicted": predicted, "realised": realised})
         return found
-
-
-def _quick(body: nn.Module) -> nn.Module:
-    quick: nn.Module = folded(body).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return quick
-
-
-def _said(body: nn.Module, features: Tensor) -> Tensor:
-    """Logits (B, N), of so few images at a time that they stay in a processor's cache."""
-    return torch.cat([body(part).float() for part in torch.split(features, _CHUNK)])
 
 
 def _rows(batch: Batch, rows: list[int]) -> Batch:

@@ -158,7 +158,7 @@ class Study:
         return self._cache
 
     def unseen(
-        self, recipe: Recipe, tests: Indices, ds: int, size: int = 64
+        self, recipe: Recipe, tests: Indices, ds: int, size: int = 32
     ) -> Iterator[tuple[Indices, Batch]]:
         """The images `tests` as they are, in their order, at one ds, in fp32; kept for the next row."""
         key = json.dumps([asdict(recipe.images), asdict(recipe.networks), tests.tolist(), ds, size])
