@@ -60,8 +60,10 @@ MadeOf = Callable[[Study], tuple[str, str]]
 @dataclass(frozen=True)
 class Row:
     """`units` are the profile's epochs that the row depends on; `reads`: stages of the paper's recipe whose
-    sigma and alpha it takes; `needs_s`: PatchDrop goes before it; `made_of`: two rows whose records it joins,
-    in place of a `run`: the first's, with the second's answer where all patches were taken.
+    sigma and alpha it takes; `needs_s`: PatchDrop goes before it; `blind`: it reads no LR image.
+
+    `made_of`: two rows whose records it joins, in place of a `run`: the first's, with the second's answer
+    where all patches were taken.
     """
 
     title: str
@@ -70,6 +72,7 @@ class Row:
     stages: tuple[str, ...] = ("",)
     needs_s: bool = False
     reads: tuple[str, ...] = ()
+    blind: bool = False
     made_of: MadeOf | None = None
 
 
@@ -199,10 +202,12 @@ ROWS: dict[str, Row] = {
     ),
     "kd": Row("KD", _alone(lambda p: kd.kd(p.bench)), ("hr", "lr", "kd")),
     "pcn": Row("PCN", _alone(lambda p: pcn.pcn(p.bench)), ("hr", "lr", "pcn")),
-    "hr-cnn": Row("HR-CNN", _alone(_hr)),
-    "hr-cnn-longer": Row("HR-CNN, as long and from the same start as ours", _alone(_longer), ("masked",)),
-    "hr-cnn-own-views": Row("HR-CNN, over the views of ours", _alone(_own_views)),
-    "hr-cnn-views": Row("HR-CNN, as long, over the views of ours", _alone(_views), ("masked",)),
+    "hr-cnn": Row("HR-CNN", _alone(_hr), blind=True),
+    "hr-cnn-longer": Row(
+        "HR-CNN, as long and from the same start as ours", _alone(_longer), ("masked",), blind=True
+    ),
+    "hr-cnn-own-views": Row("HR-CNN, over the views of ours", _alone(_own_views), blind=True),
+    "hr-cnn-views": Row("HR-CNN, as long, over the views of ours", _alone(_views), ("masked",), blind=True),
     "fixed-h": _drops("Fixed-H", _dropping("fixed-h", lambda _: dropping.fixed(choosing.FIXED_H))),
     "fixed-v": _drops("Fixed-V", _dropping("fixed-v", lambda _: dropping.fixed(choosing.FIXED_V))),
     "stochastic": _drops("Stochastic", _dropping("stochastic", lambda _: dropping.stochastic)),

@@ -105,6 +105,9 @@ def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Pla
     if found := store.find(name, ds, part.number, key, row.stages):
         store.add(found)
         return found
+    if found := _at_another_ds(study, part, name, ds, store):
+        store.add(found)
+        return found
     if row.run is None:
         return _joined(study, part, name, ds, store, places)
     place = places.setdefault((part.number, ds), Place(Bench(study, part, ds)))
@@ -139,6 +142,18 @@ def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Pla
     store.add(records)
     _say(records, row)
     return records
+
+
+def _at_another_ds(study: Study, part: Part, name: str, ds: int, store: Store) -> list[Record]:
+    """What a row that reads no LR image said at another ds of the same classifiers: the same."""
+    row, key, learned = ROWS[name], row_key(study, name, ds, part), study.profile.paper.images.ds
+    if not row.blind or ds not in learned:
+        return []
+    for other in learned:
+        found = store.find(name, other, part.number, row_key(study, name, other, part), row.stages)
+        if found:
+            return [replace(r, ds=ds, key=key, told=r.told | {"measured_at_ds": other}) for r in found]
+    return []
 
 
 def _joined(study: Study, part: Part, name: str, ds: int, store: Store, places: Places) -> list[Record]:
