@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from app.core import errors
 from app.core.db import session_scope
-from app.core.errors import Internal, ProblemError, SourceUnreadable
+from app.core.errors import DatasetTooLarge, Internal, ProblemError, SourceUnreadable
 from app.core.settings import get_settings
 from app.core.store import get_store
 from app.core.work import WorkStatus, finish
@@ -68,7 +68,10 @@ class DatasetJob(Piece):
             cwd=CHECKOUT,
             env=bare_environment(),
         )
+        most, started = get_settings().dataset_time_s, time.monotonic()
         while self._child.poll() is None:
+            if time.monotonic() - started > most:
+                raise DatasetTooLarge(f"Reading this dataset takes longer than the {most:g} s it may take.")
             time.sleep(POLL_S)
             yield
         self._found = _answer(folder, self._child.returncode)

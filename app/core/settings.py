@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     dataset_memory_bytes: int = Field(
         3 * 1024**3, gt=0, description="Memory of the process that reads a dataset."
     )
+    dataset_time_s: float = Field(6 * 3600, gt=0, description="How long reading a dataset may take.")
     dataset_folders: str | None = Field(
         None, description="Folders datasets may be read from, separated by commas."
     )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from models.data.pixels import MAX_BYTES
 from models.data.source import DataError, UnreadableImageError
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError)
+"""What reading a member of a damaged or exotic zip raises, NotImplementedError among them."""
 
 
 class Files(Protocol):
@@ -113,7 +118,7 @@ class TarFiles:
                     if member.isreg() and not member.issparse() and wanted(name):
                         # A name that comes twice means the later file, as in unpacking.
                         self._where[name] = (member.offset_data, member.size)
-        except tarfile.TarError as error:
+        except (tarfile.TarError, RecursionError) as error:
             raise DataError(f"{path.name} is a damaged tar: {error}") from error
         self.names = tuple(sorted(self._where))
 
@@ -147,7 +152,7 @@ class ZipFiles:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = [i for i in archive.infolist() if not i.is_dir()]
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, NotImplementedError) as error:
             raise DataError(f"{path.name} is a damaged zip: {error}") from error
         if any(i.flag_bits & 1 for i in members):
             raise DataError(f"{path.name} is encrypted")
@@ -173,5 +178,5 @@ class ZipFiles:
             with self._zip.open(name) as file:
                 # Not read(): a forged header may declare less than the stream holds.
                 return file.read(self._sizes[name])
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
+        except _DAMAGED as error:
             raise UnreadableImageError(str(error)) from error

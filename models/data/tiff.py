@@ -6,6 +6,7 @@ Satellite imagery comes so. Layout and values are read here; libtiff, through Pi
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,7 +117,8 @@ def _layout(data: bytes, tags: ImageFileDirectory_v2, max_pixels: int) -> _Layou
     layout = _Layout(
         width, height, samples, dtype, planar, compression, predictor, block_width, block_height, blocks
     )
-    if len(blocks) < sum(1 for _ in _places(layout)):
+    across, down = math.ceil(width / block_width), math.ceil(height / block_height)
+    if len(blocks) < across * down * (samples if planar else 1):
         raise UnreadableImageError("strips or tiles are missing")
     return layout
 

@@ -145,6 +145,17 @@ def test_the_child_has_no_more_memory_than_it_may(client: TestClient, desk: Data
     assert get_store().keys("datasets") == []
 
 
+def test_reading_takes_no_longer_than_it_may(client: TestClient, desk: DatasetDesk) -> None:
+    with environment({"PATCHPLAN_DATASET_TIME_S": "0.05"}):
+        dataset = queue(client, tar(folders()))
+        desk.work()
+    error = rows()[dataset].error
+    assert error is not None
+    assert error["type"] == "/problems/dataset-too-large"
+    assert "longer than the 0.05 s" in error["detail"]
+    assert get_store().keys("datasets") == []
+
+
 def test_a_snapshot_is_fetched_once_and_checked(
     client: TestClient, desk: DatasetDesk, tmp_path: Path
 ) -> None:

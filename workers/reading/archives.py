@@ -5,6 +5,7 @@ comes out. Links, devices, sparse files and encrypted members refuse the whole a
 """
 
 import gzip
+import lzma
 import stat
 import tarfile
 import zipfile
@@ -19,7 +20,7 @@ from workers.reading.names import shown
 
 PIECE: Final = 1024 * 1024
 BLOCK: Final = 512
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError)
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError, OSError)
 
 
 def read_archive(path: Path, heap: Heap) -> None:
@@ -83,7 +84,7 @@ def _read_tar(path: Path, heap: Heap) -> None:
                 # tarfile remembers every member; half a million of them are half a gigabyte
                 tar.members.clear()  # type: ignore[attr-defined]
             end = tar.offset
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise ArchiveRefused(f"The tar is damaged or cut short: {error}") from error
     _check_end(path, end)
 

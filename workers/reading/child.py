@@ -71,6 +71,9 @@ def read(folder: Path, job: Job) -> dict[str, Any]:
     """The whole reading. Raises the DatasetRefused classes, MemoryError, OSError."""
     heap = _filled(folder, job)
     found = find(heap, job.table and Path(job.table).name, job.classes)
+    if len(found.samples) > job.max_files:
+        # boxes of fMoW, many to a picture
+        raise DatasetTooLarge(f"There are more than {job.max_files} samples.", limit_files=job.max_files)
     tolerance = Tolerance(**job.tolerance)
     looks: list[Look] = []
     unreadable = list(found.unreadable)

@@ -189,3 +189,31 @@ def test_missing_empty_and_single_class_data_sets_are_refused(tmp_path: Path) ->
     write(tmp_path / "nested/n01440764.tar", b"x")
     with pytest.raises(DataError, match="tars within"):
         open_source(tmp_path / "nested")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_member_of_a_zip_is_one_unreadable_picture(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for file in sorted(class_folders(tmp_path / "set").rglob("*.png")):
+            archive.write(file, f"set/{file.relative_to(tmp_path / 'set')}")
+    content = bytearray(path.read_bytes())
+    start = content.find(b"set/barn/barn_0.png") + len("set/barn/barn_0.png") + 20
+    content[start : start + 60] = bytes(range(100, 160))
+    path.write_bytes(content)
+    source = open_source(path)
+    for i, name in enumerate(source.ids):
+        if name.endswith("barn_0.png"):
+            with pytest.raises(UnreadableImageError):
+                source.read(i)
+        else:
+            source.read(i)
+
+
+def test_archives_that_cannot_be_opened_are_refused(tmp_path: Path) -> None:
+    path = make_zip(class_folders(tmp_path / "set"), tmp_path / "set.zip")
+    content = bytearray(path.read_bytes())
+    content[content.find(b"PK\x01\x02") + 6] = 90  # a version of zip that is none yet
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"set\.zip"):
+        open_source(path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,25 @@ def test_what_is_not_read_is_refused_and_not_misread() -> None:
     whole = tiff(3, "uint16")
     with pytest.raises(UnreadableImageError):
         decode(whole[: len(whole) // 2])
+
+
+def test_tiles_that_are_declared_and_not_there_are_not_counted_one_by_one() -> None:
+    """Half a billion tiles of one pixel in 146 bytes: walking over them took minutes."""
+    side, bands = 2**11, 16
+    entries = [
+        (256, 4, 1, 2 * side), (257, 4, 1, 4 * side), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+        (277, 3, 1, bands), (284, 3, 1, 2), (322, 4, 1, 1), (323, 4, 1, 1), (324, 4, 1, 8), (325, 4, 1, 1),
+    ]  # fmt: skip
+    listed = b"".join(
+        struct.pack("<HHI", tag, kind, count)
+        + (struct.pack("<HH", value, 0) if kind == 3 else struct.pack("<I", value))
+        for tag, kind, count, value in entries
+    )
+    data = b"II*\0" + struct.pack("<IH", 8, len(entries)) + listed + bytes(4)
+    started = time.process_time()
+    with pytest.raises(UnreadableImageError, match="missing"):
+        decode(data, max_pixels=2**27)
+    assert time.process_time() - started < 1
 
 
 def test_plain_eight_bit_files_stay_with_pillow() -> None:

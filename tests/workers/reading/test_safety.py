@@ -2,12 +2,14 @@
 
 import gzip
 import io
+import json
 import os
 import struct
 import tarfile
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,51 @@ def test_a_tar_that_claims_to_be_huge(tmp_path: Path) -> None:
     entry.size = 2**62
     with pytest.raises(DatasetRefused):
         read_archive(tmp_path, tar(GOOD, extra=[entry]))
+
+
+def chained_names(count: int) -> bytes:
+    """Long names of long names, each of which tarfile reads within the one before."""
+    link = tarfile.TarInfo("././@LongLink")
+    link.type, link.size = tarfile.GNUTYPE_LONGNAME, 5
+    return count * (link.tobuf(tarfile.GNU_FORMAT) + b"a/b\0\0".ljust(512, b"\0"))
+
+
+def chained_headers(count: int) -> bytes:
+    record = b"11 foo=bar\n"
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, len(record)
+    return count * (header.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0"))
+
+
+@pytest.mark.parametrize("chain", [chained_names, chained_headers])
+def test_a_tar_of_headers_within_headers(tmp_path: Path, chain: Callable[[int], bytes]) -> None:
+    with pytest.raises(ArchiveRefused, match="damaged"):
+        read_archive(tmp_path, chain(2000) + tar(GOOD))
+
+
+def test_a_zip_of_a_later_version(tmp_path: Path) -> None:
+    content = bytearray(zipped(GOOD))
+    content[content.find(b"PK\x01\x02") + 6] = 90
+    with pytest.raises(ArchiveRefused, match="version"):
+        read_archive(tmp_path, bytes(content))
+
+
+def test_a_damaged_member_is_one_unreadable_picture(tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        content = bytearray(zipped(GOOD, compress_type=method))
+        start = content.find(b"forest/0.png") + len("forest/0.png") + 20
+        content[start : start + 60] = bytes(range(100, 160))
+        found = read_archive(tmp_path, bytes(content), tolerance={"max_unreadable": 1})
+        assert [entry["name"] for entry in found["summary"]["unreadable"]["listed"]] == ["forest/0.png"]
+
+
+def test_more_boxes_than_files_are_allowed(tmp_path: Path) -> None:
+    """A small file may name any number of them, and each is cut out of its picture."""
+    boxes = [{"ID": k, "box": [k % 9, k % 7, 8, 8], "category": "zoo"} for k in range(1200)]
+    described = json.dumps({"gsd": 1.0, "bounding_boxes": boxes}).encode()
+    place = "train/zoo/zoo_0/zoo_0_0_rgb"
+    with pytest.raises(DatasetTooLarge, match="1000 samples"):
+        read_archive(tmp_path, tar({f"{place}.png": next(iter(GOOD.values())), f"{place}.json": described}))
 
 
 @pytest.mark.parametrize("pack", [tar, tar_gz, zipped])
