@@ -76,6 +76,21 @@ def last_move(session: Session, alias: Alias) -> AliasMove:
     ).one()
 
 
+def last_release(session: Session, alias: Alias) -> str | None:
+    """The release that the alias stood for last; None where it never stood for one."""
+    found: str | None = session.scalar(
+        select(AliasMove.release)
+        .where(
+            AliasMove.org_id == alias.org_id,
+            AliasMove.alias == alias.name,
+            AliasMove.release.is_not(None),
+        )
+        .order_by(AliasMove.version.desc())
+        .limit(1)
+    )
+    return found
+
+
 def move(
     session: Session, org_id: uuid.UUID, name: str, step: Move, expected: int | None
 ) -> tuple[Alias, bool]:

@@ -140,11 +140,15 @@ def _wanted(session: Session, org_id: uuid.UUID, ref: str) -> Found:
 
 
 def _standing(session: Session, alias: Alias | None) -> Found | None:
-    """What the alias stands for now; None also where that is no longer installed."""
-    if alias is None or alias.release is None:
+    """What the alias stands for, or stood for before it was removed: removing one is no way past the gate.
+
+    None also where that is no longer installed.
+    """
+    release = None if alias is None else alias.release or aliases.last_release(session, alias)
+    if alias is None or release is None:
         return None
     try:
-        return find_key(session, alias.org_id, alias.release)
+        return find_key(session, alias.org_id, release)
     except NotFound:
         return None
 

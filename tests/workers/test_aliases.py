@@ -281,6 +281,17 @@ def test_the_gate_lets_through_what_is_as_good_and_keeps_what_it_saw(gated: Gate
     assert gated.client.post("/v1/aliases/champion/rollback").json()["release"] == str(gated.champion.id)
 
 
+def test_removing_the_champion_is_no_way_past_the_gate(gated: Gated) -> None:
+    assert gated.client.delete("/v1/aliases/champion").status_code == 204
+    refused = gated.promote(gated.release(seed=0, threshold=0.99))
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/promotion-refused")
+    assert gated.client.get("/v1/aliases/champion").status_code == 404
+    back = put(gated.client, "champion", gated.champion.id)
+    assert back.status_code == 200
+    assert not back.json()["last"]["forced"]
+    assert gated.standing() == str(gated.champion.id)
+
+
 def test_force_needs_a_reason_and_is_recorded(gated: Gated) -> None:
     worse = gated.release(seed=0, threshold=0.99)
     assert put(gated.client, "champion", worse.id, force=True).status_code == 422
