@@ -12,7 +12,10 @@ from app.budgets.tables import Budget, BudgetTile
 from app.classifications.tables import Classification, ClassifiedTile
 from app.core.errors import Conflict, NotFound, Unprocessable
 from app.core.work import WorkStatus
+from app.orders.reading import patches_of
 from app.orders.schemas import OrderForm
+from app.orders.states import LIVE
+from app.orders.tables import Order, OrderTile
 from app.plans.service import get_ready_plan
 from app.plans.tables import Plan
 
@@ -59,7 +62,7 @@ def _budget(
 
 
 def _next(session: Session, org_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> dict[Tile, frozenset[int]]:
-    """What to buy of every tile, without what was received since the classification."""
+    """What to buy of every tile, without what was received or ordered since the classification."""
     found: dict[Tile, frozenset[int]] = {}
     plan_ids: set[uuid.UUID] = set()
     for row_id in ids:
@@ -82,6 +85,12 @@ def _next(session: Session, org_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> dict
 def _of_one(session: Session, row: Classification) -> dict[Tile, frozenset[int]]:
     received = select(ReceivedPatch.tile, ReceivedPatch.patch).where(ReceivedPatch.plan_id == row.plan_id)
     have = {(tile, patch) for tile, patch in session.execute(received)}
+    ordered = (
+        select(OrderTile.tile, OrderTile.patches)
+        .join(Order, Order.id == OrderTile.order_id)
+        .where(OrderTile.plan_id == row.plan_id, Order.state.in_(LIVE))
+    )
+    have |= {(tile, patch) for tile, mask in session.execute(ordered) for patch in patches_of(mask)}
     told = session.execute(
         select(ClassifiedTile.tile, ClassifiedTile.buy_next)
         .where(ClassifiedTile.classification_id == row.id)

@@ -60,6 +60,21 @@ def test_what_to_buy_next_is_ordered_and_entered_once(live: Live, dear: str) -> 
     assert late.json()["type"] == "/problems/nothing-to-order"
 
 
+def test_what_a_placed_order_brings_is_not_ordered_again(live: Live, dear: str) -> None:
+    client = live.client
+    plan = made_plan(client, lr_geotiff(), release=dear, max_patches="3")
+    post_hr(client, plan["id"], patch_geotiff(0), patch_geotiff(15))
+    body = {
+        "classifications": [classify(client, plan["id"])["id"]],
+        "product": "example-archive/by-the-patch",
+    }
+    order = ordered(client, **body).json()
+    assert ordered(client, **body).status_code == 201  # a draft has bought nothing
+    for to, status in (("placed", 422), ("cancelled", 201)):
+        assert client.post(f"/v1/orders/{order['id']}/moves", json={"to": to}).status_code == 200
+        assert ordered(client, **body).status_code == status
+
+
 def test_only_what_says_what_to_buy_is_ordered(live: Live, dear: str) -> None:
     client = live.client
     once = made_plan(client, lr_geotiff(), threshold="0", max_patches="4")
