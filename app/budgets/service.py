@@ -59,6 +59,9 @@ def create(org_id: uuid.UUID, form: BudgetForm, key: str | None) -> Asked:
     for name in ("must_buy", "never_buy"):
         read_area(body[name], ("body", name))
     with session_scope() as session:
+        # a repeated request is answered before anything that may have changed since, prices among it
+        if (known := _made_with(session, org_id, key, fingerprint)) is not None:
+            return known
         product = product_of(session, org_id, form)
         check_budget(product, form.budget)
         _check_plans(session, org_id, form)
@@ -79,7 +82,9 @@ def create(org_id: uuid.UUID, form: BudgetForm, key: str | None) -> Asked:
             .returning(Budget.id)
         ).first()
         if row is None:
-            return _again(session, org_id, key, fingerprint)
+            known = _made_with(session, org_id, key, fingerprint)
+            assert known is not None
+            return known
     queue.send(Budget.__tablename__)
     return Asked(row[0], replayed=False)
 
@@ -93,9 +98,13 @@ def product_of(session: Session, org_id: uuid.UUID, form: BudgetForm) -> Product
     return find_product(session, org_id, form.product, datetime.now(UTC).date())
 
 
-def _again(session: Session, org_id: uuid.UUID, key: str | None, fingerprint: str) -> Asked:
+def _made_with(session: Session, org_id: uuid.UUID, key: str | None, fingerprint: str) -> Asked | None:
+    if key is None:
+        return None
     known = session.scalar(select(Budget).where(Budget.org_id == org_id, Budget.idempotency_key == key))
-    if known is None or known.fingerprint != fingerprint:
+    if known is None:
+        return None
+    if known.fingerprint != fingerprint:
         raise IdempotencyMismatch("This Idempotency-Key was used before with another body.")
     return Asked(known.id, replayed=True)
 

@@ -140,6 +140,20 @@ def test_one_key_is_one_budget(live: Live) -> None:
     assert [budget["id"] for budget in page["budgets"]] == [first.json()["id"]]
 
 
+def test_one_key_is_one_budget_also_once_its_prices_have_run_out(live: Live) -> None:
+    product = {"key": "p", "name": "p", "vendor": "v", "source": "s", "currency": "EUR", "price_per_km2": "17"}
+    assert live.client.post("/v1/price-lists", json={"name": "ours", "products": [product]}).status_code == 201
+    body = {"budget": "10", "product": "ours/p", "plans": [plan_of(live, 1)["id"]]}
+    first = post(live, {"Idempotency-Key": "k"}, **body)
+    over = {"name": "ours", "products": [product | {"valid_to": "2020-01-01"}]}
+    assert live.client.post("/v1/price-lists", json=over).status_code == 201
+    assert post(live, **body).json()["type"] == "/problems/price-list-expired"
+    again = post(live, {"Idempotency-Key": "k"}, **body)
+    assert (again.status_code, again.json()) == (first.status_code, first.json())
+    other = post(live, {"Idempotency-Key": "k"}, **body | {"budget": "11"})
+    assert other.json()["type"] == "/problems/idempotency-mismatch"
+
+
 def test_bad_requests_leave_nothing(live: Live) -> None:
     plan = plan_of(live, 1)
     good = {"budget": "10", "plans": [plan["id"]], **AD_HOC}
