@@ -141,9 +141,11 @@ def test_one_key_is_one_budget(live: Live) -> None:
 
 
 def test_one_key_is_one_budget_also_once_its_prices_have_run_out(live: Live) -> None:
-    product = {"key": "p", "name": "p", "vendor": "v", "source": "s", "currency": "EUR", "price_per_km2": "17"}
-    assert live.client.post("/v1/price-lists", json={"name": "ours", "products": [product]}).status_code == 201
-    body = {"budget": "10", "product": "ours/p", "plans": [plan_of(live, 1)["id"]]}
+    product = {"key": "p", "name": "p", "vendor": "v", "source": "s"}
+    product |= {"currency": "EUR", "price_per_km2": "17"}
+    good = {"name": "ours", "products": [product]}
+    assert live.client.post("/v1/price-lists", json=good).status_code == 201
+    body: dict[str, Any] = {"budget": "10", "product": "ours/p", "plans": [plan_of(live, 1)["id"]]}
     first = post(live, {"Idempotency-Key": "k"}, **body)
     over = {"name": "ours", "products": [product | {"valid_to": "2020-01-01"}]}
     assert live.client.post("/v1/price-lists", json=over).status_code == 201
