@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -332,12 +332,21 @@ class Trainer:
         learns = [hashlib.sha256(m.learns.tobytes()).hexdigest() for m in self.members.trained]
         return json.dumps([self.recipe.digest(self.phases[number].stage), self.seed, learns])
 
+    @cached_property
+    def _data(self) -> str:
+        """The hash of all labels and of up to a thousand images, spread over the data set."""
+        images = self.inputs.images[:: max(1, len(self.inputs.images) // 1000)]
+        digest = hashlib.sha256(self.inputs.labels.cpu().numpy().tobytes())
+        digest.update(np.ascontiguousarray(images.cpu().numpy()).data)
+        return digest.hexdigest()
+
     def _save(self, at: Position) -> None:
         if self.checkpoint is None or not self.group.leads:
             return
         assert self.optimiser is not None
         state = {
             "of": self._identity(at.phase),
+            "data": self._data,
             **asdict(at),
             "members": self.members.state(),
             "policy": self.system.policy.state_dict(),
@@ -361,12 +370,15 @@ class Trainer:
         if self.checkpoint is None or not self.checkpoint.exists():
             return Position()
         state = torch.load(self.checkpoint, map_location=self.inputs.device, weights_only=True)
-        if state["of"] != self._identity(int(state["phase"])):
+        number = int(state["phase"])
+        # older checkpoints do not say of which images they are
+        known = number < len(self.phases) and state.get("data", self._data) == self._data
+        if not known or state["of"] != self._identity(number):
             raise ValueError(
                 f"{self.checkpoint} is of another recipe, seed or data set; remove it or train elsewhere"
             )
         self.members.restore(state["members"])
-        if self.phases[int(state["phase"])].stage in _POLICY_STAGES:
+        if self.phases[number].stage in _POLICY_STAGES:
             # until then it is as it was made, and another may stand in its place
             self.system.policy.load_state_dict(state["policy"])
         self.system.fusion = Fusion.from_json(state["fusion"])

@@ -136,6 +136,18 @@ def test_a_checkpoint_of_another_training_is_refused(scenes: Path, tmp_path: Pat
         trainer(tiny_recipe(images=images), scenes, checkpoint).run()
 
 
+def test_a_checkpoint_of_other_images_or_of_a_longer_recipe_is_refused(scenes: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    trainer(tiny_recipe(), scenes, checkpoint).run()
+    others = write_scenes(tmp_path / "others", seed=1)
+    with pytest.raises(ValueError, match="another recipe, seed or data set"):
+        trainer(tiny_recipe(), others, checkpoint).run()
+    quick = {"epochs": 2, "batch": 16, "lr": 1e-2}
+    shorter = {"hr": {**quick, "mask_share": 0.5}, "lr": quick, "pt": quick}
+    with pytest.raises(ValueError, match="another recipe, seed or data set"):
+        trainer(tiny_recipe(stages=shorter), scenes, checkpoint).run()
+
+
 def test_stages_train_what_they_should_and_nothing_else(scenes: Path) -> None:
     """pt: the policy alone. ft1: policy and HR. ft2: policy and HR, LR fixed (section 4.2)."""
     run = trainer(tiny_recipe(), scenes)
