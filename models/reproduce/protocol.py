@@ -64,7 +64,8 @@ def fewer(source: Source, limit: int) -> Source:
     for split in np.unique(splits):
         here = np.flatnonzero(splits == split)
         count = limit if source.splits else 2 * limit
-        by_turn = sorted(rng.permutation(here).tolist(), key=_turns(source.labels).__getitem__)
+        turns = dict(zip(here.tolist(), _turns(source.labels[here]).tolist(), strict=True))
+        by_turn = sorted(rng.permutation(here).tolist(), key=turns.__getitem__)
         chosen.append(np.array(by_turn[:count]))
     return source.select(np.sort(np.concatenate(chosen)))
 

@@ -60,6 +60,19 @@ def test_a_published_split_is_kept(tmp_path: Path) -> None:
         assert (len(part.learns), len(part.tests)) == (12, 9)
 
 
+def test_fewer_images_of_a_split_are_of_all_its_classes() -> None:
+    """However many of each class another split has."""
+    labels = np.array([*(30 * [0] + 20 * [1] + 10 * [2]), *(5 * [0] + 5 * [1] + 5 * [2])])
+    splits = 60 * ["train"] + 15 * ["val"]
+    drawn = Drawn(np.zeros((75, 8, 8, 3), dtype=np.uint8))
+    source = Source("drawn", ("a", "b", "c"), labels, [f"{i:05}" for i in range(75)], drawn, splits=splits)
+    some = protocol.fewer(source, 6)
+    assert some.splits is not None
+    for split in ("train", "val"):
+        there = [label for label, of in zip(some.labels, some.splits, strict=True) if of == split]
+        assert np.bincount(there).tolist() == [2, 2, 2]
+
+
 @pytest.mark.parametrize("kind", ["published", "halves"])
 def test_a_table_without_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Ours on two parts: each has a judge of its own, and an LR classifier that goes with it."""
