@@ -16,6 +16,7 @@ from models.reproduce.fit import fit
 from models.reproduce.learner import Learner, Plan
 from models.reproduce.protocol import Part
 from models.reproduce.study import Study
+from models.reproduce.weights import read_weights
 from models.stages.classify import classification_loss
 from models.stages.draws import Draws, draw_from
 from models.stages.inputs import Batch, Indices
@@ -295,11 +296,8 @@ def unit_place(study: Study, name: str, key: str) -> Path:
 
 
 def load_given(system: System, file: Path) -> None:
-    """Published weights of the HR classifier, a state dict with or without `module.`. Raises ValueError."""
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    state = state.get("state_dict", state)
-    named = {key.removeprefix("module."): value for key, value in state.items()}
+    """Published weights for the HR classifier. Raises ValueError, OSError."""
     try:
-        system.hr.body.load_state_dict(named)
+        system.hr.body.load_state_dict(read_weights(file))
     except RuntimeError as error:
         raise ValueError(f"{file.name} does not fit the HR classifier: {error}") from error

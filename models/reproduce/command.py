@@ -15,7 +15,7 @@ from models.reproduce.profiles import KINDS, NAMES
 from models.reproduce.rows import ROWS
 from models.reproduce.run import outdated, run
 from models.reproduce.store import Store
-from models.reproduce.study import Study, open_study
+from models.reproduce.study import Study, name_of, open_study
 from models.reproduce.tables import TABLES, cells
 from models.reproduce.write import page
 
@@ -54,7 +54,11 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--estimate", action="store_true", help="say the hours, and train nothing")
     parser.add_argument("--parts", type=_positive, help="only the first N folds or seeds")
-    parser.add_argument("--limit", type=_positive, help="learn from and hold out at most N images")
+    parser.add_argument(
+        "--limit",
+        type=_positive,
+        help="at most N images of each published split; 2 N in all where there is none",
+    )
     parser.add_argument("--rows", help="only these rows, e.g. hr-cnn,patchdrop,ours")
     parser.add_argument("--ds", type=int, action="append", help="only this ds; several times")
     parser.add_argument("--seconds", type=float, help="end after so long; the same command goes on then")
@@ -73,7 +77,7 @@ def _positive(text: str) -> int:
 def _table(args: argparse.Namespace) -> int:
     data = _found(args.data)
     out = args.out or (Path("out/results") if args.profile == "smoke" else RESULTS)
-    name = f"{data.stem}-{args.limit}" if args.limit else data.stem
+    name = f"{name_of(data)}-{args.limit}" if args.limit else name_of(data)
     work = (args.work or Path("out/reproduce")) / f"{name}-{args.profile}"
     seconds = _SLICES.get(args.profile) if args.seconds is None else args.seconds
     study = open_study(
@@ -93,7 +97,7 @@ def _table(args: argparse.Namespace) -> int:
     if args.estimate:
         _say(estimate.hours(study, wanted, args.parts))
         return 0
-    store = Store(out / f"{args.table}-{study.name}.json", _head(args, study), ROWS)
+    store = Store(out / f"{args.table}-{study.name}.json", _head(args, data, study), ROWS)
     finished = run(study, wanted, store, args.parts)
     store.head["outdated"] = outdated(study, store)
     store.save()
@@ -115,8 +119,8 @@ def _write(table: str, store: Store, study: Study, out: Path) -> None:
     print(f"wrote {out / name}.md")
 
 
-def _head(args: argparse.Namespace, study: Study) -> dict[str, Any]:
-    told = ["patchplan", "reproduce", args.table, "--data", args.data.stem, "--profile", args.profile]
+def _head(args: argparse.Namespace, data: Path, study: Study) -> dict[str, Any]:
+    told = ["patchplan", "reproduce", args.table, "--data", name_of(data), "--profile", args.profile]
     if args.kind:
         told += ["--kind", args.kind]
     if args.limit:
@@ -129,9 +133,13 @@ def _head(args: argparse.Namespace, study: Study) -> dict[str, Any]:
         "data_sha256": study.digest,
         "images": len(study.labels),
         "classes": study.classes,
-        "protocol": study.protocol.said + (f", of at most {args.limit} images each" if args.limit else ""),
+        "protocol": study.protocol.said + (f", of {_limited(args.limit, study)}" if args.limit else ""),
         "parts": len(study.protocol.parts),
     }
+
+
+def _limited(limit: int, study: Study) -> str:
+    return f"at most {limit} images each" if study.source.splits else f"at most {2 * limit} images in all"
 
 
 def _found(data: Path) -> Path:

@@ -11,11 +11,11 @@ from models.baselines.hard import CUTOUT, HARD, NONE
 from models.reproduce.bagnets import AT, BAGNET, CONDITIONAL, LONGER
 from models.reproduce.paper import FMOW, Printed, data_set, printed
 from models.reproduce.paper import HARD as PRINTED_HARD
-from models.reproduce.pooled import accuracy, by_image, difference, gains, mean_s
+from models.reproduce.pooled import by_image, difference, gains, mean_s
 from models.reproduce.speed import SHIPPED
 from models.reproduce.store import Record, Store
 from models.reproduce.tables import RIVALS
-from models.reproduce.write import OVER_VIEWS, first_difference, marked, of
+from models.reproduce.write import OVER_VIEWS, best_difference, best_of, marked, of
 
 WHOLE = "ours-whole"
 _RULES = ("fixed-h", "fixed-v", "stochastic", "random", "stn")
@@ -74,14 +74,13 @@ def _stores(folder: Path, table: str) -> Iterator[tuple[str, Store]]:
         yield file.stem.partition("-")[2], store
 
 
-def _whole(store: Store, ds: int, beside: Sequence[Record]) -> list[Record]:
-    """HR-CNN for `beside`: the one trained as long, where it was made for all of its parts, unless the other
-    is right more often.
+def _beside_hr(store: Store, ds: int, every: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """A row and HR-CNN, of the parts that have both: trained as long, or the plain one where that is right
+    more often.
     """
-    parts = {record.part for record in beside}
-    both = [of(store, row, "", ds, beside) for row in ("hr-cnn-longer", "hr-cnn")]
-    there = [[r for r in row if r.part in parts] for row in both if parts <= {r.part for r in row}]
-    return max(there, key=lambda row: accuracy(row)["value"], default=both[1]) if beside else both[1]
+    hr = best_of([of(store, row, "", ds, every) for row in ("hr-cnn-longer", "hr-cnn")], every)
+    parts = {record.part for record in hr}
+    return [record for record in every if record.part in parts], hr
 
 
 def _ours(store: Store, ds: int) -> tuple[str, list[Record]]:
@@ -102,8 +101,8 @@ def _small(folder: Path) -> list[Line]:
     lines = []
     for data, store in _stores(folder, "table2"):
         for title, (row, stage) in rows.items():
-            found = of(store, row, stage, 4)
-            if (less := difference(found, _whole(store, 4, found))) is not None:
+            found, hr = _beside_hr(store, 4, of(store, row, stage, 4))
+            if (less := difference(found, hr)) is not None:
                 ok = less["value"] >= -0.003 and mean_s(found)["value"] <= 6
                 lines.append(
                     known._replace(
@@ -111,8 +110,9 @@ def _small(folder: Path) -> list[Line]:
                     ).said(_less(found, less) + (_same_views(store, 4, found) if "ours" in row else ""), ok)
                 )
         lines += _rules(store, data)
-        row, ours = _ours(store, 4)
-        if (less := difference(ours, _whole(store, 4, ours))) is not None:
+        row, every = _ours(store, 4)
+        ours, hr = _beside_hr(store, 4, every)
+        if (less := difference(ours, hr)) is not None:
             place = f"{data}, ds 4{marked(store, row, 4)}"
             lines += [*_choices(store, 4, place, ours, less), _gain_model(place, of(store, "ours", "", 4))]
     return lines or [known]
@@ -159,8 +159,8 @@ def _aerial(folder: Path) -> list[Line]:
 
 
 def _of_ds(store: Store, data: str, ds: int) -> Iterator[Line]:
-    row, ours = _ours(store, ds)
-    hr = _whole(store, ds, ours)
+    row, every = _ours(store, ds)
+    ours, hr = _beside_hr(store, ds, every)
     less = difference(ours, hr)
     if less is None:
         return
@@ -240,7 +240,7 @@ def _coarse(store: Store, ds: int, place: str, ours: list[Record], less: dict[st
 
 
 def _same_views(store: Store, ds: int, ours: list[Record]) -> str:
-    less = first_difference(store, ours, OVER_VIEWS, ds)
+    less = best_difference(store, ours, OVER_VIEWS, ds)
     return "" if less is None else f"; less HR-CNN over the same views {_points(less)}"
 
 

@@ -60,7 +60,8 @@ MadeOf = Callable[[Study], tuple[str, str]]
 @dataclass(frozen=True)
 class Row:
     """`units` are the profile's epochs that the row depends on; `reads`: stages of the paper's recipe whose
-    sigma and alpha it takes; `needs_s`: PatchDrop goes before it; `blind`: it reads no LR image.
+    sigma and alpha it takes; `needs_s`: PatchDrop goes before it; `blind`: it reads no LR image;
+    `views`: it answers over the views of ours.
 
     `made_of`: two rows whose records it joins, in place of a `run`: the first's, with the second's answer
     where all patches were taken.
@@ -73,6 +74,7 @@ class Row:
     needs_s: bool = False
     reads: tuple[str, ...] = ()
     blind: bool = False
+    views: bool = False
     made_of: MadeOf | None = None
 
 
@@ -206,8 +208,10 @@ ROWS: dict[str, Row] = {
     "hr-cnn-longer": Row(
         "HR-CNN, as long and from the same start as ours", _alone(_longer), ("masked",), blind=True
     ),
-    "hr-cnn-own-views": Row("HR-CNN, over the views of ours", _alone(_own_views), blind=True),
-    "hr-cnn-views": Row("HR-CNN, as long, over the views of ours", _alone(_views), ("masked",), blind=True),
+    "hr-cnn-own-views": Row("HR-CNN, over the views of ours", _alone(_own_views), blind=True, views=True),
+    "hr-cnn-views": Row(
+        "HR-CNN, as long, over the views of ours", _alone(_views), ("masked",), blind=True, views=True
+    ),
     "fixed-h": _drops("Fixed-H", _dropping("fixed-h", lambda _: dropping.fixed(choosing.FIXED_H))),
     "fixed-v": _drops("Fixed-V", _dropping("fixed-v", lambda _: dropping.fixed(choosing.FIXED_V))),
     "stochastic": _drops("Stochastic", _dropping("stochastic", lambda _: dropping.stochastic)),

@@ -66,6 +66,8 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
         # at another ds than the recipe's the pictures can be others too
         images = one.images if ds in one.images.ds else images_at(one.images, ds)
         depends += [asdict(images), networks, training]
+    if row.views and "masked" not in row.units:
+        depends.append(profile.ours.networks.hr_views)
     if "masked" in row.units and (masking := profile.masking_told()):
         depends.append(masking)
     if "ours" in row.units and not study.protocol.folds:

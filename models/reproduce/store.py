@@ -1,6 +1,7 @@
 """Finished rows: one JSON a table and data set, from which every figure can be computed again."""
 
 import fcntl
+import glob
 import json
 import os
 import platform
@@ -102,7 +103,7 @@ class Store:
     def _neighbours(self) -> list[Record]:
         if self._beside is None:
             name = self.file.name.partition("-")[2]
-            others = (f for f in self.file.parent.glob(f"*-{name}") if f != self.file)
+            others = (f for f in self.file.parent.glob(f"*-{glob.escape(name)}") if f != self.file)
             self._beside = [record for file in sorted(others) for record in self._read(file)]
         return self._beside
 

@@ -23,6 +23,7 @@ from models.reproduce.kinds import kind_of
 from models.reproduce.profiles import Profile, load_profile
 from models.reproduce.protocol import Protocol, fewer, protocol
 from models.reproduce.slices import Slice
+from models.reproduce.weights import read_weights
 from models.stages.draws import Rng
 from models.stages.inputs import Batch, FeatureCache, Indices, Inputs
 from models.system import System, packed
@@ -192,6 +193,11 @@ def images_at(images: Images, ds: int) -> Images:
     return replace(images, ds=(ds,), thin=1, lr_px=max(images.lr_px, images.hr_px // ds))
 
 
+def name_of(data: Path) -> str:
+    """What pages of a data set are called by: a file's name without its ending, or a folder's own."""
+    return data.resolve().name if data.is_dir() else data.stem
+
+
 def usual_px(source: Source) -> int:
     """The longer side that is in the middle of those of some pictures, spread over the data set.
 
@@ -222,10 +228,12 @@ def open_study(
     `kind`: one of KINDS, in place of what the data set seems to be. Where it is another, it is in the name;
     so is the number of images where that is less than all.
     """
+    if given is not None:
+        read_weights(given)  # an unreadable file is told before hours of work
     work.mkdir(parents=True, exist_ok=True)
     whole = open_source(data, check="none")
     own = kind_of(whole, usual_px(whole))
-    stem = data.stem if kind in (None, own) else f"{data.stem}-{kind}"
+    stem = name_of(data) if kind in (None, own) else f"{name_of(data)}-{kind}"
     chosen = load_profile(kind or own, profile)
     if given is not None:
         chosen = chosen.normalised(*IMAGENET)

@@ -12,7 +12,7 @@ from models.reproduce.tables import TABLES
 
 STAGES = (("pt", "Pt"), ("ft1", "Ft-1"), ("ft2", "Ft-2"))
 OVER_VIEWS = ("hr-cnn-views", "hr-cnn-own-views")
-"""HR-CNN over the views of ours: the one trained as long, or where there is none the other."""
+"""HR-CNN over the views of ours: the one trained as long as ours, and the plain one."""
 
 _LENGTH = ("smoke", "cpu", "gpu", "paper")
 
@@ -145,7 +145,7 @@ def _differences(store: Store, ds: int) -> list[str]:
             found = of(store, name, stage, ds)
             if not found or name == "hr-cnn":
                 continue
-            cells = [first_difference(store, found, others, ds) for others, _ in rivals]
+            cells = [best_difference(store, found, others, ds) for others, _ in rivals]
             if any(cells):
                 shown = " | ".join("" if c is None else _points(c) for c in cells)
                 title = f"{_title(store, name, ds)} {dict(STAGES).get(stage, stage)}".strip()
@@ -156,12 +156,19 @@ def _differences(store: Store, ds: int) -> list[str]:
     return ["Paired differences:", "", head, "|---" * (len(rivals) + 2) + "|", *lines, ""]
 
 
-def first_difference(
+def best_difference(
     store: Store, found: Sequence[Record], others: Sequence[str], ds: int
 ) -> dict[str, Any] | None:
-    """Less the first of `others` that was made for a part of it."""
-    each = (difference(found, of(store, other, "", ds, found)) for other in others)
-    return next((less for less in each if less is not None), None)
+    """Less the best of `others` that were made for all of its parts, or else for a part of them."""
+    return difference(found, best_of([of(store, other, "", ds, found) for other in others], found))
+
+
+def best_of(rivals: Sequence[Sequence[Record]], beside: Sequence[Record]) -> list[Record]:
+    """The rival that is right most often on the parts of `beside`, of those made for most of these."""
+    parts = {record.part for record in beside}
+    shared = [[r for r in rival if r.part in parts] for rival in rivals]
+    there = [rival for rival in shared if rival]
+    return max(there, key=lambda rival: (len(rival), accuracy(rival)["value"]), default=[])
 
 
 def _others(store: Store, ds: int) -> list[str]:

@@ -173,6 +173,32 @@ def test_given_weights_are_known_by_what_is_in_them(place: Path, tmp_path: Path)
     assert row_key(study, "hr-cnn", 4, part) not in keys
 
 
+def test_what_is_asked_over_more_views_is_another_row(place: Path) -> None:
+    study = open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke")
+    part, ours = study.protocol.parts[0], study.profile.ours
+    networks = replace(ours.networks, hr_views=ours.networks.hr_views % 2 + 1)
+    changed = replace(study, profile=replace(study.profile, ours=replace(ours, networks=networks)))
+    moved = {row for row in ROWS if row_key(study, row, 4, part) != row_key(changed, row, 4, part)}
+    assert {"hr-cnn-own-views", "hr-cnn-views", "ours"} <= moved
+    assert not moved & {"hr-cnn", "lr-cnn", "patchdrop"}
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", "list"])
+def test_weights_that_cannot_be_read_are_told_at_once(
+    place: Path, tmp_path: Path, content: bytes | str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "weights.th"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save([torch.zeros(2)], file)
+    for named in (file, tmp_path / "none.th"):
+        assert ask(place, "table2", "--rows", "hr-cnn", "--hr-weights", str(named)) == 2
+        said = capsys.readouterr()
+        assert named.name in said.err
+        assert "decoding" not in said.err + said.out
+
+
 def test_whole_images_are_answered_by_hr_cnn(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("table2", "--parts", "1", "--rows")
     assert ask(place, *words, "ours") == 0
@@ -275,7 +301,7 @@ def test_a_limit_is_another_data_set_beside_the_whole(place: Path) -> None:
     told = json.loads((place / "results" / "table2-scenes-12.json").read_text())
     assert told["head"]["images"] == 24
     assert "--limit 12" in told["head"]["command"]
-    assert "at most 12 images" in (place / "results" / "table2-scenes-12.md").read_text()
+    assert "at most 24 images in all" in (place / "results" / "table2-scenes-12.md").read_text()
 
 
 def test_hours_are_said_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from models.reproduce.profiles import load_profile
 from models.reproduce.protocol import fewer, protocol
 from models.reproduce.slices import Slice, SliceOver
 from models.reproduce.store import Record, Store
-from models.reproduce.study import images_at, open_study, usual_px
+from models.reproduce.study import images_at, name_of, open_study, usual_px
 from models.reproduce.write import of
 from models.stages.draws import Draws
 from models.stages.inputs import Batch, Indices, Inputs
@@ -162,6 +162,21 @@ def test_ours_is_compared_with_the_better_hr_cnn(tmp_path: Path) -> None:
     assert "| +10.00 (" in headline.write(tmp_path).read_text()
 
 
+def test_the_stricter_of_both_over_the_same_views_is_told(tmp_path: Path) -> None:
+    made = {"hr-cnn": 7, "hr-cnn-views": 8, "hr-cnn-own-views": 10, "ours": 9}
+    rows = [record(0, list(range(10)), [1] * n + [0] * (10 - n), row=row) for row, n in made.items()]
+    Store(tmp_path / "table1-d.json", {"data": "d"}).add(rows)
+    assert "less HR-CNN over the same views -10.00 (" in headline.write(tmp_path).read_text()
+
+
+def test_the_headline_tells_s_of_the_parts_that_it_compares(tmp_path: Path) -> None:
+    rows = [record(part, [part], [1], 1 if part else 15) for part in range(3)]
+    Store(tmp_path / "table1-d.json", {"data": "d"}).add([*rows, record(0, [0], [1], row="hr-cnn")])
+    (told,) = (line for line in headline.write(tmp_path).read_text().splitlines() if "fused - HR-CNN" in line)
+    assert "at S = 15.00 (1 part(s), cpu)" in told
+    assert told.endswith("| no |")
+
+
 def test_a_whole_image_is_answered_by_the_other() -> None:
     found, whole = record(0, [1, 2, 3], [1, 0, 0]).kept, record(0, [1, 2, 3], [0, 1, 1], 16).kept
     assert found.whole_by(whole).right.tolist() == [True, False, False]
@@ -205,6 +220,21 @@ def test_a_store_finds_what_other_tables_made_and_keeps_both_lengths(tmp_path: P
     before = (tmp_path / "table1-d.json").read_bytes()
     one.add([record(0, [1, 2], [1, 0])])
     assert (tmp_path / "table1-d.json").read_bytes() == before
+
+
+def test_a_name_with_brackets_has_neighbours_too(tmp_path: Path) -> None:
+    Store(tmp_path / "table1-a[1].json", {"data": "a[1]"}).add([record(0, [1, 2], [1, 0])])
+    assert Store(tmp_path / "fig7-a[1].json", {"data": "a[1]"}).find("ours", 4, 0, "key", ("",))
+
+
+def test_a_folder_is_called_by_its_whole_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("scenes-v1.0", "scenes-v1.1"):
+        (tmp_path / name).mkdir()
+        assert name_of(tmp_path / name) == name
+    (tmp_path / "scenes.tar").touch()
+    assert name_of(tmp_path / "scenes.tar") == "scenes"
+    monkeypatch.chdir(tmp_path / "scenes-v1.0")
+    assert name_of(Path()) == "scenes-v1.0"
 
 
 def test_records_of_other_pictures_of_the_same_name_are_not_mixed_in(tmp_path: Path) -> None:

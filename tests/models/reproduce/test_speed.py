@@ -129,6 +129,9 @@ def test_what_was_measured_stands_on_the_page_and_in_the_headline(
     first = speed.headline(made_up)[0]
     assert first["measured"] == "2.1 % at batch 1"
     assert not first["reached"]
+    slow = {**told, "pt": {**told["pt"], "times_plain": {"plain fp32": 1.0, "ours fp32": 1.4}}}
+    said = {line["measured"]: line["reached"] for line in speed.headline(slow) if line["paper"] == "1"}
+    assert said == {"1.40 times": False, "no fast bf16 here": None}
     (shipped,) = [line for line in told["headline"] if "of tiny 0" in line["figure"]]
     assert shipped["reached"] is None
     assert f"{100 * told['shares'][-1]['share']:.1f} % at batch 64" in shipped["measured"]
