@@ -157,7 +157,9 @@ def _lit(below: Rgb, lit: NDArray[np.bool_], *, tint: bool) -> Rgb:
 
 
 def _outline(draw: ImageDraw.ImageDraw, box: Box, colour: tuple[int, int, int, int], width: int) -> None:
-    draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=colour, width=width)
+    # of a sliver of a tile at the raster's edge there may be no pixel
+    if box[0] < box[2] and box[1] < box[3]:
+        draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=colour, width=width)
 
 
 def _with_patches(

@@ -138,6 +138,15 @@ def test_many_tiles_and_edges(grey: Layer, size: float) -> None:
     assert cols.min() >= side - 4
 
 
+def test_a_tile_narrower_than_a_pixel_has_no_outline(tmp_path: Path) -> None:
+    # 400 m by 50 m of the ellipsoid leave a strip of a few centimetres
+    strip = layer(write_tiff(tmp_path / "strip.tif", noise(3, 64, 80)))
+    tiles = cut_tiles(strip.info, 50)
+    assert min(tile.clipped[2] - tile.clipped[0] for tile in tiles) < 1
+    image = opened(render_preview(strip, tiles, *choice(len(tiles), (0, 5)), side=960))
+    assert amber(image).any()
+
+
 def test_a_raster_that_is_not_square_keeps_its_shape(tmp_path: Path) -> None:
     wide = layer(write_tiff(tmp_path / "wide.tif", noise(3, 40, 160)))
     frame = framed(wide.info, cut_tiles(wide.info), 400)
