@@ -14,6 +14,7 @@ from app.acquisitions import endpoints as acquisitions
 from app.budgets import endpoints as budgets
 from app.classifications import endpoints as classifications
 from app.core import health, reference
+from app.core.bodies import BodyLimitMiddleware
 from app.core.db import database_url, dispose_engine, libpq_url
 from app.core.logs import configure_logging
 from app.core.notify import Listener
@@ -74,6 +75,7 @@ def create_app() -> FastAPI:
         separate_input_output_schemas=True,
     )
     add_problem_handlers(app)
+    app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(ObserveMiddleware)
     for room in (
         plans,

@@ -51,10 +51,19 @@ def _try(row: WebhookDelivery, endpoint: WebhookEndpoint) -> None:
         status = send(endpoint.url, endpoint.secret, str(row.id), row.body, get_settings().webhook_timeout_s)
     except NotDelivered as error:
         log.warning("webhook_not_delivered", id=str(row.id), attempt=row.attempts, error=error.reason)
-        with session_scope() as session:
-            service.not_heard(session, row, error.reason, error.status)
-        WORK_DONE.labels(DeliveryDesk.kind, "failed").inc()
+        _not_heard(row, error)
+        return
+    except Exception as error:
+        # one webhook's trouble is that webhook's alone
+        log.exception("webhook_broke", id=str(row.id), attempt=row.attempts)
+        _not_heard(row, NotDelivered(f"It could not be sent: {type(error).__name__}."))
         return
     with session_scope() as session:
         service.heard(session, row, status)
     WORK_DONE.labels(DeliveryDesk.kind, "ready").inc()
+
+
+def _not_heard(row: WebhookDelivery, why: NotDelivered) -> None:
+    with session_scope() as session:
+        service.not_heard(session, row, why.reason, why.status)
+    WORK_DONE.labels(DeliveryDesk.kind, "failed").inc()

@@ -38,8 +38,11 @@ class Looking(threading.Thread, ABC):
                 self.work()
             except SQLAlchemyError as error:
                 log.warning("desk_waits_for_database", kind=self.kind, error=str(error))
+            except Exception:
+                # a desk that ended would leave its work lying until the worker's next start
+                log.exception("desk_broke", kind=self.kind)
             self._bell.wait(get_settings().sweep_s)
 
     @abstractmethod
     def work(self) -> object:
-        """Do all there is to do now. A SQLAlchemyError is tried again at the next look."""
+        """Do all there is to do now. What it raises is logged, and it is tried again at the next look."""

@@ -1,6 +1,5 @@
 """Areas that must or must not be bought: GeoJSON in, one checked shape out."""
 
-import json
 from typing import Any, Final
 
 import numpy as np
@@ -18,37 +17,54 @@ def read_area(value: Any, loc: tuple[str | int, ...]) -> shapely.Geometry | None
     None for None. Raises AreaRefused for other geometries, rings that cross themselves, places that are none,
     and polygons over the antimeridian that are not cut there as RFC 7946 (3.1.9) has it.
     """
+    return None if value is None else shapely.union_all(_read(value, loc))
+
+
+def kept_area(value: Any, loc: tuple[str | int, ...]) -> dict[str, Any] | None:
+    """What is kept of a client's GeoJSON: its polygons as a MultiPolygon, for ``read_area`` the same.
+
+    Other members may hold what the database cannot. None for None. Raises AreaRefused as ``read_area``.
+    """
     if value is None:
         return None
+    parts = [shapely.geometry.mapping(polygon)["coordinates"] for polygon in _read(value, loc)]
+    return {"type": "MultiPolygon", "coordinates": parts}
+
+
+def _read(value: Any, loc: tuple[str | int, ...]) -> list[shapely.Polygon]:
     try:
-        rings = _polygons(value)
+        parts = _polygons(value)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise _refused(loc, f"This is no GeoJSON polygon: {error}"[:300]) from None
-    if not rings or len(rings) > _MAX_POLYGONS:
+    if not parts or len(parts) > _MAX_POLYGONS:
         raise _refused(loc, f"An area has 1 to {_MAX_POLYGONS} polygons.")
-    return shapely.union_all([_polygon(part, loc) for part in rings])
+    return [_polygon(part, loc) for part in parts]
 
 
 def _polygons(value: Any) -> list[list[list[list[float]]]]:
+    # a Feature has a geometry and a FeatureCollection Features: nothing lies deeper
+    kind = value["type"]
+    if kind == "FeatureCollection":
+        return [part for feature in value["features"] for part in _of_geometry(feature["geometry"])]
+    return _of_geometry(value["geometry"] if kind == "Feature" else value)
+
+
+def _of_geometry(value: Any) -> list[list[list[list[float]]]]:
     kind = value["type"]
     if kind == "Polygon":
         return [value["coordinates"]]
     if kind == "MultiPolygon":
         return list(value["coordinates"])
-    if kind == "Feature":
-        return _polygons(value["geometry"])
-    if kind == "FeatureCollection":
-        return [part for feature in value["features"] for part in _polygons(feature["geometry"])]
-    raise ValueError(f"type {json.dumps(kind)[:40]}")
+    raise ValueError(f"type {kind[:40]!r}" if isinstance(kind, str) else "its type is no text")
 
 
-def _polygon(part: list[list[list[float]]], loc: tuple[str | int, ...]) -> shapely.Geometry:
+def _polygon(part: list[list[list[float]]], loc: tuple[str | int, ...]) -> shapely.Polygon:
     try:
         rings = [np.array([[float(x) for x in point[:2]] for point in ring], float) for ring in part]
         points = np.concatenate(rings)
         if points.shape[1] != 2 or not np.isfinite(points).all():
             raise ValueError("a position is a longitude and a latitude")
-    except (TypeError, ValueError, IndexError, OverflowError) as error:
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
         raise _refused(loc, f"The coordinates cannot be read: {error}"[:300]) from None
     if len(points) > MAX_POINTS:
         raise _refused(loc, f"An area has at most {MAX_POINTS} points.")

@@ -14,14 +14,14 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.budgets.areas import read_area
+from app.budgets.areas import kept_area
 from app.budgets.choose import Allocation, Verdict
 from app.budgets.schemas import BudgetForm, BudgetOut, BudgetResult, BudgetTileOut
 from app.budgets.stock import TileOffer
 from app.budgets.tables import Budget, BudgetTile
 from app.core import queue
 from app.core.db import session_scope
-from app.core.errors import IdempotencyMismatch, NotFound, ProblemError, Unprocessable
+from app.core.errors import AreaRefused, IdempotencyMismatch, NotFound, ProblemError, Unprocessable
 from app.core.paging import read_number, read_token, token_of, token_of_number
 from app.core.work import WorkStatus, uuid7
 from app.orderable.cells import Cell, cells_of_rows
@@ -54,10 +54,9 @@ def create(org_id: uuid.UUID, form: BudgetForm, key: str | None) -> Asked:
     BudgetTooSmall, IdempotencyMismatch.
     """
     key = None if key is None else check_key(key)
-    body = form.model_dump(mode="json")
+    areas = {name: kept_area(getattr(form, name), ("body", name)) for name in ("must_buy", "never_buy")}
+    body = _as_sent(form)
     fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    for name in ("must_buy", "never_buy"):
-        read_area(body[name], ("body", name))
     with session_scope() as session:
         # a repeated request is answered before anything that may have changed since, prices among it
         if (known := _made_with(session, org_id, key, fingerprint)) is not None:
@@ -74,7 +73,7 @@ def create(org_id: uuid.UUID, form: BudgetForm, key: str | None) -> Asked:
                 budget=form.budget,
                 currency=product.currency,
                 product=product.to_json(),
-                request=body,
+                request=body | areas,
                 fingerprint=fingerprint,
                 idempotency_key=key,
             )
@@ -87,6 +86,15 @@ def create(org_id: uuid.UUID, form: BudgetForm, key: str | None) -> Asked:
             return known
     queue.send(Budget.__tablename__)
     return Asked(row[0], replayed=False)
+
+
+def _as_sent(form: BudgetForm) -> dict[str, Any]:
+    """The request as JSON, its areas with all their members. Raises AreaRefused for one that has no end."""
+    try:
+        return form.model_dump(mode="json")
+    except ValueError:
+        detail = "must_buy or never_buy holds objects in objects, hundreds deep."
+        raise AreaRefused(detail, errors=[{"loc": ["body"], "detail": detail}]) from None
 
 
 def product_of(session: Session, org_id: uuid.UUID, form: BudgetForm) -> Product:

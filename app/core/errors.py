@@ -112,9 +112,9 @@ class IdempotencyInFlight(ProblemError):
 
 
 class PayloadTooLarge(ProblemError):
-    """The upload is over the limit; reading stopped there and nothing was kept."""
+    """The request body is over the limit; reading stopped there and nothing was kept."""
 
-    status, slug, title = 413, "payload-too-large", "Upload too large"
+    status, slug, title = 413, "payload-too-large", "Request body too large"
 
 
 class UnsupportedMedia(ProblemError):

@@ -5,7 +5,15 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.core.errors import PROBLEM_JSON, Forbidden, Internal, ProblemError, Unauthorized, Unprocessable
+from app.core.errors import (
+    PROBLEM_JSON,
+    Forbidden,
+    Internal,
+    PayloadTooLarge,
+    ProblemError,
+    Unauthorized,
+    Unprocessable,
+)
 from app.core.problems import problem_responses
 
 PROBLEM_SCHEMA: dict[str, Any] = {
@@ -77,6 +85,8 @@ def _say_problems(operation: dict[str, Any]) -> None:
     common: list[type[ProblemError]] = [Internal]
     if operation.get("security"):
         common += [Unauthorized, Forbidden]
+    if operation.get("requestBody"):
+        common.append(PayloadTooLarge)
     for status, answer in problem_responses(*common).items():
         answers.setdefault(str(status), answer)
     operation["responses"] = dict(sorted(answers.items()))

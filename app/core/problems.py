@@ -66,7 +66,7 @@ def problem_response(
 def problem_responses(*problems: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
     """``responses=`` of a route that may answer with ``problems``, with an example of each.
 
-    Each route also has 401, 403 and 500 by itself where they apply: see ``app.core.openapi``.
+    Each route also has 401, 403, 413 and 500 by itself where they apply: see ``app.core.openapi``.
     """
     by_status: dict[int | str, dict[str, Any]] = {}
     for problem in problems:
@@ -103,6 +103,9 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _frameworks(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ProblemError):
+        # raised while FastAPI read the body, which takes everything there for a 400
+        return problem_response(request, error.__cause__)
     known = BY_STATUS.get(error.status_code)
     headers = dict(error.headers or {})
     if known is None:

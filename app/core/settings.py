@@ -35,7 +35,10 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     log_json: bool | None = Field(None, description="Default: JSON unless a terminal reads the log.")
 
-    max_upload_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Bytes of one request body.")
+    max_json_bytes: int = Field(
+        8 * 1024 * 1024, gt=0, description="Bytes of one request body that is not an upload."
+    )
+    max_upload_bytes: int = Field(512 * 1024 * 1024, gt=0, description="Bytes of one upload.")
     max_upload_files: int = Field(256, gt=0)
     max_field_bytes: int = Field(64 * 1024, gt=0, description="Bytes of one form field that is not a file.")
     max_raster_pixels: int = Field(400_000_000, gt=0, description="Pixels times bands of one raster.")

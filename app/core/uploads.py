@@ -21,6 +21,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from app.core.bodies import allow, too_large
 from app.core.errors import BadRequest, PayloadTooLarge, Unprocessable, UnsupportedMedia
 from app.core.settings import get_settings
 
@@ -98,6 +99,7 @@ async def receive(
     settings = get_settings()
     limit = settings.max_upload_bytes if max_bytes is None else max_bytes
     boundary = _boundary(request)
+    allow(request, limit)
     _refuse_declared(request, limit)
     settings.spool_dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="upload-", dir=settings.spool_dir))
@@ -159,11 +161,7 @@ def _boundary(request: Request) -> bytes:
 def _refuse_declared(request: Request, limit: int) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(limit)
-
-
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The request body is over {limit} bytes.", limit_bytes=limit)
+        raise too_large(limit)
 
 
 async def _read(request: Request, boundary: bytes, parts: "_Parts", limit: int) -> None:
@@ -173,7 +171,7 @@ async def _read(request: Request, boundary: bytes, parts: "_Parts", limit: int) 
         async for chunk in request.stream():
             seen += len(chunk)
             if seen > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
             await run_in_threadpool(parser.write, chunk)
         await run_in_threadpool(parser.finalize)
     except MultipartParseError as error:

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from app.core.auth import Principal, require
+from app.core.bodies import too_large
 from app.core.db import SessionDep, session_scope
 from app.core.errors import (
     ArchiveRefused,
@@ -150,9 +151,7 @@ async def _body(request: Request) -> bytes:
         async for piece in request.stream():
             body += piece
             if len(body) > MOST_JSON_BYTES:
-                raise PayloadTooLarge(
-                    f"The request body is over {MOST_JSON_BYTES} bytes.", limit_bytes=MOST_JSON_BYTES
-                )
+                raise too_large(MOST_JSON_BYTES)
     except ClientDisconnect as error:
         raise BadRequest("The client went away before the body was complete.") from error
     return body

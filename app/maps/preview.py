@@ -157,30 +157,40 @@ def _lit(below: Rgb, lit: NDArray[np.bool_], *, tint: bool) -> Rgb:
 
 
 def _outline(draw: ImageDraw.ImageDraw, box: Box, colour: tuple[int, int, int, int], width: int) -> None:
-    draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=colour, width=width)
+    # of a sliver of a tile at the raster's edge there may be no pixel
+    if box[0] < box[2] and box[1] < box[3]:
+        draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=colour, width=width)
 
 
 def _with_patches(
     below: Rgb, frame: Frame, tiles: Sequence[Tile], received: Mapping[tuple[int, int], Rgb]
 ) -> Rgb:
-    image = below.copy()
+    image = Image.fromarray(below)
     for tile in tiles:
-        for patch, box in enumerate(frame.patch_boxes(tile, whole=True)):
+        boxes = zip(frame.patch_boxes(tile, whole=True), frame.patch_boxes(tile), strict=True)
+        for patch, (whole, seen) in enumerate(boxes):
             pixels = received.get((tile.index, patch))
-            if pixels is None or box is None:
+            if pixels is None or whole is None or seen is None:
                 continue
-            wide, tall = box[2] - box[0], box[3] - box[1]
-            part = Image.fromarray(np.moveaxis(pixels, 0, -1)).resize((wide, tall), Image.Resampling.LANCZOS)
-            _paste(image, np.asarray(part), box)
-    return image
+            # a tile may be a million times as large as the raster: no more is made than the picture holds
+            fits = whole[2] - whole[0] <= frame.width and whole[3] - whole[1] <= frame.height
+            part = whole if fits else seen
+            image.paste(_scaled(pixels, whole, part), part[:2])
+    return np.asarray(image)
 
 
-def _paste(image: Rgb, part: Rgb, box: Box) -> None:
-    """``part`` at ``box``, which may reach over the image's edge."""
-    height, width = image.shape[:2]
-    x0, y0, x1, y1 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
-    if x0 < x1 and y0 < y1:
-        image[y0:y1, x0:x1] = part[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]]
+def _scaled(pixels: Rgb, whole: Box, part: Box) -> Image.Image:
+    """What lies in ``part`` of a patch ``(3, h, w)`` that fills ``whole``; both are boxes of the picture."""
+    patch = Image.fromarray(np.moveaxis(pixels, 0, -1))
+    x, y = patch.width / (whole[2] - whole[0]), patch.height / (whole[3] - whole[1])
+    source = (
+        (part[0] - whole[0]) * x,
+        (part[1] - whole[1]) * y,
+        min((part[2] - whole[0]) * x, patch.width),
+        min((part[3] - whole[1]) * y, patch.height),
+    )
+    size = (part[2] - part[0], part[3] - part[1])
+    return patch.resize(size, Image.Resampling.LANCZOS, box=source)
 
 
 def _sheet(panels: Sequence[tuple[Image.Image, str]], summary: str, frame: Frame) -> bytes:

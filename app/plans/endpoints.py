@@ -20,6 +20,7 @@ from app.core.errors import (
     NotFound,
     PayloadTooLarge,
     PriceListExpired,
+    ServiceUnavailable,
     UnknownProduct,
     Unprocessable,
     UnsupportedMedia,
@@ -185,7 +186,7 @@ def get_plan(
     response_class=Response,
     responses={
         200: {"description": "The LR image under the grid.", "content": {"image/png": {}}},
-        **problem_responses(NotFound, Conflict),
+        **problem_responses(NotFound, Conflict, ServiceUnavailable),
     },
 )
 def get_preview(plan_id: uuid.UUID, principal: Planner) -> Response:

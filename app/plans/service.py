@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.budgets.areas import kept_area
 from app.core import money, queue
 from app.core.auth import Principal
 from app.core.db import session_scope
@@ -149,7 +150,8 @@ def _product(org_id: uuid.UUID, form: PlanForm) -> Product | None:
 
 
 def _options(form: PlanForm) -> dict[str, Any] | None:
-    asked = form.model_dump(mode="json", include={"must_buy", "never_buy"}, exclude_none=True)
+    areas = {name: kept_area(getattr(form, name), ("body", name)) for name in ("must_buy", "never_buy")}
+    asked: dict[str, Any] = {name: area for name, area in areas.items() if area is not None}
     if form.budget is not None:
         asked["budget"] = money.plain(form.budget)
     return asked or None

@@ -98,7 +98,9 @@ def move(
 
     ``expected`` is the version it must have now, 0 for one that was never there. Raises PreconditionFailed.
     """
-    alias = _locked(session, org_id, check_name(name))
+    name = check_name(name)
+    session.execute(insert(Alias).values(org_id=org_id, name=name).on_conflict_do_nothing())
+    alias = _locked(session, org_id, name)
     must_be(alias, expected)
     if alias.release == step.release.key:
         return alias, False
@@ -181,14 +183,13 @@ def names_of(session: Session, org_id: uuid.UUID) -> dict[str, list[str]]:
 
 
 def _locked(session: Session, org_id: uuid.UUID, name: str) -> Alias:
-    """The alias's row, made if there is none, held until the transaction ends."""
-    session.execute(insert(Alias).values(org_id=org_id, name=name).on_conflict_do_nothing())
-    return session.scalars(
-        select(Alias)
-        .where(Alias.org_id == org_id, Alias.name == name)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one()
+    """The alias's row, held until the transaction ends; raises NotFound where there was never one."""
+    query = select(Alias).where(Alias.org_id == org_id, Alias.name == name).with_for_update()
+    # no name holds a NUL character, and PostgreSQL would not be asked for one
+    alias = session.scalar(query.execution_options(populate_existing=True)) if "\0" not in name else None
+    if alias is None:
+        raise NotFound(f"There is no alias {name[:100]!r}.")
+    return alias
 
 
 def must_be(alias: Alias, expected: int | None) -> None:

@@ -160,6 +160,8 @@ def read_aois(values: Sequence[str]) -> tuple[Aoi, ...]:
             continue
         for name, raw in _features(value):
             found.append(Aoi(name or str(len(found) + 1), _geojson(raw)))
+    if not all(aoi.name.isprintable() for aoi in found):
+        raise _area("An area's name holds characters that cannot be printed.")
     if len(found) > MAX_AOIS or len({aoi.name for aoi in found}) != len(found):
         raise _area(f"At most {MAX_AOIS} areas, each with a name of its own.")
     return tuple(found)
@@ -185,6 +187,8 @@ def _features(text: str) -> list[tuple[str | None, Any]]:
 def _name_of(feature: dict[str, Any]) -> str | None:
     properties = feature.get("properties")
     name = properties.get("name") if isinstance(properties, dict) else None
+    if isinstance(name, dict | list) or isinstance(feature.get("id"), dict | list):
+        raise _area("An area's name is a text or a number.")
     return str(name if name is not None else feature["id"])[:64] if name or "id" in feature else None
 
 

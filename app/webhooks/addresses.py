@@ -19,6 +19,8 @@ _CARRIERS: Final = tuple(
     IPv6Network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
 )
 MAX_URL: Final = 2000
+MAX_NAME: Final = 253
+MAX_LABEL: Final = 63
 
 
 class AddressRefused(Exception):
@@ -37,6 +39,10 @@ def check_url(url: str) -> str:
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise _refused("A webhook's url has no user, password or fragment.")
     literal = _literal(host)
+    if literal is None and not _is_name(host):
+        raise _refused(
+            f"A host is parts of 1 to {MAX_LABEL} characters with dots between, {MAX_NAME} at most."
+        )
     if literal is not None and not is_allowed(literal):
         raise _refused(f"{literal} is not an address that webhooks may go to (PATCHPLAN_WEBHOOK_NETWORKS).")
     if literal is None and (host == "localhost" or host.endswith((".localhost", ".local", ".internal"))):
@@ -44,6 +50,12 @@ def check_url(url: str) -> str:
     if parts.scheme == "http" and not (get_settings().webhook_networks or "").strip():
         raise _refused("A webhook's url begins with https://.")
     return url
+
+
+def _is_name(host: str) -> bool:
+    """Whether the DNS could know a host of this name (RFC 1035, 2.3.4); a dot at the end is its root."""
+    name = host.removesuffix(".")
+    return len(name) <= MAX_NAME and all(1 <= len(label) <= MAX_LABEL for label in name.split("."))
 
 
 def _check_name(host: str) -> None:
@@ -67,13 +79,17 @@ def _split(url: str) -> SplitResult:
 def resolve(host: str, port: int, *, named_only: bool = False) -> list[Address]:
     """The addresses of a name, every one of them allowed (``named_only``: by the settings, not as public).
 
-    Raises AddressRefused if one is not, OSError where the name has none.
+    Raises AddressRefused if one is not or the name can be none, OSError where it has no address.
     """
     literal = _literal(host)
     if literal is not None:
         found: list[Address] = [literal]
     else:
-        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError:
+            # raised by IDNA before anybody is asked: parts that are empty or too long
+            raise AddressRefused(f"{host[:100]} cannot be the name of a host.") from None
         found = list(dict.fromkeys(ip_address(str(answer[4][0]).split("%")[0]) for answer in answers))
     for address in found:
         if not (is_named(address) if named_only else is_allowed(address)):

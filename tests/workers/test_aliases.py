@@ -45,6 +45,19 @@ def dataset(client: TestClient, tmp_path: Path) -> uuid.UUID:
     return kept_dataset(labelled_by(tmp_path, seed=1))
 
 
+@pytest.mark.parametrize("name", ["none-such", "%00", "a%00b"])
+def test_what_was_never_an_alias_is_not_found(client: TestClient, name: str) -> None:
+    base = f"/v1/aliases/{name}"
+    for answer in (
+        client.get(base),
+        client.delete(base),
+        client.post(f"{base}/rollback"),
+        client.post(f"{base}/rollback", json={"reason": "worse"}),
+        client.get(f"{base}/history"),
+    ):
+        assert answer.status_code == 404, answer.text
+
+
 def test_an_alias_is_made_moved_and_read(client: TestClient, tmp_path: Path) -> None:
     first, second = published(tmp_path, seed=0), published(tmp_path, seed=1)
     answer = put(client, "candidate", first.id)

@@ -88,6 +88,44 @@ def test_received_patches_are_shown_where_they_lie(grey: Layer, tmp_path: Path) 
     assert panel[50, 50].max() < 150
 
 
+@pytest.mark.parametrize("size", [2_000, 400_000, 1e7])
+def test_a_patch_far_larger_than_the_raster_is_cut_before_it_is_drawn(
+    grey: Layer, size: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, int]] = []
+    real = Image.Image.resize
+
+    def noted(image: Image.Image, to: tuple[int, int], *rest: Any, **more: Any) -> Image.Image:
+        made.append(to)
+        return real(image, to, *rest, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", noted)
+    # dark on the left, and light on the right of the patch's middle
+    patch = np.full((3, 64, 64), 20, np.uint8)
+    patch[:, :, 32:] = 240
+    tiles = cut_tiles(grey.info, size)
+    received = {(0, p): patch for p in range(16)}
+    panel = opened(render_preview(grey, tiles, *choice(1, (0, 0)), received=received, side=200))[44:244, 248:]
+    # the raster is the north-western corner of patch 0
+    assert panel[100, 100].max() < 40
+    assert made
+    assert all(wide <= 200 and tall <= 200 for wide, tall in made)
+
+
+def test_a_patch_that_is_cut_keeps_its_place(grey: Layer) -> None:
+    # the raster's 320 m hold one patch and a quarter of the next
+    tiles = cut_tiles(grey.info, 1024)
+    patch = np.full((3, 64, 64), 20, np.uint8)
+    patch[:, :, 32:] = 240
+    received = {(0, p): patch for p in range(16)}
+    panel = opened(render_preview(grey, tiles, *choice(1), received=received, side=400))[44:444, 448:848]
+    row = panel[200, :, 0]
+    # 400 pixels are 320 m: a patch of 256 m is light from pixel 160 on, and ends at 320
+    light = np.nonzero(row[10:390] > 100)[0] + 10
+    assert light.min() == pytest.approx(160, abs=4)
+    assert light.max() == pytest.approx(320, abs=4)
+
+
 @pytest.mark.parametrize("size", [25.1, 50, 120, 420])
 def test_many_tiles_and_edges(grey: Layer, size: float) -> None:
     tiles = cut_tiles(grey.info, size)
@@ -98,6 +136,15 @@ def test_many_tiles_and_edges(grey: Layer, size: float) -> None:
     assert marked.any()
     assert rows.max() <= 2 * side + 4
     assert cols.min() >= side - 4
+
+
+def test_a_tile_narrower_than_a_pixel_has_no_outline(tmp_path: Path) -> None:
+    # 400 m by 50 m of the ellipsoid leave a strip of a few centimetres
+    strip = layer(write_tiff(tmp_path / "strip.tif", noise(3, 64, 80)))
+    tiles = cut_tiles(strip.info, 50)
+    assert min(tile.clipped[2] - tile.clipped[0] for tile in tiles) < 1
+    image = opened(render_preview(strip, tiles, *choice(len(tiles), (0, 5)), side=960))
+    assert amber(image).any()
 
 
 def test_a_raster_that_is_not_square_keeps_its_shape(tmp_path: Path) -> None:

@@ -8,14 +8,17 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import update
 
 from app.core.db import session_scope
 from app.plans.tables import TileRow
+from tests.app.core.test_problems import check_problem
 from tests.client import GEOJSON, kept, made_plan, post_hr, post_plan
 from tests.conftest import Live
 from tests.imagery import NORTH, WEST, geotiff, hr_geotiff, lr_geotiff, scene
+from tests.plans import ready_plan
 
 
 def test_a_finished_plan(live: Live) -> None:
@@ -137,6 +140,12 @@ def test_a_plan_that_is_not_ready_has_no_geojson_and_no_picture(live: Live) -> N
 def test_only_json_and_geojson_can_be_had(live: Live) -> None:
     plan = made_plan(live.client, lr_geotiff())
     assert live.client.get(plan["links"]["self"], headers={"Accept": "text/csv"}).status_code == 406
+
+
+def test_a_preview_whose_pixels_the_store_lacks_is_a_503(client: TestClient) -> None:
+    answer = client.get(f"/v1/plans/{ready_plan()}/preview.png")
+    check_problem(answer, 503, "service-unavailable")
+    assert answer.headers["retry-after"]
 
 
 def test_the_preview_is_a_picture(live: Live) -> None:

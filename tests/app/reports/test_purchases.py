@@ -262,6 +262,7 @@ def test_currencies_are_added_only_by_dated_rates(client: TestClient, bought: di
     assert Decimal(group["spent"]) == cents(amounts["EUR"] + amounts["USD"] * Decimal("0.9"))
 
 
+BOX = '{"type":"Polygon","coordinates":[[[-90,20],[-70,20],[-70,40],[-90,40],[-90,20]]]}'
 BAD: list[dict[str, Any]] = [
     {"rate": "2026-01-01:USD=0.9"},
     {"currency": "EUR", "rate": "yesterday:USD=0.9"},
@@ -283,6 +284,12 @@ BAD: list[dict[str, Any]] = [
     {"aoi": '{"type": "Feature", "geometry": null}'},
     {"group_by": "aoi"},
     {"product": "a\0b"},
+    {"aoi": "\0:-90,20,-70,40"},
+    *(
+        {"aoi": f'{{"type":"Feature","properties":{{"name":{name}}},"id":1,"geometry":{BOX}}}'}
+        for name in (r'"a\u0000"', r'"\ud800"', r'"\n"', "[" * 900 + "]" * 900, "{}")
+    ),
+    {"aoi": f'{{"type":"Feature","id":{{}},"geometry":{BOX}}}'},
 ]
 
 

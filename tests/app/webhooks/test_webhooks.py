@@ -260,11 +260,50 @@ def test_addresses_that_are(address: str) -> None:
         "https://example.com:0/", "https://example.com:99999/", "https://[::1/", "https://localhost/",
         "https://x.localhost/", "https://2130706433/", "https://0x7f.1/", "https://127.1/",
         "https://0177.0.0.1/", "https://ex\u00e4mple.com/", "https://example.com/\x00", "file:///etc/passwd",
+        "https://a..b/x", "https://a..local/x", "https://.x/", "https://./", "https://x../",
+        f"https://{'a' * 64}.example.com/", f"https://{'a.' * 127}com/",
     ],
 )  # fmt: skip
 def test_urls_that_are_refused(url: str) -> None:
     with pytest.raises(WebhookUrlRefused):
         addresses.check_url(url)
+
+
+@pytest.mark.parametrize("host", ["example.com", "example.com.", "a_b.example", f"{'a' * 63}.example.com"])
+def test_names_that_a_host_may_have(host: str) -> None:
+    assert addresses.check_url(f"https://{host}/hook")
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, ".x"])
+def test_what_can_be_no_name_is_refused_and_not_delivered(host: str) -> None:
+    with pytest.raises(AddressRefused, match="cannot be the name"):
+        resolve(host, 443)
+    with pytest.raises(NotDelivered, match="cannot be the name"):
+        send(f"https://{host}/", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODk=", "m", "{}", 5)
+
+
+@pytest.mark.parametrize(("column", "value"), [("url", "https://a..b/x"), ("secret", "whsec_x")])
+def test_a_webhook_that_cannot_be_sent_to_holds_up_no_other(
+    client: TestClient, listener: Listener, home: None, column: str, value: str
+) -> None:
+    good, bad = (registered(client, listener.url, description=name) for name in ("good", "bad"))
+    with session_scope() as session:
+        # as an older version of the service let it in
+        session.execute(
+            text(f"UPDATE webhook_endpoints SET {column} = :value WHERE id = :id"),
+            {"value": value, "id": bad["id"]},
+        )
+    draft(client)
+    desk = DeliveryDesk()
+    assert desk.work() == 2
+    assert deliveries(client, good)[0]["state"] == "delivered"
+    [waiting] = deliveries(client, bad)
+    assert (waiting["state"], waiting["attempts"], waiting["status"]) == ("waiting", 1, None)
+    assert waiting["error"]
+    for _ in range(3):
+        due_now()
+        desk.work()
+    assert deliveries(client, bad)[0]["state"] == "given_up"
 
 
 def test_every_address_of_a_name_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
