@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 from app.core.db import session_scope
 from app.core.errors import PROBLEM_JSON, every_problem
 from app.core.problems import add_problem_handlers
-from tests.conftest import Services
+from patchplan.embedded import Services
 
 
 def check_problem(response: object, status: int, slug: str) -> None:
