@@ -1,6 +1,7 @@
 """Turns every refusal, ours and the framework's, into ``application/problem+json``."""
 
 import errno
+import json
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -11,7 +12,8 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from obstore.exceptions import BaseError as StoreError
-from sqlalchemy.exc import InterfaceError, OperationalError
+from psycopg.errors import CharacterNotInRepertoire, UntranslatableCharacter
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
@@ -46,19 +48,30 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     for lost in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(lost, _database_lost)
+    app.add_exception_handler(DataError, _not_kept)
     app.add_exception_handler(StoreError, _store_lost)
     app.add_exception_handler(OSError, _machine_full)
     app.add_exception_handler(Exception, _unexpected)
+
+
+class ProblemResponse(JSONResponse):
+    """A problem document, which may quote what the client sent."""
+
+    media_type = PROBLEM_JSON
+
+    def render(self, content: Any) -> bytes:
+        """The document in UTF-8, which has no half of a surrogate pair: that is escaped, as JSON has it."""
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace")
 
 
 def problem_response(
     request: Request, problem: ProblemError, headers: dict[str, str] | None = None
 ) -> Response:
     """The answer for ``problem``."""
-    return JSONResponse(
+    return ProblemResponse(
         jsonable_encoder(problem.document(_here(request))),
         status_code=problem.status,
-        media_type=PROBLEM_JSON,
         headers={**problem.headers, **(headers or {})},
     )
 
@@ -113,7 +126,7 @@ async def _frameworks(request: Request, error: Exception) -> Response:
         document = problem_document(error.status_code, "http", phrase, str(error.detail), _here(request)) | {
             "type": "about:blank"
         }
-        return JSONResponse(document, error.status_code, headers, media_type=PROBLEM_JSON)
+        return ProblemResponse(document, error.status_code, headers)
     if known is NotFound:
         detail = f"There is nothing at {request.url.path}."
     elif known is MethodNotAllowed:
@@ -135,6 +148,19 @@ async def _validation(request: Request, error: Exception) -> Response:
 async def _database_lost(request: Request, error: Exception) -> Response:
     log.error("database_lost", path=request.url.path, error=str(error))
     return problem_response(request, ServiceUnavailable("The database does not answer; nothing was changed."))
+
+
+async def _not_kept(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DataError)
+    # only clients send such text; any other value that does not fit its column is a mistake of ours
+    if isinstance(error.orig, CharacterNotInRepertoire | UntranslatableCharacter) or "NUL" in str(error.orig):
+        log.warning("text_not_kept", path=request.url.path, error=str(error.orig))
+        return problem_response(
+            request,
+            Unprocessable("A text holds a character that cannot be kept, such as NUL; nothing was changed."),
+        )
+    log.error("unhandled", path=request.url.path, exc_info=error)
+    return await _unexpected(request, error)
 
 
 async def _store_lost(request: Request, error: Exception) -> Response:

@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 
 from app.core.settings import get_settings
 from app.main import create_app
+from patchplan.embedded import Services
 from tests.app.core.test_problems import check_problem
-from tests.conftest import Services
 from tests.imagery import lr_geotiff
 
 LIMIT = 20_000

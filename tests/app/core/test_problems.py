@@ -3,10 +3,13 @@
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from app.core.db import session_scope
 from app.core.errors import PROBLEM_JSON, every_problem
 from app.core.problems import add_problem_handlers
+from patchplan.embedded import Services
 
 
 def check_problem(response: object, status: int, slug: str) -> None:
@@ -68,6 +71,35 @@ def test_a_lost_database_is_503() -> None:
     check_problem(response, 503, "service-unavailable")
     assert response.headers["retry-after"]
     assert "SELECT" not in response.text
+
+
+def test_text_that_no_column_holds_is_the_clients_mistake(database: Services) -> None:
+    app = broken_app()
+
+    @app.get("/kept")
+    def kept(what: str) -> None:
+        with session_scope() as session:
+            session.execute(text(what), {"given": "a\0b", "json": r'"a\u0000b"'})
+
+    client = TestClient(app, raise_server_exceptions=False)
+    for statement in ("SELECT :given", "SELECT CAST(:json AS jsonb)"):
+        answer = client.get("/kept", params={"what": statement})
+        check_problem(answer, 422, "unprocessable")
+        assert "SELECT" not in answer.text
+    # what does not fit for another reason is not blamed on whoever asked
+    for statement in ("SELECT CAST(:json AS integer)", "SELECT 1 / 0", "SELECT CAST(99999 AS smallint)"):
+        check_problem(client.get("/kept", params={"what": statement}), 500, "internal")
+
+
+def test_a_problem_may_quote_half_a_character(client: TestClient) -> None:
+    body = '{"name": "a", "dataset": "0199c0de-0000-7000-8000-000000000001", "recipe": "ucmerced", %s}'
+    answer = client.post(
+        "/v1/training-runs",
+        content=body % r'"overrides": {"\ud800": 1}',
+        headers={"Content-Type": "application/json"},
+    )
+    check_problem(answer, 422, "recipe-refused")
+    assert answer.json()["detail"].startswith("\ud800 is unknown")
 
 
 def test_slugs_are_unique_and_every_problem_has_its_page(anonymous: TestClient) -> None:
