@@ -98,12 +98,13 @@ def cancelled(session: Session, order: Order, at: datetime, reason: str | None) 
 
 
 def acquired(session: Session, plan: Plan, acquisitions: Sequence[uuid.UUID]) -> None:
-    """Enter the patches that these acquisitions brought for a plan with a price, at that price.
+    """Enter the patches that these acquisitions brought for a plan with a bare price, at that price.
 
-    A patch that an order bought, or that was received before, has been paid for. Call it under the plan's
-    lock, after the received patches were written.
+    A patch that an order bought, or that was received before, has been paid for. Of a plan with a product
+    nothing is entered. Call it under the plan's lock, after the received patches were written.
     """
-    if plan.currency is None:
+    # a vendor's minima, fee and tax are of a whole order: no patch has a price by itself
+    if plan.currency is None or plan.product is not None:
         return
     new = session.execute(
         select(ReceivedPatch.acquisition_id, ReceivedPatch.tile, ReceivedPatch.patch, ReceivedPatch.area_km2)

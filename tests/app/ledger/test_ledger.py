@@ -3,6 +3,7 @@
 import csv
 import io
 import uuid
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,10 +16,12 @@ from app.core.work import uuid7
 from app.ledger import service
 from app.plans.service import get_plan
 from app.plans.tables import Plan
+from app.pricing.service import find_product
 from tests.conftest import KeyMaker
 from tests.plans import ready_plan
 
 PRODUCT = "example-archive/by-the-patch"
+CLASSIC = "example-archive/classic"
 
 
 def placed(client: TestClient, plan: uuid.UUID) -> Any:
@@ -105,6 +108,25 @@ def test_what_an_order_bought_is_not_paid_again(client: TestClient) -> None:
 def test_a_plan_without_a_price_enters_nothing(client: TestClient) -> None:
     receive(ready_plan(), 0, 1)
     assert entries(client) == []
+
+
+def test_a_plan_with_a_product_buys_by_its_order_alone(client: TestClient) -> None:
+    """What it costs is a whole order by the vendor's rules, not so many patches at the first tier's price."""
+    plan_id = ready_plan(2, 1, price="14", currency="EUR")
+    with session_scope() as session:
+        plan = session.get_one(Plan, plan_id)
+        plan.product = find_product(session, plan.org_id, CLASSIC, datetime.now(UTC).date()).to_json()
+    receive(plan_id, 0, 5, 6)
+    assert entries(client) == []
+    for by in ("product", "product,class"):
+        report = client.get("/v1/reports/savings", params={"group_by": by}).json()
+        assert report["purchases"] == []
+        [group] = report["groups"]
+        assert (group["group"]["product"], group["bought"]["patches"]) == (f"{CLASSIC}@1", 2)
+    order = client.post("/v1/orders", json={"plans": [str(plan_id)]}).json()
+    client.post(f"/v1/orders/{order['id']}/moves", json={"to": "placed"})
+    [bought] = client.get("/v1/reports/savings", params={"product": CLASSIC}).json()["purchases"]
+    assert (bought["spent"], bought["full_hr"]["cost"]) == (order["price"], order["full_hr"]["total"])
 
 
 def test_corrections_are_entries(client: TestClient) -> None:
