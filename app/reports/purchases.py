@@ -182,8 +182,10 @@ priced AS (
 of_order AS (
     SELECT {first}, order_id, sum(sign) AS net, bit_or(patches) FILTER (WHERE sign <> 0) AS mask,
         sum(area_km2) AS area, sum(amount) AS amount, sum(nominal * sign) AS nominal,
-        max(full_cost) AS full_cost, max(full_nominal) AS full_nominal,
-        max(full_area) AS full_area, max(full_patches) AS full_patches, bool_and(correct) AS correct
+        max(full_cost) FILTER (WHERE sign <> 0) AS full_cost,
+        max(full_nominal) FILTER (WHERE sign <> 0) AS full_nominal,
+        max(full_area) FILTER (WHERE sign <> 0) AS full_area,
+        max(full_patches) FILTER (WHERE sign <> 0) AS full_patches, bool_and(correct) AS correct
     FROM priced GROUP BY {first}, order_id
 ),
 of_tile AS (
