@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from app.core.db import session_scope
+from tests.app.reports.past import backdate, rewriting
 from tests.plans import ready_plan
 
 ARCHIVE = "example-archive/small-minimum"
@@ -34,24 +35,6 @@ def order(client: TestClient, plan: uuid.UUID, product: str, *moves: str, quote:
         assert answer.status_code == 200, answer.text
         found = answer.json()
     return found
-
-
-def backdate(made: Any, **moments: str) -> None:
-    """Move an order's past: by the name of a move, when that and what it entered were."""
-    kinds = {"placed": "purchase", "cancelled": "reversal"}
-    with session_scope() as session:
-        for table in ("ledger", "order_moves"):
-            session.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER append_only"))
-        for to, at in moments.items():
-            values = {"at": at, "order": made["id"], "to": to, "kind": kinds[to]}
-            session.execute(
-                text("UPDATE ledger SET at = :at WHERE order_id = :order AND kind = :kind"), values
-            )
-            session.execute(
-                text('UPDATE order_moves SET at = :at WHERE order_id = :order AND "to" = :to'), values
-            )
-        for table in ("ledger", "order_moves"):
-            session.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER append_only"))
 
 
 def report(client: TestClient, **params: Any) -> Any:
@@ -147,7 +130,8 @@ def test_a_second_order_of_fewer_plans_makes_full_hr_no_dearer(client: TestClien
 
 def test_a_purchase_taken_back_a_month_later_counts_against_that_month(client: TestClient) -> None:
     made = order(client, ready_plan(2, 1), ARCHIVE, "placed", "cancelled")
-    backdate(made, placed="2026-03-15Z", cancelled="2026-04-15Z")
+    with rewriting() as session:
+        backdate(session, made["id"], placed="2026-03-15Z", cancelled="2026-04-15Z")
     march, april = report(client, group_by="month")["purchases"]
     assert march["group"] == {"month": "2026-03"}
     assert march["spent"] == made["price"]
@@ -274,7 +258,8 @@ def test_currencies_are_added_only_by_dated_rates(client: TestClient, bought: di
 
 def test_a_correction_leaves_full_hr_at_the_rate_of_the_purchase(client: TestClient) -> None:
     made = order(client, ready_plan(3, 2), ARCHIVE, "placed")
-    backdate(made, placed="2026-03-05Z")
+    with rewriting() as session:
+        backdate(session, made["id"], placed="2026-03-05Z")
     [entry, *_] = client.get("/v1/ledger").json()["entries"]
     credit = {"amount": "-0.01", "reason": "credit note"}
     assert client.post(f"/v1/ledger/{entry['id']}/corrections", json=credit).status_code == 201
