@@ -3,7 +3,8 @@
 The release is trained on every image but those of a published or drawn test split; its card's figures come
 from images its weights have not seen. With `--folds K` it is trained on every image, and the figures are
 pooled over K folds, each answered by a training of its own without it. The folds' classifiers then judge what
-any policy buys on images they have not seen. Interrupted, the same command goes on. Under torchrun the
+any policy buys on images they have not seen. What a `--parent` has learned from is in all their weights: card
+and events say how many of the images that are. Interrupted, the same command goes on. Under torchrun the
 processes share each batch.
 """
 
@@ -11,9 +12,10 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -235,27 +237,33 @@ def _job(args: argparse.Namespace, recipe: Recipe, work: Path, group: Group, eve
 
 
 def _split(job: Job, folds: int) -> Split:
-    everything = np.arange(len(job.labels))
-    labels = job.labels.numpy()
-    if folds:
-        parts = kfold(labels, job.groups, folds, job.seed)
-        pairs = tuple((np.setdiff1d(everything, part), part) for part in parts)
-        return Split(
-            everything,
-            pairs,
-            f"{folds} stratified folds, seed {job.seed}, fold i trained with seed i; the release on all",
-            job.seed,
-        )
-    if job.parent is None:
-        learns, test, said = held_out(job.source, job.seed, job.groups)
-        return Split(learns, ((learns, test),), said, job.seed)
-    story = load_card(job.parent).training
-    seed = inherited_seed(story, job.source.digest(), job.seed)
-    learns, test, said = held_out(job.source, seed, job.groups)
-    seen = learned_from(job.source, story, test, job.groups)
+    story = None if job.parent is None else load_card(job.parent).training
+    split = _folded(job, folds) if folds else _held_out(job, story)
+    if story is None:
+        return split
+    tests = np.concatenate([test for _, test in split.tests])
+    seen = learned_from(job.source, story, tests, job.groups)
     if seen.said != "no":
-        job.events.say("notice", text=flattered(seen.images, len(test), sure=seen.sure))
-    return Split(learns, ((learns, test),), said, seed, seen)
+        job.events.say("notice", text=flattered(seen.images, len(tests), sure=seen.sure))
+    return replace(split, seen_by_parent=seen)
+
+
+def _folded(job: Job, folds: int) -> Split:
+    everything = np.arange(len(job.labels))
+    parts = kfold(job.labels.numpy(), job.groups, folds, job.seed)
+    pairs = tuple((np.setdiff1d(everything, part), part) for part in parts)
+    return Split(
+        everything,
+        pairs,
+        f"{folds} stratified folds, seed {job.seed}, fold i trained with seed i; the release on all",
+        job.seed,
+    )
+
+
+def _held_out(job: Job, story: Mapping[str, Any] | None) -> Split:
+    seed = job.seed if story is None else inherited_seed(story, job.source.digest(), job.seed)
+    learns, test, said = held_out(job.source, seed, job.groups)
+    return Split(learns, ((learns, test),), said, seed)
 
 
 if __name__ == "__main__":

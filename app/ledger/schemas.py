@@ -51,7 +51,8 @@ class CorrectionForm(BaseModel):
     )
 
     amount: Annotated[Decimal, BeforeValidator(_read_signed)] = Field(
-        description="Added to the entry, in its currency; below 0 where less was paid. Decimal string."
+        description="Added to the entry, in its currency and no finer than its minor unit; below 0 where "
+        "less was paid, by no more than its order (or acquisition) stands at. Decimal string."
     )
     reason: str = Field(min_length=1, max_length=500)
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.acquisitions.tables import ReceivedPatch
+from app.acquisitions.tables import Acquisition, ReceivedPatch
 from app.core import money
 from app.core.errors import IdempotencyMismatch, NotFound, Unprocessable
 from app.core.work import uuid7
@@ -98,12 +98,13 @@ def cancelled(session: Session, order: Order, at: datetime, reason: str | None) 
 
 
 def acquired(session: Session, plan: Plan, acquisitions: Sequence[uuid.UUID]) -> None:
-    """Enter the patches that these acquisitions brought for a plan with a price, at that price.
+    """Enter the patches that these acquisitions brought for a plan with a bare price, at that price.
 
-    A patch that an order bought, or that was received before, has been paid for. Call it under the plan's
-    lock, after the received patches were written.
+    A patch that an order bought, or that was received before, has been paid for. Of a plan with a product
+    nothing is entered. Call it under the plan's lock, after the received patches were written.
     """
-    if plan.currency is None:
+    # a vendor's minima, fee and tax are of a whole order: no patch has a price by itself
+    if plan.currency is None or plan.product is not None:
         return
     new = session.execute(
         select(ReceivedPatch.acquisition_id, ReceivedPatch.tile, ReceivedPatch.patch, ReceivedPatch.area_km2)
@@ -181,16 +182,17 @@ def correct(
 ) -> tuple[LedgerEntry, bool]:
     """Add a correction of an entry by ``amount`` (its currency, may be negative); True if it was there.
 
-    Raises NotFound, Unprocessable for an entry that is none of a purchase, IdempotencyMismatch.
+    Raises NotFound, IdempotencyMismatch, and Unprocessable for an entry that is none of a purchase, an amount
+    finer than the minor unit, and one that leaves less than nothing of what was bought together.
     """
     entry = session.scalar(
         select(LedgerEntry).where(LedgerEntry.id == entry_id, LedgerEntry.org_id == org_id)
     )
     if entry is None:
         raise NotFound(f"There is no ledger entry {entry_id}.")
-    # corrections of one entry come one after the other, and not while its order is being cancelled
+    # corrections of what was bought together come one after the other, and not while it is being cancelled
     session.execute(select(Order.id).where(Order.id == entry.order_id).with_for_update())
-    session.execute(select(LedgerEntry.id).where(LedgerEntry.id == entry.id).with_for_update())
+    session.execute(select(Acquisition.id).where(Acquisition.id == entry.acquisition_id).with_for_update())
     if key is not None:
         known = session.scalar(
             select(LedgerEntry).where(LedgerEntry.corrects == entry.id, LedgerEntry.idempotency_key == key)
@@ -206,6 +208,7 @@ def correct(
     )
     if taken_back:
         raise Unprocessable("This purchase was taken back, there is nothing left to correct.")
+    _check_amount(session, entry, amount)
     values = {
         name: getattr(entry, name)
         for name in (
@@ -228,6 +231,30 @@ def correct(
     session.flush()
     session.refresh(row)
     return row, False
+
+
+def _check_amount(session: Session, entry: LedgerEntry, amount: Decimal) -> None:
+    """Whether a correction is money, and no more than was paid: an entry alone is a share nobody pays."""
+    if amount != money.total_of(amount, entry.currency):
+        unit = money.plain(money.minor_unit(entry.currency))
+        raise _refused(f"Nothing finer than {unit} {entry.currency} is paid.")
+    if entry.order_id is not None:
+        together = LedgerEntry.order_id == entry.order_id
+    else:
+        bought = select(LedgerEntry.id).where(LedgerEntry.acquisition_id == entry.acquisition_id)
+        together = LedgerEntry.id.in_(bought) | LedgerEntry.corrects.in_(bought)
+    paid: Decimal = session.scalars(select(func.sum(LedgerEntry.amount)).where(together)).one()
+    # an acquisition's prices are unrounded: all of it back may be a part of a minor unit more
+    if money.total_of(money.EXACT.add(paid, amount), entry.currency) < 0:
+        paid_for = "order" if entry.order_id is not None else "acquisition"
+        total = money.plain(money.total_of(paid, entry.currency))
+        raise _refused(
+            f"The entry's {paid_for} stands at {total} {entry.currency}: no more can be given back."
+        )
+
+
+def _refused(detail: str) -> Unprocessable:
+    return Unprocessable(detail, errors=[{"loc": ["body", "amount"], "detail": detail}])
 
 
 def _enter(session: Session, order: Order, at: datetime, rows: list[dict[str, Any]]) -> None:

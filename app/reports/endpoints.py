@@ -101,8 +101,9 @@ def get_savings(
     """Two halves: `groups`, the nominal figures of ready plans, and `purchases`, what the ledger says.
 
     `groups` dates a plan by when it was posted, and adds plans' totals. `purchases` dates every entry by when
-    it was made, and sets what was spent against full HR by the same vendor's rules. Areas, prices and entries
-    are unrounded; a group's sums are rounded once, half to even, to the currency's minor unit.
+    it was made, and sets what was spent against full HR by the same vendor's rules; a tile and its full HR
+    count once, in the period of its first purchase, so that periods add up to the whole. Areas, prices and
+    entries are unrounded; a group's sums are rounded once, half to even, to the currency's minor unit.
     """
     wanted = best_of(accept, formats.OFFERED)
     check_texts(group_by=group_by, tag=tag, product=product, release=release, **{"class": class_})

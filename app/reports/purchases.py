@@ -1,13 +1,15 @@
 """What was bought, from the ledger: added up in the database, so that a million entries are a few groups.
 
 An event is a ledger entry of a tile, or a tile of an ordered plan of which nothing was bought: full HR would
-have bought it too. Within a group the events of a tile are put together first: patches bought twice count
-once, a purchase that was taken back counts not at all. A purchase of one group that is taken back in another
-(the month after, say) counts against that one, so that groups always add up to the whole.
+have bought it too. A tile counts once, with the union of the patches that live purchases bought; money and
+area of every purchase are added. What a tile counts changes at its events, and each change belongs to the
+moment it happened: a second purchase adds only what is new, one that was taken back takes off what is then no
+longer bought. So the groups of a period add up to the whole, and so do reports of one period after the other.
+A product or an area by itself is what a report of only that would say: a tile of two counts in both.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -24,25 +26,27 @@ PATCHES: Final = 16
 
 # bought, taken back and corrected: each at its own time
 _ENTRIES: Final = """
-    SELECT e.plan_id, e.tile, e.order_id, e.product, e.currency, e.at,
+    SELECT e.plan_id, e.tile, e.order_id, e.product, e.currency, e.at, r.at AS ends,
         CASE e.kind WHEN 'reversal' THEN -1 WHEN 'correction' THEN 0 ELSE 1 END AS sign,
         e.patches, e.area_km2, e.amount
-    FROM ledger e
+    FROM ledger e LEFT JOIN ledger r ON r.corrects = e.id AND r.kind = 'reversal'
     WHERE e.org_id = :org AND e.tile IS NOT NULL"""
 
 # of an ordered plan, the tiles that the order left out: with the order, and against it when it was cancelled
 _LEFT_OUT: Final = """
-    SELECT t.plan_id, t.tile, o.id, o.product, o.currency, m.at, CASE m."to" WHEN 'placed' THEN 1 ELSE -1 END,
-        0, 0, 0
+    SELECT t.plan_id, t.tile, o.id, o.product, o.currency, m.at, c.at,
+        CASE m."to" WHEN 'placed' THEN 1 ELSE -1 END, 0, 0, 0
     FROM orders o
     JOIN order_moves m ON m.order_id = o.id
         AND (m."to" = 'placed' OR (m."to" = 'cancelled' AND m.here = 'placed'))
+    LEFT JOIN order_moves c ON m."to" = 'placed' AND c.order_id = o.id AND c.here = 'placed'
+        AND c."to" = 'cancelled'
     JOIN order_tiles t ON t.order_id = o.id AND t.patches = 0
     WHERE o.org_id = :org"""
 
 # of a plan whose patches were bought by its own price, the tiles of which none came
 _NOT_ACQUIRED: Final = """
-    SELECT t.plan_id, t.tile, NULL::uuid, a.product, a.currency, a.at, 1, 0, 0, 0
+    SELECT t.plan_id, t.tile, NULL::uuid, a.product, a.currency, a.at, NULL, 1, 0, 0, 0
     FROM (
         SELECT e.plan_id, e.product, e.currency, min(e.at) AS at FROM ledger e
         WHERE e.org_id = :org AND e.kind = 'acquisition' GROUP BY e.plan_id, e.product, e.currency
@@ -51,13 +55,6 @@ _NOT_ACQUIRED: Final = """
     WHERE NOT EXISTS (
         SELECT FROM ledger e WHERE e.plan_id = t.plan_id AND e.tile = t.tile AND e.kind = 'acquisition'
     )"""
-
-
-@dataclass(frozen=True)
-class _Parts:
-    ctes: list[str]
-    joins: list[str]
-    columns: list[str]
 
 
 def purchases(session: Session, question: Question) -> list[PurchaseGroup]:
@@ -81,11 +78,15 @@ def _check_rates(session: Session, question: Question, values: dict[str, Any]) -
     if question.currency is None:
         return
     events = f"{_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_NOT_ACQUIRED}"
-    dated = " AND ".join(sql.conditions(Question(question.org_id, question.since, question.until), "f.at"))
+    dated = " AND ".join(sql.conditions(Question(question.org_id, until=question.until), "f.at"))
+    # what a tile counted before tells what the first event since adds to it
+    last = "true" if question.since is None else "f.last >= :since"
     query = f"""
-SELECT f.currency, min(f.at) FROM ({events}) f JOIN plans p ON p.id = f.plan_id
-LEFT JOIN {_rates(question)} ON r.currency = f.currency AND {_in_force("f.at")}
-WHERE {dated} AND r.rate IS NULL GROUP BY f.currency ORDER BY f.currency"""  # noqa: S608
+SELECT f.currency, min(f.at) FROM (
+    SELECT f.currency, f.at, max(f.at) OVER (PARTITION BY f.plan_id, f.tile) AS last
+    FROM ({events}) f JOIN plans p ON p.id = f.plan_id WHERE {dated}
+) f LEFT JOIN {_rates(question)} ON r.currency = f.currency AND {_in_force("f.at")}
+WHERE {last} AND r.rate IS NULL GROUP BY f.currency ORDER BY f.currency"""  # noqa: S608
     missing = session.execute(text(query), values).first()
     if missing is not None:
         day = missing[1].date().isoformat()
@@ -149,20 +150,26 @@ def _statement(session: Session, question: Question) -> str:
     groups = [f"g{number}" for number in range(len(keys))]
     rates = "" if question.currency is None else f"JOIN {_rates(question)} ON r.currency = f.currency AND "
     rates += "" if question.currency is None else _in_force("f.at")
-    where = " AND ".join(sql.conditions(question, "f.at"))
-    first = ", ".join([*groups, "currency", "plan_id", "tile"])
+    # what came before the question's time says what its first events add
+    where = " AND ".join(sql.conditions(replace(question, since=None), "f.at"))
+    since = "true" if question.since is None else "at >= :since"
+    apart = [f"g{number}" for number, name in enumerate(question.group_by) if name in ("product", "aoi")]
+    tile = ", ".join(["currency", "plan_id", "tile", *apart])
+    moment = ", ".join(dict.fromkeys(["currency", "plan_id", "tile", *groups, "at"]))
+    # the purchases that are live from a moment on for ever; those that end are looked up for each moment
+    stays = "FILTER (WHERE sign = 1 AND ends IS NULL)"
     # only names of closed lists, checked currencies and numbers are written into the statement
     return f"""
 WITH {"".join(cte + "," for cte in ctes)}
-events (plan_id, tile, order_id, product, currency, at, sign, patches, area_km2, amount) AS (
+events (plan_id, tile, order_id, product, currency, at, ends, sign, patches, area_km2, amount) AS (
     {_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_NOT_ACQUIRED}
 ),
 facts AS (
     SELECT x.*, {", ".join(columns)}, {known} AS correct FROM events x {" ".join(joins)}
 ),
 priced AS (
-    SELECT {", ".join([*named, f"{currency} AS currency"])}, f.plan_id, f.tile, f.order_id, f.sign, f.patches,
-        f.correct, f.area_km2, f.amount * {rate} AS amount,
+    SELECT {", ".join([*named, f"{currency} AS currency"])}, f.plan_id, f.tile, f.at, f.ends, f.sign,
+        f.patches, f.correct, f.area_km2, f.amount * {rate} AS amount,
         coalesce(t.full_total, s.price) * {rate} AS full_cost,
         coalesce(t.full_nominal, s.price) * {rate} AS full_nominal,
         coalesce(t.full_area_km2, s.area) AS full_area,
@@ -179,33 +186,60 @@ priced AS (
     ) s
     WHERE {where}
 ),
-of_order AS (
-    SELECT {first}, order_id, sum(sign) AS net, bit_or(patches) FILTER (WHERE sign <> 0) AS mask,
+moments AS (
+    SELECT {moment}, bool_and(correct) AS correct,
         sum(area_km2) AS area, sum(amount) AS amount, sum(nominal * sign) AS nominal,
-        max(full_cost) AS full_cost, max(full_nominal) AS full_nominal,
-        max(full_area) AS full_area, max(full_patches) AS full_patches, bool_and(correct) AS correct
-    FROM priced GROUP BY {first}, order_id
+        bit_or(patches) {stays} AS mask,
+        min(full_cost) {stays} AS full_cost, min(full_nominal) {stays} AS full_nominal,
+        max(full_area) {stays} AS full_area, max(full_patches) {stays} AS full_patches
+    FROM priced GROUP BY {moment}
 ),
-of_tile AS (
-    SELECT {first}, sign(sum(net))::int AS net,
-        bit_count(int4send(coalesce(bit_or(mask) FILTER (WHERE net <> 0), 0))) AS bought,
-        sum(area) AS area, sum(amount) AS amount, sum(nominal) AS nominal,
-        min(full_cost) FILTER (WHERE net <> 0) AS full_cost,
-        min(full_nominal) FILTER (WHERE net <> 0) AS full_nominal,
-        max(full_area) FILTER (WHERE net <> 0) AS full_area,
-        max(full_patches) FILTER (WHERE net <> 0) AS full_patches, bool_and(correct) AS correct
-    FROM of_order GROUP BY {first}
+passing AS (
+    SELECT {tile}, m.at, bit_or(o.patches) AS mask,
+        min(o.full_cost) AS full_cost, min(o.full_nominal) AS full_nominal,
+        max(o.full_area) AS full_area, max(o.full_patches) AS full_patches
+    FROM moments m JOIN priced o USING ({tile})
+    WHERE o.sign = 1 AND o.ends IS NOT NULL AND o.at <= m.at AND m.at < o.ends
+    GROUP BY {tile}, m.at
+),
+states AS (
+    SELECT {moment}, m.correct, m.area, m.amount, m.nominal,
+        bit_count(int4send(
+            coalesce(bit_or(m.mask) OVER so_far | p.mask, bit_or(m.mask) OVER so_far, p.mask)
+        )) AS s,
+        coalesce(least(min(m.full_cost) OVER so_far, p.full_cost), 0) AS full_cost,
+        coalesce(least(min(m.full_nominal) OVER so_far, p.full_nominal), 0) AS full_nominal,
+        coalesce(greatest(max(m.full_area) OVER so_far, p.full_area), 0) AS full_area,
+        coalesce(greatest(max(m.full_patches) OVER so_far, p.full_patches), 0) AS full_patches
+    FROM moments m LEFT JOIN passing p USING ({tile}, at)
+    WINDOW so_far AS (PARTITION BY {tile} ORDER BY at)
+),
+changes AS (
+    SELECT states.*, lag(s) OVER so_far AS s_was,
+        full_cost - lag(full_cost, 1, 0) OVER so_far AS more_cost,
+        full_nominal - lag(full_nominal, 1, 0) OVER so_far AS more_nominal,
+        full_area - lag(full_area, 1, 0) OVER so_far AS more_area,
+        full_patches - lag(full_patches, 1, 0) OVER so_far AS more_patches
+    FROM states WINDOW so_far AS (PARTITION BY {tile} ORDER BY at)
 )
 SELECT {", ".join([*groups, "currency"])},
-    sum(net) AS tiles, sum(net) FILTER (WHERE bought > 0) AS tiles_bought, sum(net * bought) AS patches,
+    {_change("s IS NOT NULL")} AS tiles, {_change("s > 0")} AS tiles_bought,
+    coalesce(sum(s), 0) - coalesce(sum(s_was), 0) AS patches,
     sum(area) AS area, sum(amount) AS spent, sum(nominal) AS nominal,
-    sum(net * full_cost) AS full_cost, sum(net * full_nominal) AS full_nominal,
-    sum(net * full_area) AS full_area, sum(net * full_patches) AS full_patches,
-    sum(net) FILTER (WHERE correct IS NOT NULL) AS labelled, sum(net) FILTER (WHERE correct) AS correct,
+    sum(more_cost) AS full_cost, sum(more_nominal) AS full_nominal,
+    sum(more_area) AS full_area, sum(more_patches) AS full_patches,
+    {_change("s IS NOT NULL", "correct IS NOT NULL")} AS labelled,
+    {_change("s IS NOT NULL", "correct")} AS correct,
     sum(amount) FILTER (WHERE correct IS NOT NULL) AS spent_on_labelled,
-    {", ".join(f"sum(net) FILTER (WHERE bought = {n}) AS s{n}" for n in range(PATCHES + 1))}
-FROM of_tile GROUP BY {", ".join([*groups, "currency"])}
+    {", ".join(f"{_change(f's = {n}')} AS s{n}" for n in range(PATCHES + 1))}
+FROM changes WHERE {since} GROUP BY {", ".join([*groups, "currency"])}
 """  # noqa: S608
+
+
+def _change(of_s: str, and_of: str = "true") -> str:
+    """By how many more tiles a condition on S holds after the changes than before them."""
+    was = of_s.replace("s ", "s_was ", 1)
+    return f"count(*) FILTER (WHERE {of_s} AND {and_of}) - count(*) FILTER (WHERE {was} AND {and_of})"
 
 
 def _group(row: Row[Any], question: Question) -> PurchaseGroup:
@@ -215,24 +249,27 @@ def _group(row: Row[Any], question: Question) -> PurchaseGroup:
     def total(amount: Decimal | None) -> Decimal:
         return money.total_of(amount or Decimal(0), currency)
 
-    tiles, labelled, correct = int(row.tiles), int(row.labelled or 0), int(row.correct or 0)
+    tiles, labelled, correct = int(row.tiles), int(row.labelled), int(row.correct)
     spent, full, full_alone, alone = (
         total(amount) for amount in (row.spent, row.full_cost, row.full_nominal, row.nominal)
     )
+    histogram = [int(getattr(row, f"s{n}")) for n in range(PATCHES + 1)]
+    # what is taken off tiles that another period counted leaves no tiles to take a mean of
+    own = min(histogram) >= 0 and 0 <= correct <= labelled
     return PurchaseGroup(
         group=values,
         currency=currency,
         tiles=tiles,
-        tiles_bought=int(row.tiles_bought or 0),
-        patches=int(row.patches or 0),
-        s_mean=round(int(row.patches or 0) / tiles, 6) if tiles > 0 else None,
-        s_histogram=[int(getattr(row, f"s{n}") or 0) for n in range(PATCHES + 1)],
-        area_km2=row.area or Decimal(0),
+        tiles_bought=int(row.tiles_bought),
+        patches=int(row.patches),
+        s_mean=round(int(row.patches) / tiles, 6) if tiles > 0 and own else None,
+        s_histogram=histogram,
+        area_km2=row.area,
         spent=spent,
         nominal_cost=alone,
         full_hr=FullHrFigure(
-            patches=int(row.full_patches or 0),
-            area_km2=row.full_area or Decimal(0),
+            patches=int(row.full_patches),
+            area_km2=row.full_area,
             cost=full,
             nominal_cost=full_alone,
         ),
@@ -240,8 +277,8 @@ def _group(row: Row[Any], question: Question) -> PurchaseGroup:
         real_saving=_saving(full, spent),
         labelled=labelled,
         correct=correct if labelled else None,
-        accuracy=round(correct / labelled, 6) if labelled > 0 else None,
-        cost_per_correct=total((row.spent_on_labelled or Decimal(0)) / correct) if correct > 0 else None,
+        accuracy=round(correct / labelled, 6) if labelled > 0 and own else None,
+        cost_per_correct=total(row.spent_on_labelled / correct) if correct > 0 and own else None,
     )
 
 

@@ -66,11 +66,18 @@ class PurchaseGroup(BaseModel):
 
     group: dict[str, str | None] = Field(description="Value by name as asked for in `group_by`.")
     currency: str
-    tiles: int = Field(description="Tiles of the plans bought for, those with nothing bought too.")
+    tiles: int = Field(
+        description="Tiles of the plans bought for, those with nothing bought too; in a period those that it "
+        "adds, below 0 where more are taken back."
+    )
     tiles_bought: int
     patches: int = Field(description="Patches bought, by choice or because a polygon covers them.")
-    s_mean: float | None = Field(description="S: patches bought a tile, 0..16.")
-    s_histogram: list[int] = Field(description="Tiles by S, from 0 to 16.")
+    s_mean: float | None = Field(
+        description="S: patches bought a tile, 0..16; null in a period that changes tiles of another."
+    )
+    s_histogram: list[int] = Field(
+        description="Tiles by S, from 0 to 16; a tile of which a later period buys more moves up in it."
+    )
     area_km2: AreaKm2 = Field(description="Area of the patches bought.")
     spent: Money = Field(description="Sum of the ledger's entries, rounded once.")
     nominal_cost: Money = Field(description="What the chosen patches cost alone, without minimum and fee.")

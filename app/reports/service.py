@@ -137,6 +137,12 @@ def _value(plan: Row[Any], name: str) -> str | None:
     return None if found is None else str(found)
 
 
+# what a plan was priced with: NULL where it has no price
+_PRODUCT = """coalesce(
+        (p.product ->> 'price_list') || '/' || (p.product ->> 'key') || '@' || (p.product ->> 'version'),
+        CASE WHEN p.currency IS NOT NULL THEN :ad_hoc END
+    )"""
+
 # a plan as it was totalled
 _OF_PLANS = """
 SELECT p.created_at, p.release, p.tags, p.currency, f.product, NULL AS class, NULL AS aoi,
@@ -145,7 +151,7 @@ SELECT p.created_at, p.release, p.tags, p.currency, f.product, NULL AS class, NU
     coalesce(b.area, 0) AS bought_area, coalesce(b.price, 0) AS bought_price
 FROM plans p
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN p.currency IS NOT NULL THEN :ad_hoc END AS product, NULL::text AS class
+    SELECT {product} AS product, NULL::text AS class
 ) f
 LEFT JOIN (
     SELECT r.plan_id, count(*) AS patches, count(*) FILTER (WHERE r.chosen) AS chosen,
@@ -175,8 +181,7 @@ SELECT p.created_at, p.release, p.tags, p.currency, f.product, f.class, f.aoi,
     coalesce(sum(b.area), 0) AS bought_area, coalesce(sum(b.price), 0) AS bought_price
 FROM plans p
 JOIN (
-    SELECT g.*, CASE WHEN q.currency IS NOT NULL THEN :ad_hoc END AS product
-    FROM facts g JOIN plans q ON q.id = g.plan_id
+    SELECT g.*, {product} AS product FROM facts g JOIN plans p ON p.id = g.plan_id
 ) f ON f.plan_id = p.id
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE u.a > 0) AS patches, sum(u.a) AS area, sum(u.m) AS price,
@@ -203,10 +208,11 @@ def _plans(session: Session, question: Question) -> Iterator[Row[Any]]:
             class_="k.class" if question.needs_class else "NULL::text",
             aoi="i.aoi" if question.aois and named else "NULL::text",
             joins=" ".join(joins),
+            product=_PRODUCT,
             where=where,
         )
     else:
-        statement = _OF_PLANS.format(where=where)
+        statement = _OF_PLANS.format(product=_PRODUCT, where=where)
     values = {**sql.parameters(question), "ad_hoc": AD_HOC}
     rows: Iterable[Row[Any]] = session.execute(
         text(statement), values, execution_options={"yield_per": PLANS_A_FETCH}

@@ -12,6 +12,7 @@ from models import evaluate, train
 from models.card import load_card
 from models.data.decode import load_square
 from models.data.degrade import low_resolution
+from models.data.heldout import held_out
 from models.data.sources import open_source
 from models.recipe import Recipe
 from models.release import Release, tiny_release
@@ -224,6 +225,36 @@ def test_the_command_trains_a_release_that_the_other_measures(
     assert {"lr", "s_mean", "s0_share", "s_sd"} <= set(report)
     assert evaluate.main([str(out), "--data", str(unseen), "--ds", "2"]) == 0
     assert "HR-CNN" in capsys.readouterr().out
+
+
+def test_folds_say_what_their_parent_has_learned_from(scenes: Path, tmp_path: Path) -> None:
+    """Each fold is unseen by its own training, but not by the weights that it started from."""
+    recipe = tmp_path / "short.toml"
+    recipe.write_text(
+        """
+        images = { hr_px = 32, lr_px = 16, ds = [2], fill = "lr", augment = "none" }
+        networks = { policy = "tiny", hr = "tiny", lr = "tiny" }
+        [stages]
+        hr = { epochs = 1, batch = 16, lr = 1e-2 }
+        lr = { epochs = 1, batch = 16, lr = 1e-3 }
+        pt = { epochs = 1, batch = 16, lr = 1e-3 }
+        """
+    )
+    parent, child, events = tmp_path / "parent", tmp_path / "child", tmp_path / "events"
+    words = ["--recipe", str(recipe), "--data", str(scenes), "--seed", "1", "--out"]
+    assert train.main([*words, str(parent)]) == 0
+    more = ["--stages", "pt", "--parent", str(parent), "--folds", "2", "--events", str(events)]
+    assert train.main([*words, str(child), *more]) == 0
+    learns, held, _ = held_out(open_source(scenes), 1)
+    every = len(learns) + len(held)
+    told = load_card(child).training["seen_by_parent"]
+    assert told == {"images": len(learns), "sure": True, "of": every}
+    said = f"The parent learned from {len(learns)} of the {every} held-out images"
+    assert said in (child / "MODEL.md").read_text()
+    notices = [
+        event for event in map(json.loads, events.read_text().splitlines()) if event["kind"] == "notice"
+    ]
+    assert said in notices[0]["text"]
 
 
 def test_one_stream_is_wrong_where_it_buys_nothing(scenes: Path, tmp_path: Path) -> None:

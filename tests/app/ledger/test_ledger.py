@@ -3,6 +3,7 @@
 import csv
 import io
 import uuid
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,15 +11,18 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from app.core import money
 from app.core.db import session_scope
 from app.core.work import uuid7
 from app.ledger import service
 from app.plans.service import get_plan
 from app.plans.tables import Plan
+from app.pricing.service import find_product
 from tests.conftest import KeyMaker
 from tests.plans import ready_plan
 
 PRODUCT = "example-archive/by-the-patch"
+CLASSIC = "example-archive/classic"
 
 
 def placed(client: TestClient, plan: uuid.UUID) -> Any:
@@ -107,11 +111,30 @@ def test_a_plan_without_a_price_enters_nothing(client: TestClient) -> None:
     assert entries(client) == []
 
 
+def test_a_plan_with_a_product_buys_by_its_order_alone(client: TestClient) -> None:
+    """What it costs is a whole order by the vendor's rules, not so many patches at the first tier's price."""
+    plan_id = ready_plan(2, 1, price="14", currency="EUR")
+    with session_scope() as session:
+        plan = session.get_one(Plan, plan_id)
+        plan.product = find_product(session, plan.org_id, CLASSIC, datetime.now(UTC).date()).to_json()
+    receive(plan_id, 0, 5, 6)
+    assert entries(client) == []
+    for by in ("product", "product,class"):
+        report = client.get("/v1/reports/savings", params={"group_by": by}).json()
+        assert report["purchases"] == []
+        [group] = report["groups"]
+        assert (group["group"]["product"], group["bought"]["patches"]) == (f"{CLASSIC}@1", 2)
+    order = client.post("/v1/orders", json={"plans": [str(plan_id)]}).json()
+    client.post(f"/v1/orders/{order['id']}/moves", json={"to": "placed"})
+    [bought] = client.get("/v1/reports/savings", params={"product": CLASSIC}).json()["purchases"]
+    assert (bought["spent"], bought["full_hr"]["cost"]) == (order["price"], order["full_hr"]["total"])
+
+
 def test_corrections_are_entries(client: TestClient) -> None:
     order = placed(client, ready_plan())
     [entry] = entries(client)
     base = f"/v1/ledger/{entry['id']}/corrections"
-    body = {"amount": "-0.0123", "reason": "credit note"}
+    body = {"amount": "-0.01", "reason": "credit note"}
     key = {"Idempotency-Key": "c1"}
     first = client.post(base, json=body, headers=key)
     again = client.post(base, json=body, headers=key)
@@ -120,14 +143,53 @@ def test_corrections_are_entries(client: TestClient) -> None:
     assert again.headers["Idempotency-Replayed"] == "true"
     other = client.post(base, json=body | {"amount": "-1"}, headers=key)
     assert other.json()["type"] == "/problems/idempotency-mismatch"
-    assert sum(Decimal(one["amount"]) for one in entries(client)) == Decimal(order["price"]) - Decimal(
-        "0.0123"
-    )
+    assert sum(Decimal(one["amount"]) for one in entries(client)) == Decimal(order["price"]) - Decimal("0.01")
     # a correction is not corrected; a purchase that was taken back neither
     assert client.post(f"/v1/ledger/{first.json()['id']}/corrections", json=body).status_code == 422
     client.post(f"/v1/orders/{order['id']}/moves", json={"to": "cancelled"})
     assert sum(Decimal(one["amount"]) for one in entries(client)) == 0
     assert client.post(base, json=body).status_code == 422
+
+
+def correct(client: TestClient, entry: Any, amount: str) -> Any:
+    return client.post(f"/v1/ledger/{entry['id']}/corrections", json={"amount": amount, "reason": "credit"})
+
+
+def test_a_correction_gives_back_what_was_paid_at_most(client: TestClient) -> None:
+    """An order's entries are shares of its price: one may take more back than its own."""
+    order = placed(client, ready_plan(3, 2))
+    one, other, *_ = entries(client)
+    for amount in ("-0.000000000001", "0.001", "-0.015"):
+        refused = correct(client, one, amount)
+        assert refused.status_code == 422, amount
+        [error] = refused.json()["errors"]
+        assert error == {"loc": ["body", "amount"], "detail": "Nothing finer than 0.01 EUR is paid."}
+    above = money.plain(-Decimal(order["price"]) - Decimal("0.01"))
+    for amount in ("-999999999999", above):
+        refused = correct(client, one, amount)
+        assert refused.status_code == 422, amount
+        assert f"order stands at {order['price']} EUR" in refused.json()["errors"][0]["detail"]
+    assert correct(client, one, f"-{order['price']}").status_code == 201
+    assert correct(client, other, "-0.01").status_code == 422
+    assert correct(client, other, "0.02").status_code == 201
+    assert correct(client, one, "-0.02").status_code == 201
+    assert sum(Decimal(entry["amount"]) for entry in entries(client)) == 0
+
+
+def test_what_was_received_is_corrected_together(client: TestClient) -> None:
+    """Prices of patches are unrounded, so all of an acquisition is as much as a report says of it."""
+    acquired = ready_plan(2, 1, price="1000", currency="JPY")
+    receive(acquired, 0, *range(16))
+    [entry] = entries(client)
+    [group] = client.get("/v1/reports/savings").json()["purchases"]
+    assert Decimal(entry["amount"]) != Decimal(group["spent"])
+    assert correct(client, entry, "-0.5").status_code == 422
+    assert correct(client, entry, f"-{int(group['spent']) + 1}").status_code == 422
+    assert correct(client, entry, f"-{group['spent']}").status_code == 201
+    assert correct(client, entry, "-1").status_code == 422
+    # another acquisition's money is not its own
+    receive(acquired, 1, *range(16))
+    assert correct(client, entry, "-1").status_code == 422
 
 
 def test_bad_corrections(client: TestClient) -> None:

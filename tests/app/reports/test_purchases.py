@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from app.core.db import session_scope
+from tests.app.reports.past import backdate, rewriting
 from tests.plans import ready_plan
 
 ARCHIVE = "example-archive/small-minimum"
@@ -129,15 +130,8 @@ def test_a_second_order_of_fewer_plans_makes_full_hr_no_dearer(client: TestClien
 
 def test_a_purchase_taken_back_a_month_later_counts_against_that_month(client: TestClient) -> None:
     made = order(client, ready_plan(2, 1), ARCHIVE, "placed", "cancelled")
-    with session_scope() as session:
-        session.execute(text("ALTER TABLE ledger DISABLE TRIGGER append_only"))
-        session.execute(text("ALTER TABLE order_moves DISABLE TRIGGER append_only"))
-        session.execute(text("UPDATE ledger SET at = '2026-03-15Z' WHERE kind = 'purchase'"))
-        session.execute(text("UPDATE ledger SET at = '2026-04-15Z' WHERE kind = 'reversal'"))
-        session.execute(text("""UPDATE order_moves SET at = '2026-03-15Z' WHERE "to" = 'placed'"""))
-        session.execute(text("""UPDATE order_moves SET at = '2026-04-15Z' WHERE "to" = 'cancelled'"""))
-        session.execute(text("ALTER TABLE ledger ENABLE TRIGGER append_only"))
-        session.execute(text("ALTER TABLE order_moves ENABLE TRIGGER append_only"))
+    with rewriting() as session:
+        backdate(session, made["id"], placed="2026-03-15Z", cancelled="2026-04-15Z")
     march, april = report(client, group_by="month")["purchases"]
     assert march["group"] == {"month": "2026-03"}
     assert march["spent"] == made["price"]
@@ -260,6 +254,19 @@ def test_currencies_are_added_only_by_dated_rates(client: TestClient, bought: di
         for row in rows("SELECT currency, sum(amount) AS amount FROM ledger GROUP BY 1")
     }
     assert Decimal(group["spent"]) == cents(amounts["EUR"] + amounts["USD"] * Decimal("0.9"))
+
+
+def test_a_correction_leaves_full_hr_at_the_rate_of_the_purchase(client: TestClient) -> None:
+    made = order(client, ready_plan(3, 2), ARCHIVE, "placed")
+    with rewriting() as session:
+        backdate(session, made["id"], placed="2026-03-05Z")
+    [entry, *_] = client.get("/v1/ledger").json()["entries"]
+    credit = {"amount": "-0.01", "reason": "credit note"}
+    assert client.post(f"/v1/ledger/{entry['id']}/corrections", json=credit).status_code == 201
+    [group] = report(client, currency="USD", rate=["2026-03-01:EUR=1", "2026-03-06:EUR=2"])["purchases"]
+    assert group["full_hr"]["cost"] == made["full_hr"]["total"]
+    assert group["full_hr"]["nominal_cost"] == made["full_hr"]["nominal"]
+    assert Decimal(group["spent"]) == Decimal(made["price"]) - Decimal("0.02")
 
 
 BOX = '{"type":"Polygon","coordinates":[[[-90,20],[-70,20],[-70,40],[-90,40],[-90,20]]]}'
