@@ -131,7 +131,12 @@ async def _validation(request: Request, error: Exception) -> Response:
 
 async def _database_lost(request: Request, error: Exception) -> Response:
     log.error("database_lost", path=request.url.path, error=str(error))
-    return problem_response(request, ServiceUnavailable("The database does not answer; nothing was changed."))
+    # where the answer to COMMIT was lost, it may have gone through
+    lost = ServiceUnavailable(
+        "The database does not answer; it is not known whether the request was carried out. The same request "
+        "with the same Idempotency-Key is safe."
+    )
+    return problem_response(request, lost)
 
 
 async def _store_lost(request: Request, error: Exception) -> Response:
