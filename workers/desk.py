@@ -34,6 +34,11 @@ Result = TypeVar("Result")
 # What passes by itself: the row is left to its lease and tried again when that has run out.
 PASSING: Final = (OSError, StoreError, OperationalError, InterfaceError)
 
+
+class ChildKilled(Exception):
+    """The process that did the work was killed: the attempt counts, as if a worker had died on it."""
+
+
 JOBS_AT_ONCE: Final = 32
 
 
@@ -136,6 +141,12 @@ class Desk(Looking):
         except SQLAlchemyError as error:
             log.warning("work_left_to_its_lease", kind=self.kind, id=str(row.id), error=repr(error))
 
+    def _put_off(self, row: WorkRow) -> None:
+        try:
+            self._leases.put_off(row)
+        except SQLAlchemyError as error:
+            log.warning("attempt_stays_counted", kind=self.kind, id=str(row.id), error=repr(error))
+
     def _open(self, row: WorkRow) -> _Open | None:
         job = self._make_job(row)
         try:
@@ -231,8 +242,10 @@ class Desk(Looking):
         row = job.row
         job.close()
         self._leases.let_go(row)
-        if isinstance(error, PASSING) and not isinstance(error, RasterioError):
+        if isinstance(error, (*PASSING, ChildKilled)) and not isinstance(error, RasterioError):
             log.warning("work_left_to_its_lease", kind=self.kind, id=str(row.id), error=repr(error))
+            if not isinstance(error, ChildKilled):
+                self._put_off(row)
             return
         if isinstance(error, ProblemError):
             problem = error
