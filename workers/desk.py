@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 import structlog
 from obstore.exceptions import BaseError as StoreError
 from rasterio.errors import RasterioError
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.core.db import session_scope
+from app.core.db import DATABASE_LOST, session_scope
 from app.core.errors import Internal, ProblemError
 from app.core.work import WorkRow, fail, finish
 from models.release import Release
@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # What passes by itself: the row is left to its lease and tried again when that has run out.
-PASSING: Final = (OSError, StoreError, OperationalError, InterfaceError)
+PASSING: Final = (OSError, StoreError, *DATABASE_LOST)
 
 
 class ChildKilled(Exception):

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.core import errors
-from app.core.db import session_scope
+from app.core.db import DATABASE_LOST, session_scope
 from app.core.errors import ProblemError
 from app.core.settings import get_settings
 from app.core.store import get_store
@@ -149,13 +149,16 @@ class Supervision:
             self._done = True
 
     def _write(self) -> None:
-        """Look whether the run is still ours, and write what was heard. Raises _Over."""
+        """Look whether the run is still ours, and write what was heard.
+
+        Raises _Over, and SQLAlchemyErrors for what the database will never take.
+        """
         try:
             with session_scope() as session:
                 self._lock(session)
                 if self._changed:
                     self._tell(session)
-        except SQLAlchemyError as error:
+        except DATABASE_LOST as error:
             log.warning("training_waits_for_database", run=str(self._row.id), error=str(error))
             if time.monotonic() - self._heard > get_settings().lease_s:
                 # by now another worker may have it: one device for one run
@@ -243,7 +246,7 @@ class Supervision:
         except _Over:
             get_store().delete(key)
             raise
-        except SQLAlchemyError as error:
+        except DATABASE_LOST as error:
             log.warning("training_waits_for_database", run=str(self._row.id), error=str(error))
             return
         before, self._key = self._key, key

@@ -11,10 +11,9 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from obstore.exceptions import BaseError as StoreError
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
+from app.core.db import DATABASE_LOST
 from app.core.errors import (
     PROBLEM_JSON,
     BadRequest,
@@ -44,7 +43,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _ours)
     app.add_exception_handler(HTTPException, _frameworks)
     app.add_exception_handler(RequestValidationError, _validation)
-    for lost in (OperationalError, InterfaceError, PoolTimeoutError):
+    for lost in DATABASE_LOST:
         app.add_exception_handler(lost, _database_lost)
     app.add_exception_handler(StoreError, _store_lost)
     app.add_exception_handler(OSError, _machine_full)
