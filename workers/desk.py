@@ -5,6 +5,7 @@ sweep that finds what a lost message, a killed worker or a wiped broker left beh
 others are being worked on join at the next forward, so a plan of 10,000 tiles does not hold up a plan of one.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,9 @@ class ChildKilled(Exception):
 
 
 JOBS_AT_ONCE: Final = 32
+
+OPENING_S: Final = 1.0
+"""Seconds for opening rows between two forwards: small ones join, large ones do not hold up who is open."""
 
 
 class Piece(ABC):
@@ -119,15 +123,14 @@ class Desk(Looking):
         try:
             while not self._stopping.is_set():
                 self._bell.clear()
-                if len(table) < JOBS_AT_ONCE:
-                    rows.extend(self._leases.take(self._model, JOBS_AT_ONCE - len(table)))
-                while rows:
-                    opened = self._open(rows[0])
-                    rows.popleft()
-                    table += [opened] if opened is not None else []
-                if not table:
+                free = JOBS_AT_ONCE - len(table) - len(rows)
+                if free > 0:
+                    rows.extend(self._leases.take(self._model, free))
+                if not rows and not table:
                     return
-                self._forward_once(table)
+                self._open_some(rows, table)
+                if table:
+                    self._forward_once(table)
                 table = [entry for entry in table if not self._close_if_done(entry)]
         finally:
             for row in [*rows, *(entry.job.row for entry in table)]:
@@ -146,6 +149,16 @@ class Desk(Looking):
             self._leases.put_off(row)
         except SQLAlchemyError as error:
             log.warning("attempt_stays_counted", kind=self.kind, id=str(row.id), error=repr(error))
+
+    def _open_some(self, rows: deque[WorkRow], table: list[_Open]) -> None:
+        """Open the first of ``rows``, and those after it until ``OPENING_S`` are over."""
+        until = time.monotonic() + OPENING_S
+        while rows:
+            opened = self._open(rows[0])
+            rows.popleft()
+            table += [opened] if opened is not None else []
+            if time.monotonic() >= until:
+                return
 
     def _open(self, row: WorkRow) -> _Open | None:
         job = self._make_job(row)

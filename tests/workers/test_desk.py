@@ -46,7 +46,11 @@ def expire_leases() -> None:
         )
 
 
-def test_plans_posted_at_once_share_a_forward(client: TestClient, plan_desk: Desk) -> None:
+def test_plans_posted_at_once_share_a_forward(
+    client: TestClient, plan_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # however slow this machine is
+    monkeypatch.setattr("workers.desk.OPENING_S", 600.0)
     ids = [queue_plan(client, lr_geotiff(seed=seed)) for seed in range(8)]
     before = forwards()
     plan_desk.work()
@@ -58,6 +62,24 @@ def test_plans_posted_at_once_share_a_forward(client: TestClient, plan_desk: Des
     plan_desk.work()
     assert tiles_of(alone)[0].probabilities == pytest.approx(together[5], abs=2e-6)
     assert len({tuple(found) for found in together}) == 8
+
+
+def test_plans_that_take_long_to_open_do_not_hold_up_those_that_are_open(
+    client: TestClient, plan_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [queue_plan(client, lr_geotiff(seed=seed)) for seed in range(3)]
+    monkeypatch.setattr("workers.desk.OPENING_S", 0.0)
+    opened = plan_desk._open
+    ready: list[list[bool]] = []
+
+    def note(row: Any) -> Any:
+        ready.append([plan_row(plan_id).status == WorkStatus.READY for plan_id in ids])
+        return opened(row)
+
+    plan_desk._open = note  # type: ignore[method-assign]
+    plan_desk.work()
+    assert ready == [[False] * 3, [True, False, False], [True, True, False]]
+    assert {plan_row(plan_id).status for plan_id in ids} == {WorkStatus.READY}
 
 
 def test_a_large_plan_lets_small_ones_pass(client: TestClient, plan_desk: Desk, leases: Leases) -> None:
