@@ -1,20 +1,26 @@
 """What a supervisor hears from its trainer, and what of it the database takes."""
 
 import json
+import sys
 import threading
 import uuid
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from obstore.exceptions import GenericError
 from sqlalchemy import select
 from sqlalchemy.exc import DataError
 
 from app.core.auth import Organisation
 from app.core.db import session_scope
+from app.core.store import get_store
 from app.training.tables import TrainingRun
 from tests.training import kept_dataset, post_run
+from workers import trainer
 from workers.leases import Leases
 from workers.supervision import Supervision
 from workers.trackers import Tracker
@@ -69,3 +75,34 @@ def test_what_the_database_will_never_take_is_not_waited_for(supervision: Superv
     supervision._hear({**METRIC, "values": {"loss": NAN}})
     with pytest.raises(DataError):
         supervision._write()
+
+
+def test_a_store_that_is_away_costs_a_run_no_attempt(
+    supervision: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(prefix: str) -> list[str]:
+        raise OSError("the store does not answer")
+
+    monkeypatch.setattr(get_store(), "keys", away)
+    assert supervision.run() == "away"
+    with session_scope() as session:
+        row = session.get_one(TrainingRun, supervision._row.id)
+    assert (row.status, row.attempts) == ("running", 0)
+    assert row.lease_owner is not None
+    # what it has learned may lie nowhere else
+    assert supervision._folder.exists()
+
+
+def test_a_trainer_that_cannot_fetch_its_data_says_that_it_may_pass(
+    supervision: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> list[str]:
+        raise GenericError("the store does not answer")
+
+    spec = supervision._folder / "spec.json"
+    spec.write_text(json.dumps(asdict(supervision._spec)))
+    monkeypatch.setattr(trainer, "die_with_parent", lambda *_: None)
+    monkeypatch.setattr(trainer, "sys", SimpleNamespace(stdin=sys.__stdin__, stderr=sys.stderr))
+    monkeypatch.setattr(trainer, "_prepare", away)
+    assert trainer.main([str(spec)]) == trainer.AWAY
+    assert supervision._end(trainer.AWAY) == "away"
