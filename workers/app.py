@@ -4,11 +4,9 @@ A message carries no work, so losing one, or running it twice, changes nothing. 
 and not with the broker's connection: without a broker a worker still sweeps.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 import structlog
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
@@ -25,10 +23,11 @@ from workers.comparing import CompareDesk
 from workers.datasets import DatasetDesk
 from workers.delivering import DeliveryDesk
 from workers.desk import Desk
-from workers.leases import Leases, owner_name
+from workers.leases import Leases
 from workers.pickup import PickUp
 from workers.planning import PlanJob
 from workers.releases import Releases
+from workers.scratch import Scratch
 from workers.shadow_classes import ShadowClassifyDesk
 from workers.shadowing import ShadowDesk
 from workers.sweeping import StoreSweeper
@@ -48,14 +47,18 @@ class Office:
     """
 
     def __init__(self, queue: str = QUEUE) -> None:
-        settings = get_settings()
-        self.scratch = settings.data_dir / "scratch" / owner_name().replace(":", "-")
+        self._scratch = Scratch(get_settings().data_dir / "scratch")
         self.leases = Leases()
         self.sweeper = StoreSweeper()
         self.releases = Releases()
         self.desks: dict[str, AnyDesk] = {
             desk.kind: desk for desk in (self._training() if queue == TRAINING_QUEUE else self._inference())
         }
+
+    @property
+    def scratch(self) -> Path:
+        """Where this process unpacks."""
+        return self._scratch.path
 
     def _training(self) -> list[AnyDesk]:
         return [TrainingDesk(self.leases, self.scratch)]
@@ -74,9 +77,8 @@ class Office:
         ]
 
     def open(self) -> None:
-        """Clear what dead workers of this machine left, then start."""
-        clear_scratch(self.scratch.parent)
-        self.scratch.mkdir(parents=True, exist_ok=True)
+        """Clear what dead workers left, then start."""
+        self._scratch.open()
         self.leases.start()
         self.sweeper.start()
         for desk in self.desks.values():
@@ -94,16 +96,7 @@ class Office:
             desk.join(timeout=STOP_WITHIN_S)
         self.leases.stop()
         self.sweeper.stop()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-
-def clear_scratch(folder: Path) -> None:
-    """Remove the scratch folders (``host-pid``) of this host's processes that no longer run."""
-    host = owner_name().rpartition(":")[0]
-    for left in folder.glob(f"{host}-*"):
-        pid = left.name.rpartition("-")[2]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+        self._scratch.close()
 
 
 def make_celery() -> Celery:

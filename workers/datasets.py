@@ -29,7 +29,7 @@ from app.core.work import WorkStatus, finish
 from app.datasets.sources import TABLES, LocalPlace, place_of
 from app.datasets.tables import PREFIX, Dataset, inventory_key, snapshot_key, upload_key
 from app.rasters.sandbox import bare_environment
-from workers.desk import Desk, Piece
+from workers.desk import ChildKilled, Desk, Piece
 from workers.labelled import write_tiles
 from workers.leases import Leases
 from workers.metrics import WORK_DONE
@@ -56,7 +56,10 @@ class DatasetJob(Piece):
         self._found: dict[str, Any] = {}
 
     def steps(self, scratch: Path) -> Iterator[None]:
-        """The whole work, pausing often so that it can be stopped. Raises ProblemError, OSError."""
+        """The whole work, pausing often so that it can be stopped.
+
+        Raises ProblemError, OSError, ChildKilled.
+        """
         folder = self._folder = (scratch / f"dataset-{self.row.id}-{self.row.fence}").resolve()
         folder.mkdir()
         job = yield from self._fetched(folder)
@@ -215,7 +218,7 @@ def _readable(place: LocalPlace, archive: Path) -> LocalPlace | None:
 def _answer(folder: Path, status: int) -> dict[str, Any]:
     if not (folder / ANSWER).exists():
         if status < 0:
-            raise OSError(f"The process that reads datasets was ended by signal {-status}.")
+            raise ChildKilled(f"The process that reads datasets was ended by signal {-status}.")
         raise Internal("Reading this dataset broke off; the service's log says more.")
     answer = json.loads((folder / ANSWER).read_text())
     if "problem" in answer:

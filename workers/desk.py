@@ -5,6 +5,7 @@ sweep that finds what a lost message, a killed worker or a wiped broker left beh
 others are being worked on join at the next forward, so a plan of 10,000 tiles does not hold up a plan of one.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +16,10 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 import structlog
 from obstore.exceptions import BaseError as StoreError
 from rasterio.errors import RasterioError
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.core.db import session_scope
+from app.core.db import DATABASE_LOST, session_scope
 from app.core.errors import Internal, ProblemError
 from app.core.work import WorkRow, fail, finish
 from models.release import Release
@@ -32,9 +33,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # What passes by itself: the row is left to its lease and tried again when that has run out.
-PASSING: Final = (OSError, StoreError, OperationalError, InterfaceError)
+PASSING: Final = (OSError, StoreError, *DATABASE_LOST)
+
+
+class ChildKilled(Exception):
+    """The process that did the work was killed: the attempt counts, as if a worker had died on it."""
+
 
 JOBS_AT_ONCE: Final = 32
+
+OPENING_S: Final = 1.0
+"""Seconds for opening rows between two forwards: small ones join, large ones do not hold up who is open."""
 
 
 class Piece(ABC):
@@ -114,15 +123,14 @@ class Desk(Looking):
         try:
             while not self._stopping.is_set():
                 self._bell.clear()
-                if len(table) < JOBS_AT_ONCE:
-                    rows.extend(self._leases.take(self._model, JOBS_AT_ONCE - len(table)))
-                while rows:
-                    opened = self._open(rows[0])
-                    rows.popleft()
-                    table += [opened] if opened is not None else []
-                if not table:
+                free = JOBS_AT_ONCE - len(table) - len(rows)
+                if free > 0:
+                    rows.extend(self._leases.take(self._model, free))
+                if not rows and not table:
                     return
-                self._forward_once(table)
+                self._open_some(rows, table)
+                if table:
+                    self._forward_once(table)
                 table = [entry for entry in table if not self._close_if_done(entry)]
         finally:
             for row in [*rows, *(entry.job.row for entry in table)]:
@@ -135,6 +143,22 @@ class Desk(Looking):
             self._leases.hand_back(row)
         except SQLAlchemyError as error:
             log.warning("work_left_to_its_lease", kind=self.kind, id=str(row.id), error=repr(error))
+
+    def _put_off(self, row: WorkRow) -> None:
+        try:
+            self._leases.put_off(row)
+        except SQLAlchemyError as error:
+            log.warning("attempt_stays_counted", kind=self.kind, id=str(row.id), error=repr(error))
+
+    def _open_some(self, rows: deque[WorkRow], table: list[_Open]) -> None:
+        """Open the first of ``rows``, and those after it until ``OPENING_S`` are over."""
+        until = time.monotonic() + OPENING_S
+        while rows:
+            opened = self._open(rows[0])
+            rows.popleft()
+            table += [opened] if opened is not None else []
+            if time.monotonic() >= until:
+                return
 
     def _open(self, row: WorkRow) -> _Open | None:
         job = self._make_job(row)
@@ -231,8 +255,10 @@ class Desk(Looking):
         row = job.row
         job.close()
         self._leases.let_go(row)
-        if isinstance(error, PASSING) and not isinstance(error, RasterioError):
+        if isinstance(error, (*PASSING, ChildKilled)) and not isinstance(error, RasterioError):
             log.warning("work_left_to_its_lease", kind=self.kind, id=str(row.id), error=repr(error))
+            if not isinstance(error, ChildKilled):
+                self._put_off(row)
             return
         if isinstance(error, ProblemError):
             problem = error

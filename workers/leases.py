@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import session_scope
 from app.core.settings import get_settings
-from app.core.work import WorkRow, claim, give_back, heartbeat
+from app.core.work import WorkRow, claim, give_back, heartbeat, put_off
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +68,12 @@ class Leases:
         self.let_go(row)
         with session_scope() as session:
             give_back(session, type(row), row.id, row.fence, counted=False)
+
+    def put_off(self, row: WorkRow) -> None:
+        """Leave the row to its lease, uncounted for a while: what it needs is away."""
+        self.let_go(row)
+        with session_scope() as session:
+            put_off(session, type(row), row.id, row.fence)
 
     def beat(self) -> None:
         """Extend all leases now; a row that another worker holds by now is dropped."""

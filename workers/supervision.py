@@ -19,11 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.core import errors
-from app.core.db import session_scope
+from app.core.db import DATABASE_LOST, session_scope
 from app.core.errors import ProblemError
 from app.core.settings import get_settings
 from app.core.store import get_store
-from app.core.work import announce, fail, finish, give_back
+from app.core.work import announce, fail, finish, give_back, put_off
 from app.training.states import RunStatus
 from app.training.tables import TrainingMetric, TrainingRun
 from models.card import CardError
@@ -32,12 +32,12 @@ from models.train import FULL
 from workers.leases import Leases
 from workers.publishing import publish
 from workers.trackers import Story, open_tracker
-from workers.trainer import Spec
+from workers.trainer import AWAY, Spec
 from workers.trainer_process import TrainerProcess
 
 log = structlog.get_logger(__name__)
 
-Outcome = Literal["ready", "failed", "cancelled", "lost", "stopped", "again"]
+Outcome = Literal["ready", "failed", "cancelled", "lost", "stopped", "again", "away"]
 
 POLL_S: Final = 0.1
 LOOK_S: Final = 0.5
@@ -149,13 +149,16 @@ class Supervision:
             self._done = True
 
     def _write(self) -> None:
-        """Look whether the run is still ours, and write what was heard. Raises _Over."""
+        """Look whether the run is still ours, and write what was heard.
+
+        Raises _Over, and SQLAlchemyErrors for what the database will never take.
+        """
         try:
             with session_scope() as session:
                 self._lock(session)
                 if self._changed:
                     self._tell(session)
-        except SQLAlchemyError as error:
+        except DATABASE_LOST as error:
             log.warning("training_waits_for_database", run=str(self._row.id), error=str(error))
             if time.monotonic() - self._heard > get_settings().lease_s:
                 # by now another worker may have it: one device for one run
@@ -243,7 +246,7 @@ class Supervision:
         except _Over:
             get_store().delete(key)
             raise
-        except SQLAlchemyError as error:
+        except DATABASE_LOST as error:
             log.warning("training_waits_for_database", run=str(self._row.id), error=str(error))
             return
         before, self._key = self._key, key
@@ -269,6 +272,9 @@ class Supervision:
             return self._fail(errors.DiskFull(NO_ROOM).document())
         if code == 0 and self._done:
             return self._publish()
+        if code == AWAY:
+            log.warning("training_left_to_its_lease", run=str(self._row.id), log=self._trainer.log_tail())
+            return "away"
         log.warning("trainer_died", run=str(self._row.id), code=code, log=self._trainer.log_tail())
         if code > 0:
             return self._fail(errors.TrainingFailed(BROKE_OFF, exit_status=code).document())
@@ -304,8 +310,8 @@ class Supervision:
     def _broken(self, error: Exception) -> Outcome:
         if _store_is_full(error):
             return self._fail(errors.DiskFull(NO_ROOM_IN_STORE).document())
-        log.warning("training_left_to_the_next", run=str(self._row.id), error=repr(error))
-        return "again"
+        log.warning("training_left_to_its_lease", run=str(self._row.id), error=repr(error))
+        return "away"
 
     def _fail(self, problem: dict[str, Any]) -> Outcome:
         with session_scope() as session:
@@ -338,19 +344,25 @@ class Supervision:
         return "lost"
 
     def _let_go(self, outcome: Outcome) -> Outcome:
-        """Give the run back where it is to go on; clear the folder unless it goes on right here."""
+        """Give the run back where it is to go on; clear the folder unless it goes on right here.
+
+        Where the store is away ("away") its lease is the pause before the next try, which is not counted.
+        """
         self._leases.let_go(self._row)
-        if outcome in ("again", "stopped"):
+        if outcome in ("again", "stopped", "away"):
+            which = (TrainingRun, self._row.id, self._row.fence)
             try:
                 with session_scope() as session:
-                    counted = outcome == "again"
-                    given = give_back(session, TrainingRun, self._row.id, self._row.fence, counted=counted)
+                    if outcome == "away":
+                        given = put_off(session, *which)
+                    else:
+                        given = give_back(session, *which, counted=outcome == "again")
                     announce(session, TrainingRun, self._row.id)
                 if not given:
                     outcome = self._close_if_cancelled()
             except SQLAlchemyError as error:
                 log.warning("work_left_to_its_lease", run=str(self._row.id), error=repr(error))
-        if outcome != "again":
+        if outcome not in ("again", "away"):
             shutil.rmtree(self._folder, ignore_errors=True)
         return outcome
 

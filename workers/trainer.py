@@ -13,6 +13,9 @@ from typing import Any
 
 from models.parent import die_with_parent
 
+AWAY = 5
+"""Exit status: the store or the database did not answer while the run's data was fetched. It may pass."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -44,10 +47,13 @@ class Spec:
 
 
 def main(argv: list[str]) -> int:
-    """Train; the exit status is that of ``models.train``."""
+    """Train; the exit status is that of ``models.train``, or AWAY."""
     spec = Spec(**json.loads(Path(argv[0]).read_text()))
     # first, as loading torch takes seconds in which our supervisor may be killed
     die_with_parent(spec.parent, sys.stdin.fileno())
+    from obstore.exceptions import BaseError as StoreError
+
+    from app.core.db import DATABASE_LOST
     from app.core.errors import ProblemError
     from models.disk import is_full
     from models.events import Events
@@ -61,11 +67,9 @@ def main(argv: list[str]) -> int:
     except ProblemError as problem:
         events.say("failed", problem="refused", document=problem.document())
         return USER
-    except OSError as error:
-        if not is_full(error):
-            raise
-        print(f"trainer: {error}", file=sys.stderr)
-        return FULL
+    except (OSError, StoreError, *DATABASE_LOST) as error:
+        print(f"trainer: {error!r}", file=sys.stderr)
+        return FULL if is_full(error) else AWAY
     return train(arguments)
 
 

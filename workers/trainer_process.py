@@ -43,7 +43,10 @@ class TrainerProcess:
         return self._child.poll()
 
     def said(self) -> Iterator[dict[str, Any]]:
-        """What it said since; a line it is still writing is left for next time."""
+        """What it said since; a line it is still writing is left for next time.
+
+        Numbers that are not finite, as the loss of a training that diverged, are None: JSONB takes no NaN.
+        """
         if not self._spec.events.exists():
             return
         with self._spec.events.open("rb") as file:
@@ -52,7 +55,7 @@ class TrainerProcess:
                 if not line.endswith(b"\n"):
                     return
                 self._offset += len(line)
-                yield json.loads(line)
+                yield json.loads(line, parse_constant=lambda _name: None)
 
     def end(self) -> None:
         """End it and all it started, if it runs; returns when they are gone, so the device is free."""

@@ -13,6 +13,7 @@ from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, defer
 
 from app.acquisitions import pixels
+from app.acquisitions.mending import put_back
 from app.acquisitions.schemas import AcquisitionForm
 from app.acquisitions.stretch import Sensed, scalings
 from app.acquisitions.tables import Acquisition, ReceivedPatch, pixels_key
@@ -26,8 +27,8 @@ from app.core.errors import (
     ProblemError,
     Unprocessable,
 )
+from app.core.objects import session_with_objects
 from app.core.settings import get_settings
-from app.core.store import get_store
 from app.core.uploads import ReceivedFile, Upload
 from app.core.work import uuid7
 from app.ledger import service as ledger
@@ -136,17 +137,13 @@ def _take(
     if len(new) == len(files) and not any(file.taken for file in new):
         refused = [entry for file in new for entry in file.refused]
         raise PatchesRefused("No patch of the plan could be taken from what was sent.", refused=refused)
-    keys = {file.id: pixels_key(plan_id, file.id) for file in new if file.taken}
-    try:
-        for file in new:
-            if file.taken:
-                get_store().put(keys[file.id], file.squares)
-        with session_scope() as session:
-            _keep(session, org_id, plan_id, standing, new, stretches, replace=form.replace)
-    except BaseException:
-        for key in keys.values():
-            get_store().delete(key)
-        raise
+    for file in files:
+        known = standing[file.digest]
+        if known is not None:
+            put_back(plan, tiles, known, file.received.path, file.info, form.bands)
+    objects = {pixels_key(plan_id, file.id): file.squares for file in new if file.taken}
+    with session_with_objects(objects) as session:
+        _keep(session, org_id, plan_id, standing, new, stretches, replace=form.replace)
     return [standing[file.digest] or file.id for file in files]
 
 

@@ -3,13 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends
 from sqlalchemy import Engine, MetaData, create_engine, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from app.core.settings import get_settings
+
+DATABASE_LOST: Final = (OperationalError, InterfaceError, PoolTimeoutError)
+"""The database does not answer, which passes; other errors of it are the statement's fault and come again."""
 
 
 class Base(DeclarativeBase):

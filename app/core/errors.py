@@ -162,7 +162,10 @@ class PatchesRefused(Unprocessable):
 
 
 class WorkAbandoned(ProblemError):
-    """The work was started several times and never finished: a worker died on it each time."""
+    """The work was started several times and never finished: a worker died on it each time.
+
+    Or what the work needs, as the object store, was away for longer than a day.
+    """
 
     status, slug, title = 500, "work-abandoned", "Work given up"
 

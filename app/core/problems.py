@@ -13,10 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from obstore.exceptions import BaseError as StoreError
 from psycopg.errors import CharacterNotInRepertoire, UntranslatableCharacter
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
+from app.core.db import DATABASE_LOST
 from app.core.errors import (
     PROBLEM_JSON,
     BadRequest,
@@ -46,7 +46,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _ours)
     app.add_exception_handler(HTTPException, _frameworks)
     app.add_exception_handler(RequestValidationError, _validation)
-    for lost in (OperationalError, InterfaceError, PoolTimeoutError):
+    for lost in DATABASE_LOST:
         app.add_exception_handler(lost, _database_lost)
     app.add_exception_handler(DataError, _not_kept)
     app.add_exception_handler(StoreError, _store_lost)
@@ -147,7 +147,12 @@ async def _validation(request: Request, error: Exception) -> Response:
 
 async def _database_lost(request: Request, error: Exception) -> Response:
     log.error("database_lost", path=request.url.path, error=str(error))
-    return problem_response(request, ServiceUnavailable("The database does not answer; nothing was changed."))
+    # where the answer to COMMIT was lost, it may have gone through
+    lost = ServiceUnavailable(
+        "The database does not answer; it is not known whether the request was carried out. The same request "
+        "with the same Idempotency-Key is safe."
+    )
+    return problem_response(request, lost)
 
 
 async def _not_kept(request: Request, error: Exception) -> Response:

@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     lease_s: float = Field(30, gt=0, description="A worker silent for so long loses its work.")
     heartbeat_s: float = Field(5, gt=0)
     sweep_s: float = Field(3, gt=0, description="How often a worker looks for forgotten work.")
-    max_attempts: int = Field(5, ge=1, description="Starts before a piece of work is given up.")
+    max_attempts: int = Field(
+        5, ge=1, description="Workers that die on a piece of work before it is given up."
+    )
 
     order_search_s: float = Field(
         20, gt=0, description="How long an order's cheapest polygons are looked for, and full HR's again."

@@ -19,6 +19,7 @@ from sqlalchemy import (
     DateTime,
     Index,
     String,
+    case,
     func,
     or_,
     select,
@@ -33,6 +34,13 @@ from app.core.errors import WorkAbandoned
 from app.core.settings import get_settings
 
 CHANNEL: Final = "patchplan"
+
+PATIENCE: Final = timedelta(days=1)
+"""How long after a row's first start attempts may end on what passes by itself without being counted.
+
+An outage of the store or a full disk is mended within a day. What still fails then may be the row's own
+fault, and is given up after ``max_attempts`` more.
+"""
 
 
 class WorkStatus(StrEnum):
@@ -213,6 +221,22 @@ def give_back(session: Session, model: type[Row], row_id: uuid.UUID, fence: int,
             lease_expires_at=None,
             attempts=model.attempts - (0 if counted else 1),
         )
+        .execution_options(synchronize_session=False)
+        .returning(model.id)
+    ).first()
+    return done is not None
+
+
+def put_off(session: Session, model: type[Row], row_id: uuid.UUID, fence: int) -> bool:
+    """Leave the row to its lease and take the attempt back: what the work needs is away, nobody died on it.
+
+    The attempt stays counted if the row was first started over ``PATIENCE`` ago. False when fenced out.
+    """
+    patient = model.started_at > func.clock_timestamp() - PATIENCE
+    done = session.execute(
+        update(model)
+        .where(_held(model, row_id, fence))
+        .values(attempts=model.attempts - case((patient, 1), else_=0))
         .execution_options(synchronize_session=False)
         .returning(model.id)
     ).first()

@@ -16,6 +16,7 @@ from app.core import queue
 from app.core.auth import Principal
 from app.core.db import session_scope
 from app.core.errors import ArchiveRefused, Conflict, NotFound
+from app.core.objects import session_with_objects
 from app.core.paging import read_token
 from app.core.store import get_store
 from app.core.uploads import ReceivedFile, Upload
@@ -70,13 +71,8 @@ def accept_upload(principal: Principal, upload: Upload) -> Accepted:
         request={"options": options, "source": source},
         fingerprint=fingerprint,
     )
-    # before the row: a row always finds its object; what a crash leaves in between is swept by workers
-    get_store().put(upload_key(row.id), file.path)
-    try:
-        _add(row)
-    except BaseException:
-        get_store().delete(upload_key(row.id))
-        raise
+    with session_with_objects({upload_key(row.id): file.path}) as session:
+        session.add(row)
     queue.send(Dataset.__tablename__)
     return Accepted(row.id, existed=False)
 
@@ -92,7 +88,8 @@ def accept_request(principal: Principal, form: DatasetRequest) -> Accepted:
         place_of(form.uri)
         row.origin, row.name = "uri", form.name or _name_of(form.uri.rstrip("/"))
         row.request = {"options": options, "uri": form.uri, "source": {"uri": form.uri}}
-        _add(row)
+        with session_scope() as session:
+            session.add(row)
     else:
         assert form.from_ is not None
         row.origin, row.name = "tiles", form.name or "labelled-tiles"
@@ -157,11 +154,6 @@ def is_finished(dataset_id: uuid.UUID) -> bool | None:
     with session_scope() as session:
         status = session.scalar(select(Dataset.status).where(Dataset.id == dataset_id))
     return True if status is None or status in FINISHED else None
-
-
-def _add(row: Dataset) -> None:
-    with session_scope() as session:
-        session.add(row)
 
 
 def _options(form: DatasetOptions) -> dict[str, Any]:

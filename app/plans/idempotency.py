@@ -18,9 +18,14 @@ from sqlalchemy.orm import Session
 
 from app.core.errors import IdempotencyInFlight, IdempotencyMismatch, Unprocessable
 from app.plans.tables import IdempotencyKey
+from app.rasters.info import Limits
+from app.rasters.sandbox import longest_s
 
-# Longer than the checks of a raster may take (their child process is stopped well before).
-RESERVED_S: Final = 180
+KEEPING_S: Final = 180.0
+"""For what follows the check: the raster into the object store, which retries for so long, and the rows."""
+
+RESERVED_S: Final = longest_s(Limits()) + KEEPING_S
+"""No check of a raster lasts as long, so that nobody else may take over while one is under way."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 

@@ -19,8 +19,8 @@ from app.core import money, queue
 from app.core.auth import Principal
 from app.core.db import session_scope
 from app.core.errors import Conflict, NotFound
+from app.core.objects import session_with_objects
 from app.core.settings import get_settings
-from app.core.store import get_store
 from app.core.uploads import ReceivedFile, Upload
 from app.core.work import WorkStatus, uuid7
 from app.plans import idempotency
@@ -124,16 +124,11 @@ def _make(
     if product is not None:
         plan.product = product.to_json()
         plan.price_per_km2, plan.currency = product.base_price_per_km2, product.currency
-    get_store().put(plan.lr_key, file.path)
-    try:
-        with session_scope() as session:
-            session.add(plan)
-            session.flush()
-            if reservation is not None:
-                idempotency.settle(session, reservation, plan.id)
-    except BaseException:
-        get_store().delete(plan.lr_key)
-        raise
+    with session_with_objects({plan.lr_key: file.path}) as session:
+        session.add(plan)
+        session.flush()
+        if reservation is not None:
+            idempotency.settle(session, reservation, plan.id)
     queue.send(Plan.__tablename__)
     return plan.id
 

@@ -37,6 +37,11 @@ _PASSED = (
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
+def longest_s(limits: Limits) -> float:
+    """How long a job may take at most before it is given up, in seconds on the clock."""
+    return limits.timeout_s * WAIT_FACTOR + _GRACE_S
+
+
 class Sandbox:
     """One waiting child process, started at the first call and anew when it is gone. Safe across threads."""
 
@@ -55,7 +60,7 @@ class Sandbox:
                 self._send(json.dumps(request).encode(), theirs)
             finally:
                 theirs.close()
-            answer = _receive(ours, time.monotonic() + limits.timeout_s * WAIT_FACTOR + _GRACE_S)
+            answer = _receive(ours, time.monotonic() + longest_s(limits))
         if not answer:
             raise DecompressionBomb(
                 "The raster took too much memory or time to unpack, or broke the decoder."

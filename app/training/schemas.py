@@ -115,7 +115,7 @@ class MetricOut(BaseModel):
     member: int
     epoch: int
     step: int
-    values: dict[str, float]
+    values: dict[str, float | None] = Field(description="null: it was not finite, the training diverged.")
     at: datetime
 
 

@@ -93,7 +93,8 @@ class TrainingMetric(Base):
     """What one epoch of a stage came to. Epochs that were done again after a restart stand here once.
 
     ``member`` 0 is the classifier that will be released, others are shadows; ``step`` counts the steps of
-    the stage; ``values`` has loss, reward, accuracy, s and seconds as far as the stage has them.
+    the stage; ``values`` has loss, reward, accuracy, s and seconds as far as the stage has them, None for
+    what was not finite.
     """
 
     __tablename__ = "training_metrics"

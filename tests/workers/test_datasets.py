@@ -132,6 +132,24 @@ def test_a_stopped_desk_gives_its_dataset_back(client: TestClient, desk: Dataset
     assert get_store().keys("datasets") == [upload_key(dataset)]
 
 
+def test_a_dataset_whose_child_is_killed_has_cost_an_attempt(
+    client: TestClient, desk: DatasetDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = queue(client, tar(folders()))
+    steps = DatasetJob.steps
+
+    def killed(job: DatasetJob, scratch: Path) -> Iterator[None]:
+        for _ in steps(job, scratch):
+            if job._child is not None:
+                job._child.kill()
+            yield
+
+    monkeypatch.setattr(DatasetJob, "steps", killed)
+    desk.work()
+    row = rows()[dataset]
+    assert (row.status, row.attempts) == ("running", 1)
+
+
 def test_the_child_has_no_more_memory_than_it_may(client: TestClient, desk: DatasetDesk) -> None:
     with environment({"PATCHPLAN_DATASET_MEMORY_BYTES": str(220 * 1024 * 1024)}):
         # a header of an archive that has to be held whole

@@ -46,7 +46,11 @@ def expire_leases() -> None:
         )
 
 
-def test_plans_posted_at_once_share_a_forward(client: TestClient, plan_desk: Desk) -> None:
+def test_plans_posted_at_once_share_a_forward(
+    client: TestClient, plan_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # however slow this machine is
+    monkeypatch.setattr("workers.desk.OPENING_S", 600.0)
     ids = [queue_plan(client, lr_geotiff(seed=seed)) for seed in range(8)]
     before = forwards()
     plan_desk.work()
@@ -58,6 +62,24 @@ def test_plans_posted_at_once_share_a_forward(client: TestClient, plan_desk: Des
     plan_desk.work()
     assert tiles_of(alone)[0].probabilities == pytest.approx(together[5], abs=2e-6)
     assert len({tuple(found) for found in together}) == 8
+
+
+def test_plans_that_take_long_to_open_do_not_hold_up_those_that_are_open(
+    client: TestClient, plan_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [queue_plan(client, lr_geotiff(seed=seed)) for seed in range(3)]
+    monkeypatch.setattr("workers.desk.OPENING_S", 0.0)
+    opened = plan_desk._open
+    ready: list[list[bool]] = []
+
+    def note(row: Any) -> Any:
+        ready.append([plan_row(plan_id).status == WorkStatus.READY for plan_id in ids])
+        return opened(row)
+
+    plan_desk._open = note  # type: ignore[method-assign]
+    plan_desk.work()
+    assert ready == [[False] * 3, [True, False, False], [True, True, False]]
+    assert {plan_row(plan_id).status for plan_id in ids} == {WorkStatus.READY}
 
 
 def test_a_large_plan_lets_small_ones_pass(client: TestClient, plan_desk: Desk, leases: Leases) -> None:
@@ -205,7 +227,7 @@ def test_work_that_kills_its_workers_is_given_up(client: TestClient, monkeypatch
     assert "3 times" in shown["error"]["detail"]
 
 
-def test_a_store_that_is_away_costs_an_attempt_not_the_plan(
+def test_a_store_that_is_away_costs_no_attempt(
     client: TestClient, plan_desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = queue_plan(client)
@@ -215,14 +237,18 @@ def test_a_store_that_is_away_costs_an_attempt_not_the_plan(
         raise OSError("the store does not answer")
 
     monkeypatch.setattr(store, "get_to_file", away)
-    plan_desk.work()
-    assert plan_row(plan).status == WorkStatus.RUNNING
+    for _ in range(get_settings().max_attempts + 2):
+        plan_desk.work()
+        row = plan_row(plan)
+        # not at once again: the lease is the pause
+        assert (row.status, row.attempts) == (WorkStatus.RUNNING, 0)
+        assert row.lease_owner is not None
+        expire_leases()
     monkeypatch.undo()
-    expire_leases()
     plan_desk.work()
     row = plan_row(plan)
     assert row.status == WorkStatus.READY
-    assert row.attempts == 2
+    assert row.attempts == 1
 
 
 def test_a_desk_told_to_stop_gives_its_work_back(client: TestClient, plan_desk: Desk) -> None:

@@ -1,33 +1,11 @@
 """A worker process's beginning and end."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 from fastapi.testclient import TestClient
 
 from app.core.settings import get_settings
 from tests.client import WAIT, post_plan
 from tests.imagery import lr_geotiff
-from workers.app import Office, celery_app, clear_scratch
-from workers.leases import owner_name
-
-
-def test_what_a_killed_worker_left_is_cleared(tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    host = owner_name().rpartition(":")[0]
-    left, alive, other = (
-        tmp_path / name for name in (f"{host}-{gone.pid}", f"{host}-{os.getpid()}", f"elsewhere-{gone.pid}")
-    )
-    for folder in (left, alive, other):
-        folder.mkdir()
-        (folder / "lr.tif").touch()
-    clear_scratch(tmp_path)
-    assert not left.exists()
-    assert alive.exists()
-    assert other.exists()
+from workers.app import Office, celery_app
 
 
 def test_an_office_answers_and_leaves_nothing(client: TestClient) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import text, update
+from sqlalchemy import func, text, update
 from sqlalchemy.exc import IntegrityError
 
 from app.core import work
@@ -132,6 +132,30 @@ def test_work_given_back_uncounted_is_never_given_up() -> None:
     assert read_errand(errand_id).attempts == 0
 
 
+def test_work_put_off_is_left_to_its_lease_and_not_given_up_for_a_day() -> None:
+    (errand_id,) = add_errands(1)
+    most = get_settings().max_attempts
+    for _ in range(most + 2):
+        (row,) = claim("no store")
+        with session_scope() as session:
+            assert work.put_off(session, Errand, errand_id, row.fence)
+        left = read_errand(errand_id)
+        assert (left.status, left.attempts, left.lease_expires_at) == ("running", 0, row.lease_expires_at)
+        let_lease_run_out(errand_id)
+    with session_scope() as session:
+        session.execute(update(Errand).values(started_at=func.clock_timestamp() - work.PATIENCE))
+    for attempt in range(1, most + 1):
+        (row,) = claim("still no store")
+        with session_scope() as session:
+            assert work.put_off(session, Errand, errand_id, row.fence)
+        assert read_errand(errand_id).attempts == attempt
+        let_lease_run_out(errand_id)
+    assert claim("still no store") == []
+    assert read_errand(errand_id).status == WorkStatus.FAILED
+    with session_scope() as session:
+        assert not work.put_off(session, Errand, errand_id, row.fence)
+
+
 def test_a_failure_keeps_its_problem() -> None:
     (errand_id,) = add_errands(1)
     (row,) = claim("a")
@@ -250,6 +274,14 @@ class Leases(RuleBasedStateMachine):
             if expected:
                 self.status[errand_id] = WorkStatus.QUEUED
                 self.attempts[errand_id] -= 0 if counted else 1
+
+    @rule(held=claims)
+    def put_off(self, held: list[tuple[uuid.UUID, int]]) -> None:
+        for errand_id, fence in held:
+            expected = self._holds(errand_id, fence)
+            with session_scope() as session:
+                assert work.put_off(session, Errand, errand_id, fence) == expected
+            self.attempts[errand_id] -= 1 if expected else 0
 
     @rule(held=claims)
     def heartbeat(self, held: list[tuple[uuid.UUID, int]]) -> None:

@@ -12,6 +12,8 @@ from sqlalchemy import text
 from app.core.db import session_scope
 from app.core.errors import IdempotencyInFlight
 from app.plans import idempotency
+from app.plans.service import limits
+from app.rasters.sandbox import longest_s
 from tests.client import kept, post_plan
 from tests.conftest import Live
 from tests.imagery import lr_geotiff
@@ -128,6 +130,10 @@ def test_a_crash_between_reserving_and_committing_does_not_hold_the_key_for_ever
     run_out()
     assert post_plan(live.client, lr_geotiff(), headers=KEY).status_code == 201
     assert count_plans() == 1
+
+
+def test_no_check_of_a_raster_outlasts_its_reservation() -> None:
+    assert longest_s(limits()) + idempotency.KEEPING_S <= idempotency.RESERVED_S
 
 
 def test_who_was_overtaken_cannot_commit(live: Live) -> None:
