@@ -171,7 +171,7 @@ async def _not_kept(request: Request, error: Exception) -> Response:
 async def _store_lost(request: Request, error: Exception) -> Response:
     log.error("store_lost", path=request.url.path, error=str(error).splitlines()[0])
     return problem_response(
-        request, ServiceUnavailable("The object store does not answer; nothing was changed.")
+        request, ServiceUnavailable("The object store does not answer. Send the same request again later.")
     )
 
 

@@ -6,9 +6,10 @@ number of processes nor a split of the batch changes what is drawn.
 
 import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -85,7 +86,9 @@ class Trainer:
             synchronise(body, self.group)
 
     def run(self, stages: Collection[str] = STAGES) -> None:
-        """Every phase of `stages` from where the checkpoint stands to the end."""
+        """Every phase of `stages` from where the checkpoint stands to the end. Raises ValueError for what
+        diverges.
+        """
         resumed = self._resume()
         for number, phase in enumerate(self.phases):
             if number < resumed.phase or phase.stage not in stages:
@@ -107,6 +110,7 @@ class Trainer:
                         **figures,
                     }
                 )
+                _check_finite(phase, epoch, figures)
                 self._save(Position(number, epoch + 1))
         self.system.eval()
 
@@ -388,6 +392,13 @@ class Trainer:
         at = Position(**{one.name: state[one.name] for one in fields(Position) if one.name in state})
         done = at.epochs >= self.recipe.stages[self.phases[at.phase].stage].epochs
         return Position(at.phase + 1) if done else at
+
+
+def _check_finite(phase: Phase, epoch: int, figures: Mapping[str, float]) -> None:
+    """What has diverged is no release, and no checkpoint that another attempt could go on from."""
+    if not all(math.isfinite(value) for value in figures.values()):
+        told = ", ".join(f"{key} {value:g}" for key, value in figures.items())
+        raise ValueError(f"stage {phase.name} diverged in epoch {epoch + 1}: {told}; a smaller lr may help")
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,16 @@ def test_a_checkpoint_of_other_images_or_of_a_longer_recipe_is_refused(scenes: P
     shorter = {"hr": {**quick, "mask_share": 0.5}, "lr": quick, "pt": quick}
     with pytest.raises(ValueError, match="another recipe, seed or data set"):
         trainer(tiny_recipe(stages=shorter), scenes, checkpoint).run()
+
+
+def test_what_diverges_is_an_error_and_no_checkpoint(scenes: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    wild = replace(recipe.stages["hr"], lr=1e30)
+    with pytest.raises(ValueError, match=r"stage hr diverged in epoch \d: .*smaller lr"):
+        trainer(replace(recipe, stages={**recipe.stages, "hr": wild}), scenes, tmp_path / "checkpoint").run()
+    if (tmp_path / "checkpoint").exists():
+        state = torch.load(tmp_path / "checkpoint", weights_only=True)
+        assert all(torch.isfinite(value).all() for value in state["members"][0]["hr"].values())
 
 
 def test_stages_train_what_they_should_and_nothing_else(scenes: Path) -> None:
