@@ -18,6 +18,7 @@ from app.datasets.tables import Dataset
 from models.data.sources import open_source
 from tests.archives import folders, split_folders, tar, tar_gz, zipped
 from tests.conftest import Live
+from workers.scratch import LOCK
 from workers.snapshots import fetch
 
 WAIT = {"Prefer": "wait=60"}
@@ -53,7 +54,7 @@ def refused(client: httpx.Client, archive: bytes, **fields: str) -> Any:
 def left() -> list[str]:
     """Objects and scratch files of datasets."""
     settings = get_settings()
-    scratch = [path.name for path in (settings.data_dir / "scratch").glob("*/*")]
+    scratch = [path.name for path in (settings.data_dir / "scratch").glob("*/*") if path.name != LOCK]
     return [*get_store().keys("datasets"), *scratch, *(p.name for p in settings.spool_dir.glob("*"))]
 
 
