@@ -48,6 +48,7 @@ class DatasetJob(Piece):
     """One queued dataset."""
 
     model: ClassVar = Dataset
+    fills_disk: ClassVar = True
 
     def __init__(self, row: Dataset) -> None:
         self.row: Dataset = row
@@ -225,7 +226,7 @@ def _answer(folder: Path, status: int) -> dict[str, Any]:
         kind: type[ProblemError] = getattr(errors, answer["problem"]["kind"])
         raise kind(answer["problem"]["detail"], **answer["problem"]["extra"])
     if "passing" in answer:
-        raise OSError(answer["passing"]["reason"])
+        raise OSError(answer["passing"]["errno"], answer["passing"]["reason"])
     found: dict[str, Any] = answer["found"]
     return found
 

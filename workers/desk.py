@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from app.core.db import DATABASE_LOST, session_scope
 from app.core.errors import Internal, ProblemError
 from app.core.work import WorkRow, fail, finish
+from models.disk import is_full
 from models.release import Release
 from workers.leases import Leases
 from workers.looking import Looking
@@ -50,6 +51,8 @@ class Piece(ABC):
     """One row being worked on, and what becomes of it."""
 
     model: ClassVar[type[WorkRow]]
+    fills_disk: ClassVar[bool] = False
+    """Whether a full disk may be of its own making: then the attempt counts."""
     row: WorkRow
 
     @abstractmethod
@@ -257,7 +260,7 @@ class Desk(Looking):
         self._leases.let_go(row)
         if isinstance(error, (*PASSING, ChildKilled)) and not isinstance(error, RasterioError):
             log.warning("work_left_to_its_lease", kind=self.kind, id=str(row.id), error=repr(error))
-            if not isinstance(error, ChildKilled):
+            if not isinstance(error, ChildKilled) and not (job.fills_disk and is_full(error)):
                 self._put_off(row)
             return
         if isinstance(error, ProblemError):

@@ -38,7 +38,11 @@ class Scratch:
         while self._lock is None:
             self.path.mkdir(parents=True, exist_ok=True)
             # a clearing worker may have taken the folder for a dead one's before its lock was held
-            self._lock = _locked(self.path, make=True)
+            try:
+                self._lock = _locked(self.path, make=True)
+            except OSError as error:
+                log.warning("scratch_without_lock", folder=str(self.path), error=str(error))
+                return
 
     def close(self) -> None:
         """Remove the folder."""
@@ -52,7 +56,10 @@ def clear_scratch(parent: Path) -> None:
     """Remove the folders below ``parent`` whose worker no longer lives, on whatever host it ran."""
     for folder in parent.glob("*/"):
         if (folder / LOCK).exists():
-            lock = _locked(folder, make=False)
+            try:
+                lock = _locked(folder, make=False)
+            except OSError:
+                continue  # a file system without locks: nobody can tell
             if lock is not None:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)
@@ -63,7 +70,10 @@ def clear_scratch(parent: Path) -> None:
 
 
 def _locked(folder: Path, *, make: bool) -> int | None:
-    """The open, locked file in ``folder``; None where another holds it or has removed the folder."""
+    """The open, locked file in ``folder``; None where another holds it or has removed the folder.
+
+    Raises OSError where the file system has no locks.
+    """
     path = folder / LOCK
     try:
         lock = os.open(path, os.O_RDWR | (os.O_CREAT if make else 0), 0o600)
@@ -75,6 +85,9 @@ def _locked(folder: Path, *, make: bool) -> int | None:
             return lock
     except (BlockingIOError, FileNotFoundError):
         pass
+    except OSError:
+        os.close(lock)
+        raise
     os.close(lock)
     return None
 

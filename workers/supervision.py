@@ -311,7 +311,7 @@ class Supervision:
         if _store_is_full(error):
             return self._fail(errors.DiskFull(NO_ROOM_IN_STORE).document())
         log.warning("training_left_to_its_lease", run=str(self._row.id), error=repr(error))
-        return "away"
+        return "away" if isinstance(error, (StoreError, ConnectionError, TimeoutError)) else "again"
 
     def _fail(self, problem: dict[str, Any]) -> Outcome:
         with session_scope() as session:

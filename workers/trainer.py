@@ -69,7 +69,11 @@ def main(argv: list[str]) -> int:
         return USER
     except (OSError, StoreError, *DATABASE_LOST) as error:
         print(f"trainer: {error!r}", file=sys.stderr)
-        return FULL if is_full(error) else AWAY
+        if is_full(error):
+            return FULL
+        if not isinstance(error, (StoreError, ConnectionError, TimeoutError, *DATABASE_LOST)):
+            raise  # of this machine's own files: it does not pass
+        return AWAY
     return train(arguments)
 
 

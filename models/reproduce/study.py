@@ -195,7 +195,7 @@ def images_at(images: Images, ds: int) -> Images:
 
 def name_of(data: Path) -> str:
     """What pages of a data set are called by: a file's name without its ending, or a folder's own."""
-    return data.resolve().name if data.is_dir() else data.stem
+    return data.absolute().name if data.is_dir() else data.stem  # a link keeps its name
 
 
 def usual_px(source: Source) -> int:

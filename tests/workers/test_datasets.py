@@ -1,9 +1,13 @@
 """The desk that reads datasets, in this process: races, orphans, limits, object stores."""
 
+import errno
 import io
+import json
+import os
 import tarfile
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +24,14 @@ from app.datasets.sources import RemotePlace, place_of
 from app.datasets.tables import Dataset, snapshot_key, upload_key
 from patchplan.supervise import environment
 from tests.archives import folders, tar, zipped
-from tests.workers.reading.reader import read_archive
+from tests.workers.reading.reader import JOB, read_archive
+from workers import datasets
 from workers.datasets import DatasetDesk, DatasetJob, clear_orphans
 from workers.leases import Leases
 from workers.objects import copy_object, copy_objects
+from workers.reading import child
+from workers.reading.child import Job
+from workers.reading.heap import Heap
 from workers.snapshots import fetch
 
 
@@ -148,6 +156,33 @@ def test_a_dataset_whose_child_is_killed_has_cost_an_attempt(
     desk.work()
     row = rows()[dataset]
     assert (row.status, row.attempts) == ("running", 1)
+
+
+@pytest.mark.parametrize(("number", "attempts"), [(errno.ENOSPC, 1), (errno.EIO, 0)])
+def test_a_dataset_that_may_fill_the_disk_itself_is_not_tried_for_a_day(
+    client: TestClient, desk: DatasetDesk, monkeypatch: pytest.MonkeyPatch, number: int, attempts: int
+) -> None:
+    dataset = queue(client, tar(folders()))
+
+    def broken(job: Job) -> Heap:
+        raise OSError(number, os.strerror(number))
+
+    def steps(job: DatasetJob, scratch: Path) -> Iterator[None]:
+        """As the child leaves it and the desk reads it."""
+        folder = scratch / str(job.row.id)
+        folder.mkdir()
+        job._folder = folder
+        monkeypatch.setattr(child, "_confine", lambda *_: None)
+        monkeypatch.setattr(child, "read", lambda _, job: broken(job))
+        (folder / child.JOB).write_text(json.dumps(asdict(JOB)))
+        child.main(folder, 0, 0)
+        datasets._answer(folder, 0)
+        yield
+
+    monkeypatch.setattr(DatasetJob, "steps", steps)
+    desk.work()
+    row = rows()[dataset]
+    assert (row.status, row.attempts) == ("running", attempts)
 
 
 def test_the_child_has_no_more_memory_than_it_may(client: TestClient, desk: DatasetDesk) -> None:

@@ -1,5 +1,6 @@
 """Scratch folders go with their worker, whatever its host and process id were."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -51,6 +52,23 @@ def test_a_worker_has_a_folder_of_its_own_and_leaves_nothing(tmp_path: Path) -> 
     first.close()
     assert list((tmp_path / "scratch").iterdir()) == [second.path]
     second.close()
+
+
+def test_a_file_system_without_locks_does_not_stop_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody there can tell a dead worker's folder from a living one's."""
+
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    first, second = Scratch(tmp_path), Scratch(tmp_path)
+    first.open()
+    second.open()
+    assert first.path.exists()
+    second.close()
+    assert list(tmp_path.iterdir()) == [first.path]
 
 
 def test_a_folder_cleared_before_its_lock_was_held_is_made_again(

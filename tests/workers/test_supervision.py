@@ -81,7 +81,7 @@ def test_a_store_that_is_away_costs_a_run_no_attempt(
     supervision: Supervision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(prefix: str) -> list[str]:
-        raise OSError("the store does not answer")
+        raise GenericError("the store does not answer")
 
     monkeypatch.setattr(get_store(), "keys", away)
     assert supervision.run() == "away"

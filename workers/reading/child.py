@@ -61,7 +61,7 @@ def main(folder: Path, parent: int, memory_bytes: int) -> None:
         answer = {"problem": {"kind": "DatasetTooLarge", "detail": too_large.detail, "extra": {}}}
     except OSError as error:
         # a full disk, a folder that went away: it may pass
-        answer = {"passing": {"reason": repr(error)}}
+        answer = {"passing": {"reason": repr(error), "errno": error.errno}}
     part = folder / f".{ANSWER}"
     part.write_text(json.dumps(answer))
     part.replace(folder / ANSWER)

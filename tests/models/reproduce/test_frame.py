@@ -233,6 +233,8 @@ def test_a_folder_is_called_by_its_whole_name(tmp_path: Path, monkeypatch: pytes
         assert name_of(tmp_path / name) == name
     (tmp_path / "scenes.tar").touch()
     assert name_of(tmp_path / "scenes.tar") == "scenes"
+    (tmp_path / "eurosat").symlink_to(tmp_path / "scenes-v1.0")
+    assert name_of(tmp_path / "eurosat") == "eurosat"
     monkeypatch.chdir(tmp_path / "scenes-v1.0")
     assert name_of(Path()) == "scenes-v1.0"
 
