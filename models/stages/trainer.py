@@ -110,7 +110,6 @@ class Trainer:
                         **figures,
                     }
                 )
-                _check_finite(phase, epoch, figures)
                 self._save(Position(number, epoch + 1))
         self.system.eval()
 
@@ -193,6 +192,7 @@ class Trainer:
             # of all processes, step by step: so the one that saves knows them whenever it does
             for key, value in self.group.sums(figures).items():
                 sums[key] = sums.get(key, 0.0) + value
+            _check_finite(phase, epoch, sums)
             self.watch.step(phase, number, epoch, k + 1, len(todo))
             if k + 1 < len(todo) and time.monotonic() - saved >= SAVE_EVERY_S:
                 self._save(Position(number, epoch, k + 1, sums, time.monotonic() - started))
@@ -394,11 +394,11 @@ class Trainer:
         return Position(at.phase + 1) if done else at
 
 
-def _check_finite(phase: Phase, epoch: int, figures: Mapping[str, float]) -> None:
+def _check_finite(phase: Phase, epoch: int, sums: Mapping[str, float]) -> None:
     """What has diverged is no release, and no checkpoint that another attempt could go on from."""
-    if not all(math.isfinite(value) for value in figures.values()):
-        told = ", ".join(f"{key} {value:g}" for key, value in figures.items())
-        raise ValueError(f"stage {phase.name} diverged in epoch {epoch + 1}: {told}; a smaller lr may help")
+    if lost := [key for key, value in sums.items() if not math.isfinite(value)]:
+        what = f"{', '.join(lost)} is not finite"
+        raise ValueError(f"stage {phase.name} diverged in epoch {epoch + 1}: {what}; a smaller lr may help")
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:
