@@ -40,21 +40,24 @@ class BodyLimitMiddleware:
             nonlocal read
             limit: int = state[_LIMIT]
             if announced > limit:
-                raise too_large(limit)
+                raise _too_large(limit)
             message = await receive()
             read += len(message.get("body", b""))
             if read > limit:
-                raise too_large(limit)
+                raise _too_large(limit)
             return message
 
         await self._app(scope, receive_within_limit, send)
 
 
 def allow(request: Request, limit: int) -> None:
-    """Let this request's body have ``limit`` bytes: for routes that do not hold it in memory."""
+    """Let this request's body have ``limit`` bytes: more if it is not held in memory, less for a small form.
+
+    To be called before the body is read.
+    """
     setattr(request.state, _LIMIT, limit)
 
 
-def too_large(limit: int) -> PayloadTooLarge:
+def _too_large(limit: int) -> PayloadTooLarge:
     """The 413 for a body of more than ``limit`` bytes."""
     return PayloadTooLarge(f"The request body is over {limit} bytes.", limit_bytes=limit)

@@ -21,7 +21,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from app.core.bodies import allow, too_large
+from app.core.bodies import allow
 from app.core.errors import BadRequest, PayloadTooLarge, Unprocessable, UnsupportedMedia
 from app.core.settings import get_settings
 
@@ -97,15 +97,13 @@ async def receive(
     PayloadTooLarge (reading stops there), Unprocessable.
     """
     settings = get_settings()
-    limit = settings.max_upload_bytes if max_bytes is None else max_bytes
     boundary = _boundary(request)
-    allow(request, limit)
-    _refuse_declared(request, limit)
+    allow(request, settings.max_upload_bytes if max_bytes is None else max_bytes)
     settings.spool_dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="upload-", dir=settings.spool_dir))
     parts = _Parts(folder, frozenset(file_fields), frozenset(text_fields))
     try:
-        await _read(request, boundary, parts, limit)
+        await _read(request, boundary, parts)
         yield Upload(parts.fields, parts.files)
     finally:
         parts.close()
@@ -158,20 +156,10 @@ def _boundary(request: Request) -> bytes:
     return boundary
 
 
-def _refuse_declared(request: Request, limit: int) -> None:
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large(limit)
-
-
-async def _read(request: Request, boundary: bytes, parts: "_Parts", limit: int) -> None:
+async def _read(request: Request, boundary: bytes, parts: "_Parts") -> None:
     parser = MultipartParser(boundary, parts.callbacks(), max_header_size=MAX_HEADER_BYTES)
-    seen = 0
     try:
         async for chunk in request.stream():
-            seen += len(chunk)
-            if seen > limit:
-                raise too_large(limit)
             await run_in_threadpool(parser.write, chunk)
         await run_in_threadpool(parser.finalize)
     except MultipartParseError as error:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from app.core.auth import Principal, require
-from app.core.bodies import too_large
+from app.core.bodies import allow
 from app.core.db import SessionDep, session_scope
 from app.core.errors import (
     ArchiveRefused,
@@ -146,15 +146,11 @@ async def _accept(request: Request, principal: Principal) -> service.Accepted:
 
 
 async def _body(request: Request) -> bytes:
-    body = b""
+    allow(request, MOST_JSON_BYTES)
     try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MOST_JSON_BYTES:
-                raise too_large(MOST_JSON_BYTES)
+        return await request.body()
     except ClientDisconnect as error:
         raise BadRequest("The client went away before the body was complete.") from error
-    return body
 
 
 def _parsed(body: bytes) -> DatasetRequest:

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core.bodies import BodyLimitMiddleware
 from app.core.problems import add_problem_handlers
 from app.core.settings import get_settings
 from app.core.uploads import receive, safe_name
@@ -33,6 +34,7 @@ def desk(spool: Path) -> TestClient:
     """One route that takes an upload and says what came, and one that breaks on it."""
     app = FastAPI()
     add_problem_handlers(app)
+    app.add_middleware(BodyLimitMiddleware)
 
     @app.post("/in")
     async def take(request: Request) -> dict[str, Any]:
