@@ -97,7 +97,8 @@ class Training:
 class Stage:
     """One step of training. Fields of no use to a stage keep their default.
 
-    hr, lr: `mask_share` of the images have random patches dropped, `mixup` is the Beta parameter (0: none).
+    hr, lr: `mask_share` of the images have random patches dropped, of these the share `ordered`
+    all but the first in the order in which the policy `answer-curve` buys; `mixup` is the Beta parameter (0: none).
     pt, ft1, ft2: `sigma` of the reward, `alpha` of Eq. 11 goes from its first to its last value linearly,
     `samples` actions are drawn per image, `baseline` of the advantage, `reward` of the class (0 or 1, the
     paper) or of the right class's probability; `reuse` steps are made on a batch's rewards, weighted by the
@@ -113,6 +114,7 @@ class Stage:
     lr: float = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
     mask_share: float = 0.0
+    ordered: float = 0.0
     mixup: float = 0.0
     smoothing: float = 0.0
     sigma: float = 0.5
@@ -126,10 +128,11 @@ class Stage:
     replay: int = 0
 
     def told(self) -> dict[str, Any]:
-        """All that has a say in what it leads to. Without `replay` it is what it was before there was any."""
+        """All that has a say in what it leads to. What is left out by default is what it was before it came."""
         fields = dataclasses.asdict(self)
-        if not self.replay:
-            del fields["replay"]
+        for later in ("replay", "ordered"):
+            if not fields[later]:
+                del fields[later]
         return fields
 
 
@@ -183,7 +186,8 @@ class Recipe:
             del raw["networks"]["hr_views"]  # classifiers learn from one view at a time
         if upto in ("hr", "lr"):
             for name in POLICYS_OWN:  # they learn from masks of any patches
-                raw["networks"].pop(name, None)
+                if name != "order" or not self.stages["hr"].ordered:
+                    raw["networks"].pop(name, None)
         if self.training.fusion == "log_pool" and upto in ("hr", "lr"):
             raw["training"]["fusion"] = "by_s"  # it is fitted after them: those of either rule are the same
         raw["stages"] = {k: self.stages[k].told() for k in STAGES[: STAGES.index(upto) + 1]}
@@ -337,8 +341,11 @@ def _check(recipe: Recipe) -> None:
                 f"stages.{name}.lr: 0..10",
             ),
             (
-                0 <= s.mask_share <= 1 and 0 <= s.mixup <= 10 and 0 <= s.smoothing < 1,
-                f"stages.{name}: mask_share, smoothing in [0, 1]",
+                min(s.mask_share, s.ordered, s.mixup, s.smoothing) >= 0
+                and max(s.mask_share, s.ordered) <= 1
+                and s.mixup <= 10
+                and s.smoothing < 1,
+                f"stages.{name}: mask_share, ordered, smoothing in [0, 1]",
             ),
             (s.sigma >= 0, f"stages.{name}.sigma: 0 or more (decision 0001)"),
             (all(0.5 <= a <= 1 for a in s.alpha), f"stages.{name}.alpha: in [0.5, 1]"),

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from models.data.splits import kfold
+from models.grid import centre_first
 from models.precision import autocast
 from models.recipe import Recipe, Stage
 from models.reproduce.fit import fit
@@ -58,7 +59,7 @@ class Further(Learner):
 
     def __init__(self, study: Study, recipe: Recipe, body: nn.Module, stage: Stage) -> None:
         self.body, self.stage, self._study = body, stage, study
-        self._grid = recipe.images.grid
+        self._ranks = centre_first(recipe.images.grid, recipe.networks.order)
         self._optimiser = optimiser_of(recipe, [{"params": trainable(body)}])
 
     def modules(self) -> dict[str, nn.Module]:
@@ -73,7 +74,7 @@ class Further(Learner):
         draw_from(draws, self.body)
         with autocast(self._study.device):
             loss, right = classification_loss(
-                self.body, "hr", batch, self.stage, self._study.classes, self._grid, draws
+                self.body, "hr", batch, self.stage, self._study.classes, self._ranks, draws
             )
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -155,10 +156,15 @@ def long_trained(
         load_given(system, study.given)
         named = (study.given_sha256,)
     plan = replace(study.profile.plan("masked"), epochs=masked_epochs(study, given=given))
-    stage = study.profile.masking if masks else replace(study.profile.masking, mask_share=0.0)
+    stage = study.profile.masking if masks else replace(study.profile.masking, mask_share=0.0, ordered=0.0)
     learner = Further(study, recipe, system.hr.body, stage)
-    if told := study.profile.masking_told():
+    told = study.profile.masking_told()
+    if not masks:
+        told.pop("ordered", None)
+    if told:
         named += (json.dumps(told, sort_keys=True),)
+    if stage.ordered:
+        named += (recipe.networks.order,)
     unit = "masked" if masks else "longer"
     return train_unit(study, unit, learner, plan, recipe, learns, seed, named), system.hr.body
 

@@ -1,5 +1,7 @@
 """Stages `hr` and `lr`: the classifier's two streams by cross-entropy (section 4.2)."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,10 +13,16 @@ from models.stages.draws import Rng
 from models.stages.inputs import Batch
 
 
-def random_actions(count: int, patches: int, share: float, rng: Rng) -> Tensor:
-    """(B, P) masks: `share` of them keep a uniform number 0..P of random patches, the others keep all."""
+def random_actions(count: int, ranks: Tensor, stage: Stage, rng: Rng) -> Tensor:
+    """(B, P) masks: `mask_share` of them keep a uniform number 0..P of patches, the others keep all.
+
+    `ordered` of those keep the first by `ranks` (P,), as a policy with that order buys; the others random ones.
+    """
+    patches = len(ranks)
     order = rng.random((count, patches)).argsort(axis=1).argsort(axis=1)
-    kept = np.where(rng.random(count) < share, rng.integers(0, patches + 1, count), patches)
+    kept = np.where(rng.random(count) < stage.mask_share, rng.integers(0, patches + 1, count), patches)
+    if stage.ordered:  # else nothing is drawn: what was trained without stays what it is
+        order = np.where((rng.random(count) < stage.ordered)[:, None], ranks.cpu().numpy(), order)
     return torch.from_numpy((order < kept[:, None]).astype(np.float32))
 
 
@@ -24,13 +32,16 @@ def classification_loss(
     batch: Batch,
     stage: Stage,
     classes: int,
-    grid: int,
+    ranks: Tensor,
     rng: Rng,
 ) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of a batch and the share of it that was right, with the stage's masks and mixup."""
+    """Mean cross-entropy of a batch and the share of it that was right, with the stage's masks and mixup.
+
+    `ranks` (P,): in which order patches are bought.
+    """
     if stream == "hr":
-        actions = random_actions(len(batch.labels), grid**2, stage.mask_share, rng).to(batch.hr.device)
-        x = masked(batch.hr, batch.fill, actions, grid) if stage.mask_share else batch.hr
+        actions = random_actions(len(batch.labels), ranks, stage, rng).to(batch.hr.device)
+        x = masked(batch.hr, batch.fill, actions, math.isqrt(len(ranks))) if stage.mask_share else batch.hr
     else:
         assert batch.lr is not None
         x = batch.lr

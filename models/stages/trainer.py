@@ -230,13 +230,13 @@ class Trainer:
         body.train()
         if not member.masks:
             stage = replace(stage, mask_share=0.0)
-        architecture, sums = self.system.architecture, {"loss": 0.0, "accuracy": 0.0}
+        classes, sums = self.system.architecture.classes, {"loss": 0.0, "accuracy": 0.0}
         self._clear()
         for _, indices, batch, draws in self._parts(step, parts):
             self._draw_from(draws)
             with autocast(self.inputs.device, self.precision):
                 loss, right = classify.classification_loss(
-                    body, phase.stage, batch, stage, architecture.classes, architecture.grid, draws
+                    body, phase.stage, batch, stage, classes, self.system.ranks, draws
                 )
             self._backward(loss, len(indices) / len(step))
             sums["loss"] += float(loss.detach()) * len(indices)

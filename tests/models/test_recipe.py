@@ -50,6 +50,8 @@ def test_built_in_recipes_are_valid(path: Path) -> None:
         ({"stages": {"pt": {"baseline": "leave-one-out"}}}, "samples"),
         ({"stages": {"hr": {"epochs": -1}}}, "epochs"),
         ({"stages": {"hr": {"lr": 0.0}}}, "lr"),
+        ({"stages": {"hr": {"ordered": 1.5}}}, "ordered"),
+        ({"stages": {"hr": {"ordered": -0.5}}}, "ordered"),
         ({"classes": {"a": 1}}, "classes"),
     ],
 )
@@ -78,3 +80,14 @@ def test_classifiers_of_either_fitted_fusion_are_the_same() -> None:
     by_s, pool = (tiny_recipe(training={"fusion": rule}) for rule in ("by_s", "log_pool"))
     assert by_s.digest("lr") == pool.digest("lr")
     assert by_s.digest("pt") != pool.digest("pt")
+
+
+def test_the_order_of_buying_has_a_say_in_the_classifier_only_where_it_learns_from_it() -> None:
+    def digest(order: str, ordered: float) -> str:
+        stages = {"hr": {"epochs": 1, "lr": 0.1, "mask_share": 1.0, "ordered": ordered}}
+        networks = {"policy": "answer-curve", "hr": "tiny", "lr": "tiny", "order": order}
+        images = {"hr_px": 32, "lr_px": 8, "fill": "lr"}
+        return tiny_recipe(networks=networks, images=images, stages=stages).digest("lr")
+
+    assert digest("rings", 0.0) == digest("distance", 0.0)
+    assert len({digest(order, share) for order in ("rings", "distance") for share in (0.0, 0.5)}) == 3
