@@ -47,7 +47,7 @@ class System(nn.Module):
             a.policy, a.classes, grid=a.grid, imagenet=imagenet, looks=a.looks, width=a.width
         )
         self.hr = build.classifier(a.hr, a.classes, patchwise=True, grid=a.grid, imagenet=imagenet)
-        # of whole images a second body has a say: it reads what the other's stem makes of them
+        # the HR stream's body for whole images: it reads what the other's stem makes of them
         self.whole: nn.Module | None = None
         if a.whole:
             self.whole = build.classifier(
@@ -186,16 +186,16 @@ class System(nn.Module):
     def hr_answer(self, views: Sequence[Tensor], actions: Tensor | None = None) -> Tensor:
         """The HR stream's mean probabilities (B, N) over the masked features of each view.
 
-        actions (B, P) tell which images are whole, to which both bodies have a say; without them none is.
+        actions (B, P) tell which images are whole; without them none is.
         """
-        said = _mean_answer(self.hr.body, views)
         if self.whole is None or actions is None:
-            return said
+            return _mean_answer(self.hr.body, views)
         complete = actions.bool().all(dim=1)
-        if not bool(complete.any()):
-            return said
-        of_whole = _mean_answer(self.whole, [features[complete] for features in views])
-        return said.index_put((complete,), (said[complete] + of_whole) / 2)
+        said = views[0].new_empty(len(complete), self.architecture.classes, dtype=torch.float32)
+        for body, rows in ((self.hr.body, ~complete), (self.whole, complete)):
+            if bool(rows.any()):
+                said[rows] = _mean_answer(body, [features[rows] for features in views])
+        return said
 
 
 def _mean_answer(body: nn.Module, views: Sequence[Tensor]) -> Tensor:

@@ -21,8 +21,8 @@ _CHUNK = 64
 class Member:
     """One classifier: the trained bodies of its two streams and the images it may learn from.
 
-    `whole`: the HR stream's other body, which has a say about whole images, where there is one. It is trained
-    as a member of its own, which has no LR stream and whose `masks` are off.
+    `whole`: the HR stream's other body, which answers for whole images, where there is one. It is trained as
+    a member of its own, which has no LR stream and whose `masks` are off.
     """
 
     hr: nn.Module
@@ -109,13 +109,8 @@ class Members:
         """Mean class probabilities (B, N) over the views' HR features, masked by `actions` (B, P), each
         image's by its own judge. No gradient.
         """
-        said = mean([self._judged(indices, features, "hr").softmax(dim=1) for features in views])
-        whole = np.flatnonzero(actions.bool().all(dim=1).cpu().numpy())
-        if len(whole) and self.judges.members[0].whole is not None:
-            rows = torch.from_numpy(whole).to(said.device)
-            more = [self._judged(indices[whole], features[rows], "whole").softmax(dim=1) for features in views]
-            said[rows] = (said[rows] + mean(more)) / 2
-        return said
+        whole = actions.bool().all(dim=1).cpu()
+        return mean([self._judged(indices, features, "hr", whole).softmax(dim=1) for features in views])
 
     def lr_log_probabilities(self, indices: Indices, views: Sequence[Tensor]) -> Tensor:
         """log of the LR stream's mean probabilities (B, N) over the views' features, each image's by its own
@@ -124,13 +119,20 @@ class Members:
         return log_mean([self._judged(indices, features, "lr") for features in views])
 
     @torch.no_grad()
-    def _judged(self, indices: Indices, features: Tensor, stream: str) -> Tensor:
+    def _judged(self, indices: Indices, features: Tensor, stream: str, whole: Tensor | None = None) -> Tensor:
         logits: Tensor | None = None
         for member, judged in self._by_judge(indices):
-            answer = self._said(getattr(member, stream), features[judged.to(features.device)])
-            if logits is None:
-                logits = answer.new_empty(len(indices), answer.shape[1])
-            logits[judged.to(answer.device)] = answer
+            body = getattr(member, stream)
+            parts = [(body, judged)]
+            if member.whole is not None and whole is not None:
+                parts = [(body, judged[~whole[judged]]), (member.whole, judged[whole[judged]])]
+            for asked, rows in parts:
+                if len(rows) == 0:
+                    continue
+                answer = self._said(asked, features[rows.to(features.device)])
+                if logits is None:
+                    logits = answer.new_empty(len(indices), answer.shape[1])
+                logits[rows.to(answer.device)] = answer
         assert logits is not None
         return logits
 
