@@ -3,6 +3,9 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -112,6 +115,18 @@ def test_what_the_image_copies_is_there() -> None:
             if words[0] == "COPY":
                 for source in words[1].split()[:-1]:
                     assert (ROOT / source).exists()
+
+
+def test_the_image_has_what_a_training_worker_needs() -> None:
+    (program,) = [line for words in stages()["base"] if "tomllib" in (line := words[-1])]
+    python, option, code, *_ = shlex.split(program)
+    assert (python, option) == ("python", "-c")
+    made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert made.stdout.splitlines() == [*project["dependencies"], *extras["train"], *extras["trackers"]]
+    for stage in ("cpu-packages", "cuda-packages"):
+        assert any("-r /tmp/requirements.txt" in line[1] for line in stages()[stage] if line[0] == "RUN")
 
 
 def test_pytorchs_index_is_the_only_one_and_the_cpu_images_alone() -> None:
