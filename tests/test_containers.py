@@ -24,6 +24,7 @@ from tests.conftest import checkout
 
 ROOT = checkout()
 OURS = ("migrate", "api", "worker", "trainer", "worker-gpu", "trainer-gpu")
+CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -144,7 +145,7 @@ def test_a_service_runs_a_command_with_settings_there_are(service: str) -> None:
     program, command, *_ = found["command"]
     assert program == "patchplan"
     assert command in commands()
-    assert set(found["environment"]) <= variables()
+    assert {name for name in found["environment"] if not name.startswith(CLOUDS)} <= variables()
     assert found["build"]["target"] in stages()
     assert found["environment"]["PATCHPLAN_DATA_DIR"] == ending(found["build"]["target"], "VOLUME")
     url = urlsplit(found["environment"]["PATCHPLAN_DATABASE_URL"])
@@ -156,6 +157,18 @@ def test_a_service_runs_a_command_with_settings_there_are(service: str) -> None:
         assert other in compose()["services"]
         checked = "healthcheck" in compose()["services"][other]
         assert checked or how["condition"] != "service_healthy"
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_setting_reaches_a_container(service: str) -> None:
+    found = compose()["services"][service]
+    image = dict(pair.split("=", 1) for pair in shlex.split(ending(found["build"]["target"], "ENV")))
+    assert variables() <= found["environment"].keys() | image.keys()
+    # a name without a value that is set nowhere is taken away from what the image has
+    handed = {name for name, value in found["environment"].items() if value is None}
+    assert not handed & image.keys()
+    # where the API listens is the image's: the port that is published and the health check go by it
+    assert not {"PATCHPLAN_HOST", "PATCHPLAN_PORT"} & found["environment"].keys()
 
 
 def test_the_database_is_the_one_that_is_served() -> None:
