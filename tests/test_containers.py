@@ -3,6 +3,9 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +24,7 @@ from tests.conftest import checkout
 
 ROOT = checkout()
 OURS = ("migrate", "api", "worker", "trainer", "worker-gpu", "trainer-gpu")
+CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -114,6 +118,18 @@ def test_what_the_image_copies_is_there() -> None:
                     assert (ROOT / source).exists()
 
 
+def test_the_image_has_what_a_training_worker_needs() -> None:
+    (program,) = [line for words in stages()["base"] if "tomllib" in (line := words[-1])]
+    python, option, code, *_ = shlex.split(program)
+    assert (python, option) == ("python", "-c")
+    made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert made.stdout.splitlines() == [*project["dependencies"], *extras["train"], *extras["trackers"]]
+    for stage in ("cpu-packages", "cuda-packages"):
+        assert any("-r /tmp/requirements.txt" in line[1] for line in stages()[stage] if line[0] == "RUN")
+
+
 def test_pytorchs_index_is_the_only_one_and_the_cpu_images_alone() -> None:
     text = (ROOT / "Dockerfile").read_text()
     assert set(re.findall(r"https://\S+", text)) == {TORCH_INDEX}
@@ -129,7 +145,7 @@ def test_a_service_runs_a_command_with_settings_there_are(service: str) -> None:
     program, command, *_ = found["command"]
     assert program == "patchplan"
     assert command in commands()
-    assert set(found["environment"]) <= variables()
+    assert {name for name in found["environment"] if not name.startswith(CLOUDS)} <= variables()
     assert found["build"]["target"] in stages()
     assert found["environment"]["PATCHPLAN_DATA_DIR"] == ending(found["build"]["target"], "VOLUME")
     url = urlsplit(found["environment"]["PATCHPLAN_DATABASE_URL"])
@@ -141,6 +157,18 @@ def test_a_service_runs_a_command_with_settings_there_are(service: str) -> None:
         assert other in compose()["services"]
         checked = "healthcheck" in compose()["services"][other]
         assert checked or how["condition"] != "service_healthy"
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_setting_reaches_a_container(service: str) -> None:
+    found = compose()["services"][service]
+    image = dict(pair.split("=", 1) for pair in shlex.split(ending(found["build"]["target"], "ENV")))
+    assert variables() <= found["environment"].keys() | image.keys()
+    # a name without a value that is set nowhere is taken away from what the image has
+    handed = {name for name, value in found["environment"].items() if value is None}
+    assert not handed & image.keys()
+    # where the API listens is the image's: the port that is published and the health check go by it
+    assert not {"PATCHPLAN_HOST", "PATCHPLAN_PORT"} & found["environment"].keys()
 
 
 def test_the_database_is_the_one_that_is_served() -> None:

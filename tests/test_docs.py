@@ -7,8 +7,10 @@ import pytest
 from typer.main import get_command
 
 from app.acquisitions.service import TWICE
+from app.core.db import Base
 from app.core.errors import RasterRefused, every_problem
 from app.core.settings import CHECKOUT, Settings
+from app.core.work import WorkRow
 from app.main import create_app
 from app.plans.schemas import PlanForm
 from app.rasters import Refusal
@@ -55,6 +57,12 @@ def test_every_setting_is_described_with_its_default() -> None:
             value = value.relative_to(CHECKOUT)
         shown = "" if value is None else f"`{value}`"
         assert f"| `PATCHPLAN_{name.upper()}` | {shown} |" in page
+
+
+def test_every_table_whose_rows_are_counted_is_named() -> None:
+    [row] = re.findall(r"^\| `patchplan_work_rows.*", text("docs/operations.md"), re.MULTILINE)
+    counted = {one.class_.__tablename__ for one in Base.registry.mappers if issubclass(one.class_, WorkRow)}
+    assert set(re.findall(r"`(\w+)`", row)) == counted
 
 
 def test_every_call_is_in_the_api_page_and_in_the_readme() -> None:

@@ -28,7 +28,7 @@ Planner = Annotated[Principal, Depends(require("plan"))]
 JSON: Final = "application/json"
 FINISHED: dict[str, Any] = {JSON: {"example": CLASSIFICATION_EXAMPLE}}
 QUEUED: dict[str, Any] = {JSON: {"example": QUEUED_EXAMPLE}}
-LISTED: dict[str, Any] = {JSON: {"example": {"classifications": [SUMMARY_EXAMPLE]}}}
+LISTED: dict[str, Any] = {JSON: {"example": {"classifications": [SUMMARY_EXAMPLE], "next": None}}}
 
 
 @router.post(
@@ -80,8 +80,8 @@ def _read(org_id: uuid.UUID, plan_id: uuid.UUID, row_id: uuid.UUID) -> Classific
     "",
     summary="List classifications",
     responses={
-        200: {"description": "The plan's classifications.", "content": LISTED},
-        **problem_responses(NotFound),
+        200: {"description": "A page of the plan's classifications.", "content": LISTED},
+        **problem_responses(NotFound, Unprocessable),
     },
 )
 def list_classifications(
@@ -89,11 +89,14 @@ def list_classifications(
     plan_id: uuid.UUID,
     principal: Planner,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    token: Annotated[
+        str | None, Query(max_length=200, description="`next` of the page before.", examples=["WyIyMDI2Il0"])
+    ] = None,
 ) -> ClassificationList:
-    """The plan's newest classifications, without their tiles."""
+    """The plan's classifications without their tiles, newest first."""
     plan = get_plan(session, principal.org_id, plan_id)
-    rows = service.list_of(session, plan, limit)
-    return ClassificationList(classifications=[service.summarise(row) for row in rows])
+    rows, following = service.list_of(session, plan, limit, token)
+    return ClassificationList(classifications=[service.summarise(row) for row in rows], next=following)
 
 
 @router.get(

@@ -19,7 +19,7 @@ class ClassificationForm(BaseModel):
     release: str | None = Field(
         None,
         max_length=100,
-        description="Default: the plan's own. Another must have the same hr_px and grid.",
+        description="Default: the plan's own. Another must have the same hr_px, grid and bands.",
     )
     top_k: int = Field(5, ge=1, le=1000, description="How many classes `top` holds.")
 
@@ -104,6 +104,7 @@ class ClassificationOut(ClassificationSummary):
 
 
 class ClassificationList(BaseModel):
-    """A plan's classifications, newest first."""
+    """A plan's classifications, newest first, and the token of the next page (null on the last)."""
 
     classifications: list[ClassificationSummary]
+    next: str | None

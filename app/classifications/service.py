@@ -20,6 +20,7 @@ from app.classifications.tables import Classification, ClassifiedTile
 from app.core import queue
 from app.core.db import session_scope
 from app.core.errors import NotFound, Unprocessable
+from app.core.paging import read_token, token_of
 from app.core.work import WorkStatus, uuid7
 from app.plans.schemas import ProblemOut, ReleaseRef
 from app.plans.service import FINISHED, get_ready_plan
@@ -81,14 +82,16 @@ def get(session: Session, org_id: uuid.UUID, plan_id: uuid.UUID, row_id: uuid.UU
     return row
 
 
-def list_of(session: Session, plan: Plan, limit: int) -> Sequence[Classification]:
-    """The newest classifications of a plan."""
-    return session.scalars(
-        select(Classification)
-        .where(Classification.plan_id == plan.id)
-        .order_by(Classification.id.desc())
-        .limit(limit)
-    ).all()
+def list_of(
+    session: Session, plan: Plan, limit: int, token: str | None
+) -> tuple[list[Classification], str | None]:
+    """A page of a plan's classifications, newest first, and the token of the next."""
+    query = select(Classification).where(Classification.plan_id == plan.id)
+    if token is not None:
+        query = query.where(Classification.id < read_token(token)[1])
+    found = list(session.scalars(query.order_by(Classification.id.desc()).limit(limit + 1)))
+    page = found[:limit]
+    return page, token_of(page[-1].created_at, page[-1].id) if len(found) > limit else None
 
 
 def is_finished(row_id: uuid.UUID) -> bool | None:

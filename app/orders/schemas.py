@@ -56,8 +56,9 @@ class OrderForm(BaseModel):
     product: str | None = Field(
         None,
         max_length=200,
-        description="`price-list/key`, with `@version` or the newest. Default: the budget's product, or "
-        "the plans' own price per km², which is a product without any minimum.",
+        description="`price-list/key`, with `@version` or the newest. Default: the budget's, or what the "
+        "plans were priced with: their product in the version they keep, or their price per km² as the "
+        "product `ad-hoc`, without any minimum.",
     )
     patch_worth: Amount | None = Field(
         None,

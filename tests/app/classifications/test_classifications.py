@@ -86,6 +86,18 @@ def test_classifications_are_kept(live: Live, plan: Any) -> None:
     assert second["tiles"] == first["tiles"]
 
 
+def test_classifications_go_from_page_to_page(live: Live, plan: Any) -> None:
+    made = [classify(live.client, plan["id"])["id"] for _ in range(3)]
+    path = plan["links"]["classifications"]
+    first = live.client.get(path, params={"limit": 2}).json()
+    made.append(classify(live.client, plan["id"])["id"])  # a new one moves nothing on the pages that follow
+    rest = live.client.get(path, params={"limit": 2, "token": first["next"]}).json()
+    pages = [[entry["id"] for entry in page["classifications"]] for page in (first, rest)]
+    assert pages == [[made[2], made[1]], [made[0]]]
+    assert rest["next"] is None
+    assert live.client.get(path, params={"token": "mine"}).status_code == 422
+
+
 def test_another_release_may_answer_if_it_reads_the_same_patches(live: Live, plan: Any) -> None:
     assert classify(live.client, plan["id"], release="tiny-hr")["release"]["name"] == "tiny-hr"
 

@@ -1,6 +1,7 @@
 """Webhooks: signed, retried, told of every move, and never sent where they may not go."""
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from app.core.settings import get_settings
 from app.webhooks import addresses, service
 from app.webhooks.addresses import AddressRefused, is_allowed, resolve
 from app.webhooks.sending import NotDelivered, send
-from tests.conftest import KeyMaker, free_port
+from tests.conftest import KeyMaker, checkout, free_port
 from tests.plans import ready_plan
 from workers.delivering import DeliveryDesk
 
@@ -86,6 +87,12 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     get_settings.cache_clear()
 
 
+def examples(page: str) -> list[Any]:
+    """What a page shows as JSON, of that which is not shortened."""
+    blocks = re.findall(r"^```json\n(.*?)^```", (checkout() / page).read_text(), re.MULTILINE | re.DOTALL)
+    return [json.loads(block) for block in blocks if "..." not in block]
+
+
 def registered(client: TestClient, url: str, **more: Any) -> Any:
     answer = client.post("/v1/webhooks", json={"url": url, **more})
     assert answer.status_code == 201, answer.text
@@ -127,6 +134,9 @@ def test_each_move_is_told_once_and_signed(client: TestClient, listener: Listene
     placed = next(message for message in told if message["type"] == "order.placed")
     assert (placed["data"]["from"], placed["data"]["to"]) == ("quoted", "placed")
     assert placed["data"]["quote"] == "3.00"
+    [shown] = [one for one in examples("docs/orders.md") if one.get("type") == "order.placed"]
+    assert list(shown) == list(placed)
+    assert list(shown["data"]) == list(placed["data"])
     for headers, body in listener.heard:
         Webhook(hook["secret"]).verify(body, headers)
         with pytest.raises(WebhookVerificationError):
