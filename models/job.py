@@ -5,6 +5,7 @@ import json
 import platform
 import shlex
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ class Job:
     notices: list[str] = field(default_factory=list)
     # of the code that trains: hours later the checkout may be another
     commit: str | None = field(default_factory=commit)
+
+    @cached_property
+    def parent_sha256(self) -> str | None:
+        """Of the weights that training starts from; None where they are no release's. Raises CardError."""
+        return None if self.parent is None else load_card(self.parent).weights_sha256
 
 
 def blank_card(job: Job, name: str) -> Card:

@@ -45,8 +45,9 @@ class Trainer:
 
     `judges` reward the policy; without them the recipe's `crossfit` shadows do, or the classifier itself.
     `groups` (n,) keeps near-identical images with one judge; `checkpoint` is a file, or None; `report` is
-    told of every epoch. The processes of `group` share each batch. Raises FileNotFoundError for a checkpoint
-    folder that does not exist, OutOfMemory.
+    told of every epoch. The processes of `group` share each batch. `parent` names the weights that `system`
+    starts from where they are a release's. Raises FileNotFoundError for a checkpoint folder that does not
+    exist, OutOfMemory.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Trainer:
         watch: Watch | None = None,
         group: Group | None = None,
         precision: str = "auto",
+        parent: str | None = None,
     ) -> None:
         self.recipe, self.system, self.inputs, self.seed = recipe, system, inputs, seed
-        self.checkpoint, self.report = checkpoint, report
+        self.checkpoint, self.report, self.parent = checkpoint, report, parent
         self.watch, self.group, self.precision = watch or Watch(), group or Group(), precision
         self.members = Members(system, train, inputs.labels, groups, recipe.training.crossfit, seed, judges)
         self.phases = phases(recipe, self.members.trained)
@@ -334,7 +336,9 @@ class Trainer:
     def _identity(self, number: int) -> str:
         """What a checkpoint in phase `number` depends on: later stages may still be changed."""
         learns = [hashlib.sha256(m.learns.tobytes()).hexdigest() for m in self.members.trained]
-        return json.dumps([self.recipe.digest(self.phases[number].stage), self.seed, learns])
+        # named only where there is one, so that what was saved without still counts
+        start = [] if self.parent is None else [self.parent]
+        return json.dumps([self.recipe.digest(self.phases[number].stage), self.seed, learns, *start])
 
     @cached_property
     def _data(self) -> str:
@@ -379,7 +383,8 @@ class Trainer:
         known = number < len(self.phases) and state.get("data", self._data) == self._data
         if not known or state["of"] != self._identity(number):
             raise ValueError(
-                f"{self.checkpoint} is of another recipe, seed or data set; remove it or train elsewhere"
+                f"{self.checkpoint} is of another recipe, seed, data set or parent; "
+                "remove it or train elsewhere"
             )
         self.members.restore(state["members"])
         if self.phases[number].stage in _POLICY_STAGES:
