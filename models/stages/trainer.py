@@ -7,7 +7,6 @@ number of processes nor a split of the batch changes what is drawn.
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, fields, replace
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.disk import replacing
 from models.distributed import Group, synchronise
 from models.patchdrop import Fusion
 from models.precision import autocast
@@ -363,15 +363,8 @@ class Trainer:
             "fusion": self.system.fusion.to_json(),
             "parts": self.memory.parts,
         }
-        temporary = self.checkpoint.with_name(f".{self.checkpoint.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.checkpoint)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.checkpoint) as file:
+            torch.save(state, file)
         self.watch.saved(self.phases[at.phase], at.epochs)
 
     def _resume(self) -> Position:
