@@ -6,9 +6,8 @@ number of processes nor a split of the batch changes what is drawn.
 
 import hashlib
 import json
-import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from models.precision import autocast
 from models.recipe import STAGES, Recipe, Stage
 from models.stages import classify, curve, reinforce
 from models.stages.draws import Draws, own_dropouts
+from models.stages.finite import check_finite
 from models.stages.fusing import held_out_fusion
 from models.stages.inputs import Batch, Inputs
 from models.stages.members import Indices, Judges, Member, Members
@@ -194,7 +194,7 @@ class Trainer:
             # of all processes, step by step: so the one that saves knows them whenever it does
             for key, value in self.group.sums(figures).items():
                 sums[key] = sums.get(key, 0.0) + value
-            _check_finite(phase, epoch, sums)
+            check_finite(f"stage {phase.name}", epoch, sums)
             self.watch.step(phase, number, epoch, k + 1, len(todo))
             if k + 1 < len(todo) and time.monotonic() - saved >= SAVE_EVERY_S:
                 self._save(Position(number, epoch, k + 1, sums, time.monotonic() - started))
@@ -390,13 +390,6 @@ class Trainer:
         at = Position(**{one.name: state[one.name] for one in fields(Position) if one.name in state})
         done = at.epochs >= self.recipe.stages[self.phases[at.phase].stage].epochs
         return Position(at.phase + 1) if done else at
-
-
-def _check_finite(phase: Phase, epoch: int, sums: Mapping[str, float]) -> None:
-    """What has diverged is no release, and no checkpoint that another attempt could go on from."""
-    if lost := [key for key, value in sums.items() if not math.isfinite(value)]:
-        what = f"{', '.join(lost)} is not finite"
-        raise ValueError(f"stage {phase.name} diverged in epoch {epoch + 1}: {what}; a smaller lr may help")
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:
