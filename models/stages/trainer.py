@@ -26,7 +26,7 @@ from models.stages import classify, curve, reinforce
 from models.stages.draws import Draws, own_dropouts
 from models.stages.finite import check_finite
 from models.stages.fusing import held_out_fusion
-from models.stages.inputs import Batch, Inputs
+from models.stages.inputs import Batch, Inputs, images_sha256
 from models.stages.members import Indices, Judges, Member, Members
 from models.stages.memory import Memory, symmetric_parts
 from models.stages.place import Phase, Position, Step, Watch, phases
@@ -342,11 +342,7 @@ class Trainer:
 
     @cached_property
     def _data(self) -> str:
-        """The hash of all labels and of up to a thousand images, spread over the data set."""
-        images = self.inputs.images[:: max(1, len(self.inputs.images) // 1000)]
-        digest = hashlib.sha256(self.inputs.labels.cpu().numpy().tobytes())
-        digest.update(np.ascontiguousarray(images.cpu().numpy()).data)
-        return digest.hexdigest()
+        return images_sha256(self.inputs.images, self.inputs.labels)
 
     def _save(self, at: Position) -> None:
         if self.checkpoint is None or not self.group.leads:
