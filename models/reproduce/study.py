@@ -158,6 +158,11 @@ class Study:
             self._cache = shared.cache
         return self._cache
 
+    def exact(self, recipe: Recipe, ds: int) -> Exact:
+        """Inputs for measuring at one ds."""
+        system = self.system(recipe, 0).eval()
+        return Exact(system, self.images, self.labels, replace(recipe.images, ds=(ds,), thin=1))
+
     def unseen(
         self, recipe: Recipe, tests: Indices, ds: int, size: int = 32
     ) -> Iterator[tuple[Indices, Batch]]:
@@ -166,8 +171,7 @@ class Study:
         if key in self._unseen:
             yield from self._unseen[key]
             return
-        system = self.system(recipe, 0)
-        exact = Exact(system.eval(), self.images, self.labels, replace(recipe.images, ds=(ds,), thin=1))
+        exact = self.exact(recipe, ds)
         kept: list[tuple[Indices, Batch]] | None = []
         held = 0
         for start in range(0, len(tests), size):
