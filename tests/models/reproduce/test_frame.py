@@ -2,6 +2,7 @@
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from models.reproduce.profiles import load_profile
 from models.reproduce.protocol import fewer, protocol
 from models.reproduce.store import Record, Store
 from models.reproduce.study import images_at, name_of, open_study, usual_px
-from models.reproduce.write import of
+from models.reproduce.write import of, page
 from models.stages.draws import Draws
 from tests.models.scenes import write_scenes
 
@@ -279,6 +280,27 @@ def test_who_writes_at_the_same_time_waits(tmp_path: Path) -> None:
         list(pool.map(fill, range(4)))
     there = Store(tmp_path / "table1-d.json", {"data": "d"}).records
     assert len({(r.row, r.part) for r in there}) == 60
+
+
+def test_the_papers_figures_stand_beside_the_ds_that_they_are_of(tmp_path: Path) -> None:
+    told = {
+        "seed": 0,
+        "processor": "a processor",
+        "threads": 1,
+        "precision": "fp32",
+        "epochs": {"hr": 1},
+        "of_the_papers": {"hr": 0.1},
+    }
+    head = {"data": "fmow", "command": "reproduce", "protocol": "", "images": 2, "classes": 2, "parts": 1}
+    one = replace(record(0, [1, 2], [1, 0], row="lr-cnn"), told=told)
+    store = Store(tmp_path / "table1-fmow.json", head)
+    store.add([one, replace(one, ds=8)])
+    first, second = page(store, "table1").split("## ds ")[1:]
+    assert "61.4 at 0" in first
+    assert "paper, %, at S" in first
+    assert second.startswith("8")
+    assert "61.4" not in second
+    assert "paper, %" not in second
 
 
 def test_an_lr_image_finer_than_the_recipes_keeps_its_pixels() -> None:
