@@ -6,6 +6,7 @@
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor
 from models import curves, statistics
 from models.calibration import calibration
 from models.card import CardError
-from models.data.decode import load_square
+from models.data.decode import prepare
 from models.data.degrade import FACTORS, low_resolution
 from models.data.source import DataError
 from models.data.sources import open_source
@@ -228,6 +229,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", choices=("fp32", "bf16"), default="fp32", help="fp32 is what the service answers with"
     )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="where pictures of more than 8 GiB are kept decoded (default: a temporary folder)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     args = parser.parse_args(argv)
     try:
@@ -240,10 +246,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="patchplan-evaluate-") as folder:
+        return _measured(args, args.work or Path(folder))
+
+
+def _measured(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     release = Release.load(args.release, str(best_device()))
-    source = open_source(args.data, split=args.split)
-    images = load_square(source, px=release.card.hr_px, fit=release.card.training.get("fit", "squash"))
-    numbers = class_numbers([c.name for c in release.card.classes], source.classes)
+    fit = release.card.training.get("fit", "squash")
+    opened = open_source(args.data, split=args.split, check="none")
+    numbers = class_numbers([c.name for c in release.card.classes], opened.classes)
+    with Progress("decoding") as progress:
+        source, images = prepare(opened, release.card.hr_px, work, fit=fit, progress=progress.show)
+    if source.skipped.unreadable:
+        print(f"evaluate: left out: {source.skipped}", file=sys.stderr)
     labels = torch.from_numpy(numbers[source.labels])
     trained = tuple(release.card.training.get("ds") or (4,))
     chosen = (args.ds,) if args.ds else trained

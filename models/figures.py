@@ -1,5 +1,7 @@
 """A release's figures: from its training, or pooled over folds that each training has not seen."""
 
+import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -39,11 +41,19 @@ def figures(job: Job, split: Split, judges: Judges | None) -> dict[str, Any]:
     }
 
 
+def _key(job: Job, learns: Indices, test: Indices, seed: int) -> str:
+    """The hash of all that has a say in what a training's release answers; work folders are used again."""
+    recipe = job.recipe
+    images = [job.images_sha256, learns.tolist(), test.tolist()]
+    by = [recipe.digest(), recipe.training.missed_cost, seed, job.shadows, job.trained_in, job.parent_sha256]
+    return hashlib.sha256(json.dumps([*images, *by]).encode()).hexdigest()
+
+
 def _outcomes(
     job: Job, learns: Indices, test: Indices, name: str, seed: int, judges: Judges | None
 ) -> dict[int, Outcome]:
     """Of one fold: measured once, then read from the work folder."""
-    kept = job.work / f"{name}-outcome-{job.recipe.digest()[:16]}-{job.recipe.training.missed_cost}.npz"
+    kept = job.work / f"{name}-outcome-{_key(job, learns, test, seed)[:16]}.npz"
     ds = job.recipe.images.ds
     if not kept.exists():
         system = trained(job, learns, name, seed, judges)

@@ -5,6 +5,7 @@ import json
 import platform
 import shlex
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from models.events import Events
 from models.precision import has_fast_bf16
 from models.provenance import commit
 from models.recipe import Recipe
-from models.stages.inputs import Indices
+from models.stages.inputs import Indices, images_sha256
 
 _SCALE_TOLERANCE = 1.25
 
@@ -56,6 +57,23 @@ class Job:
     notices: list[str] = field(default_factory=list)
     # of the code that trains: hours later the checkout may be another
     commit: str | None = field(default_factory=commit)
+
+    @property
+    def trained_in(self) -> str:
+        """`fp32` or `bf16`."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16" if has_fast_bf16(self.device) else "fp32"
+
+    @cached_property
+    def images_sha256(self) -> str:
+        """Of labels and images, as far as they tell one data set from another."""
+        return images_sha256(self.images, self.labels)
+
+    @cached_property
+    def parent_sha256(self) -> str | None:
+        """Of the weights that training starts from; None where they are no release's. Raises CardError."""
+        return None if self.parent is None else load_card(self.parent).weights_sha256
 
 
 def blank_card(job: Job, name: str) -> Card:
@@ -106,11 +124,7 @@ def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Name
         "held_out": "folds" if args.folds else "one split",
         "ds": list(recipe.images.ds),
         "fit": recipe.images.fit,
-        "precision": job.precision
-        if job.precision != "auto"
-        else "bf16"
-        if has_fast_bf16(device)
-        else "fp32",
+        "precision": job.trained_in,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "processes": job.group.size,

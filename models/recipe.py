@@ -97,8 +97,8 @@ class Training:
 class Stage:
     """One step of training. Fields of no use to a stage keep their default.
 
-    hr, lr: `mask_share` of the images have random patches dropped, of these the share `ordered`
-    all but the first in the order in which the policy `answer-curve` buys; `mixup` is the Beta parameter (0: none).
+    hr, lr: `mask_share` of the images have random patches dropped, of these the share `ordered` all but the
+    first in the order in which the policy `answer-curve` buys; `mixup` is the Beta parameter (0: none).
     pt, ft1, ft2: `sigma` of the reward, `alpha` of Eq. 11 goes from its first to its last value linearly,
     `samples` actions are drawn per image, `baseline` of the advantage, `reward` of the class (0 or 1, the
     paper) or of the right class's probability; `reuse` steps are made on a batch's rewards, weighted by the
@@ -128,7 +128,7 @@ class Stage:
     replay: int = 0
 
     def told(self) -> dict[str, Any]:
-        """All that has a say in what it leads to. What is left out by default is what it was before it came."""
+        """All that has a say in what it leads to. What came later is named only where it is used."""
         fields = dataclasses.asdict(self)
         for later in ("replay", "ordered"):
             if not fields[later]:

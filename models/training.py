@@ -92,6 +92,7 @@ def trained(
             watch=watch,
             group=job.group,
             precision=job.precision,
+            parent=job.parent_sha256,
         )
         epochs = [recipe.stages[p.stage].epochs for p in trainer.phases]
         watch.begin(epochs, [len(trainer.members.trained[p.member].learns) for p in trainer.phases])

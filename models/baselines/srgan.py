@@ -262,12 +262,11 @@ def trained(bench: Bench) -> Generator:
 
 def srgan(bench: Bench) -> Answers:
     """The HR classifier's answers to the super-resolved unseen images, S = 0."""
-    generator, system = trained(bench), bench.system
+    generator, system, exact = trained(bench), bench.system, bench.study.exact(bench.recipe, bench.ds)
     system.hr.eval()
     said = []
     for indices, _ in bench.unseen(_AT_ONCE):
         made = super_resolved(bench, generator, pixels(bench, indices))
         with torch.no_grad():
-            features = bench.inputs.hr_features(made).float()
-            said.append(system.hr.body(features).softmax(dim=1).cpu())
+            said.append(system.hr.body(exact.hr_features(made)).softmax(dim=1).cpu())
     return Answers(torch.cat(said), torch.zeros(len(bench.tests), bench.patches))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.data.source import DataError, Indices, Pixels, Source, UnreadableImageError
-from models.disk import reserve
+from models.disk import replacing, reserve
 
 Fit = Literal["squash", "crop"]
 Resample = Literal["bicubic", "area"]
@@ -104,7 +104,8 @@ def prepare(
     told = path.with_suffix(".json")
     if not told.exists():
         bad = _write(source, path, shape, fit, resample, workers, progress)
-        told.write_text(json.dumps({str(i): why for i, why in bad.items()}))
+        with replacing(told) as file:
+            file.write(json.dumps({str(i): why for i, why in bad.items()}).encode())
     bad = {int(i): why for i, why in json.loads(told.read_text()).items()}
     kept = source.without(bad).limited()
     # Copy-on-write: torch wants writable memory, and nothing written through it may reach the file.

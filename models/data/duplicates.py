@@ -24,7 +24,11 @@ that of UC Merced at 0; the nearest other pairs at 3.3 (desert_288, desert_603) 
 """
 
 CONTRAST = 0.1
-"""... and within this share of the thumbnail's own contrast: flat pictures (sea, snow) all look alike."""
+"""... and within this share of the thumbnail's own contrast over its places, channel by channel: flat
+pictures (sea, snow) all look alike, whatever their colour.
+"""
+
+_CHANNELS = 3
 
 _BLOCK = 512
 
@@ -53,7 +57,7 @@ def _look(pixels: Pixels) -> tuple[bytes, Pixels]:
 
 
 def near_pairs(thumbs: Thumbs) -> Iterator[tuple[int, int]]:
-    """Pairs of rows of (n, d) within `NEAR` RMS and `CONTRAST` of each other.
+    """Pairs of rows of (n, d) within `NEAR` RMS and `CONTRAST` of each other; d: places by channels.
 
     Rows within an RMS have means within it too, so only rows of like mean are compared: 60,000 take seconds.
     """
@@ -63,7 +67,8 @@ def near_pairs(thumbs: Thumbs) -> Iterator[tuple[int, int]]:
     rows = thumbs[order] - np.float32(128)
     means = rows.mean(axis=1)
     squares = np.square(rows).sum(axis=1)
-    limits = np.square(np.minimum(NEAR, CONTRAST * rows.std(axis=1))) * rows.shape[1]
+    contrast = np.sqrt(rows.reshape(len(rows), -1, _CHANNELS).var(axis=1).mean(axis=1))
+    limits = np.square(np.minimum(NEAR, CONTRAST * contrast)) * rows.shape[1]
     for start in range(0, len(rows), _BLOCK):
         stop = min(start + _BLOCK, len(rows))
         end = int(np.searchsorted(means, means[stop - 1] + NEAR, side="right"))

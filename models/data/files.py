@@ -92,7 +92,10 @@ class FolderFiles:
         return folder.resolve() in {(self.root / path).resolve() for path in above}
 
     def stamp(self, name: str) -> str:
-        found = (self.root / name).stat()
+        try:
+            found = (self.root / name).stat()
+        except OSError as error:  # a link to nowhere: reading it is what fails
+            return error.strerror or str(error)
         return f"{found.st_size} {found.st_mtime_ns}"
 
     def read(self, name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -16,6 +17,9 @@ SPLITS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 """Folder names that mean a published split, and the split they mean."""
+
+_AFFIXED = re.compile(rf"((?:.*[-_. ])?)({'|'.join(SPLITS)})((?:[-_. ].*)?)")
+"""`seg_train`, `train_images`: what stands before a split's name, the name, and what stands after it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ def place(names: Sequence[str]) -> list[Placed]:
     shared = _shared_folders(paths)
     rest = [parts[shared:] for parts in paths]
     split_level = all(len(parts) > 1 and parts[0].lower() in SPLITS for parts in rest)
+    if not split_level:
+        _refuse_splits_as_classes({parts[0] for parts in rest if len(parts) > 1})
     unlabelled = [n for n, parts in zip(names, rest, strict=True) if len(parts) < (3 if split_level else 2)]
     if unlabelled:
         hint = "; ImageNet's flat val/ must first be sorted into synset folders" if split_level else ""
@@ -56,6 +62,45 @@ def place(names: Sequence[str]) -> list[Placed]:
         )
         for name, parts in zip(names, rest, strict=True)
     ]
+
+
+def _refuse_splits_as_classes(folders: set[str]) -> None:
+    """Raise DataError where folders that are taken for classes are splits: `train` beside `val` or `test`,
+    alone or with the same words around them. One of them without the others may well be a class.
+    """
+    splits: dict[tuple[str, str], dict[str, str]] = {}
+    for folder in sorted(folders):
+        if (found := _AFFIXED.fullmatch(folder.lower())) is not None:
+            before, word, after = found.groups()
+            splits.setdefault((before, after), {})[SPLITS[word]] = folder
+    for named in splits.values():
+        if "train" in named and len(named) > 1:
+            others = sorted(folders - set(named.values()))
+            beside = f" beside {', '.join(others[:5])}" if others else ""
+            raise DataError(
+                f"the folders {', '.join(sorted(named.values()))} are splits, not classes{beside}: name them "
+                "train, val and test, with one folder a class in each, and leave nothing else beside them"
+            )
+
+
+def unlabelled_splits(placed: Sequence[Placed]) -> set[str]:
+    """The held-out splits without a class that `train` has: they were published without labels.
+
+    Raises DataError naming their folder where no other split is held out: all its answers would be wrong.
+    """
+    classes: dict[str, set[str]] = {}
+    for one in placed:
+        classes.setdefault(one.split or "", set()).add(one.label)
+    learned, held_out = classes.get("train", set()), {"val", "test"} & set(classes)
+    bare = {split for split in held_out if learned and not classes[split] & learned}
+    if bare and bare == held_out:
+        first = next(one for one in placed if one.split in bare)
+        folder = "/".join(PurePosixPath(first.id).parts[:2])
+        raise DataError(
+            f"{folder} is of no class that train has, so no held-out picture could be answered right: "
+            "sort them into folders of train's classes, or take the split away"
+        )
+    return bare
 
 
 def _shared_folders(paths: Sequence[tuple[str, ...]]) -> int:
@@ -87,16 +132,21 @@ class FileReader:
 
 
 def open_folders(name: str, files: Files) -> Source:
-    """A Source over class folders. Raises DataError for fewer than two classes."""
+    """A Source over class folders; a `test` without labels beside a `val` with some, or a `val` beside such a
+    `test`, is left out. Raises DataError for fewer than two classes.
+    """
     images = [n for n in files.names if is_image(n)]
     if not images and any(n.lower().endswith(".tar") for n in files.names):
         raise DataError(f"{name} holds tars within: unpack them into one folder a class first")
-    placed = place(images)
+    every = place(images)
+    bare = unlabelled_splits(every)
+    placed = [p for p in every if p.split not in bare]
     classes = sorted({p.label for p in placed})
     if len(classes) < 2:
         raise DataError(f"{name} has one class only ({classes[0]}): a classifier needs two")
     number = {label: k for k, label in enumerate(classes)}
-    other = len(files.names) - len(images)
+    counts = {"files that are no pictures": len(files.names) - len(images)}
+    counts["pictures of a split without labels"] = len(every) - len(placed)
     return Source(
         name,
         classes,
@@ -104,5 +154,5 @@ def open_folders(name: str, files: Files) -> Source:
         [p.id for p in placed],
         FileReader(files, [p.name for p in placed]),
         splits=None if placed[0].split is None else [p.split or "" for p in placed],
-        skipped=Skipped(counts={"files that are no pictures": other} if other else {}),
+        skipped=Skipped(counts={reason: n for reason, n in counts.items() if n}),
     )

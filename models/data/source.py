@@ -120,6 +120,15 @@ class Source:
             rows=self._rows[chosen],
         )
 
+    def of_classes(self, numbers: Sequence[int] | Indices) -> Source:
+        """The same data set cut down to these classes, which are numbered anew, in the order given."""
+        of = np.full(len(self.classes), -1, dtype=np.int64)
+        of[np.asarray(numbers)] = np.arange(len(numbers))
+        found = self.select(np.flatnonzero(of[self.labels] >= 0))
+        found.classes = tuple(self.classes[k] for k in numbers)
+        found.labels = of[found.labels]
+        return found
+
     def in_split(self, *names: str) -> Indices:
         """Indices of the samples whose published split is one of `names`; none where there are no splits."""
         here = np.isin(np.array(self.splits or [""] * len(self)), names)

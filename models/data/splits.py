@@ -26,8 +26,8 @@ def keep_together(source: Source, workers: int | None = None) -> Indices:
 def published(source: Source) -> tuple[Indices, Indices, str] | None:
     """What to learn from, what to hold out, and its name; None for a data set published without splits.
 
-    Held out is `test` where it has labels, else `val`. A `val` beside a labelled `test` is in neither part,
-    nor is the `seq` of fMoW.
+    Held out is `test` where it has labels, without which no source has it, else `val`. A `val` beside a
+    labelled `test` is in neither part, nor is the `seq` of fMoW.
     """
     learns = source.in_split("train")
     for name in ("test", "val"):

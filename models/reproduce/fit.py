@@ -1,6 +1,6 @@
 """Train a learner once: resumable by epoch, and kept under the hash of all that has a say in it."""
 
-import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch.optim import Optimizer
 
+from models.disk import replacing
 from models.reproduce.learner import Learner, Plan
 from models.reproduce.slices import Slice
 from models.stages.classify import learning_rate
 from models.stages.draws import Draws
+from models.stages.finite import check_finite
 from models.stages.inputs import Indices, Inputs
 
 _PHASE = 1000  # of the random numbers: none of the trainer's
@@ -32,9 +34,10 @@ def fit(
 ) -> float:
     """Train by `plan` on the images `learns`, or load `place`, where a training before has ended.
 
-    Returns the seconds it took, in all slices together. Raises SliceOver; the same call goes on then.
+    Returns the seconds it took, in all slices together. Raises SliceOver; the same call goes on then. Raises
+    ValueError for what diverges, of which nothing is kept.
     """
-    epochs, seconds = _restored(place, learner, inputs.device)
+    epochs, seconds = _restored(place, learner)
     optimisers = learner.optimisers()
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
@@ -44,6 +47,7 @@ def fit(
         work.room_for(longest)
         started = time.monotonic()
         figures = _epoch(learner, list(optimisers.values()), plan, inputs, learns, seed, epochs)
+        check_finite(place.stem, epochs, figures)
         longest = max(longest, time.monotonic() - started)
         seconds, epochs = seconds + time.monotonic() - started, epochs + 1
         _save(place, learner, epochs, seconds, ended=epochs == plan.epochs)
@@ -84,18 +88,20 @@ def _save(place: Path, learner: Learner, epochs: int, seconds: float, *, ended: 
         "modules": {name: m.state_dict() for name, m in learner.modules().items()},
         "optimisers": {} if ended else {name: o.state_dict() for name, o in learner.optimisers().items()},
     }
-    temporary = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        torch.save(state, temporary)
-        temporary.replace(place)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(place) as file:
+        torch.save(state, file)
 
 
-def _restored(place: Path, learner: Learner, device: torch.device) -> tuple[int, float]:
+def _restored(place: Path, learner: Learner) -> tuple[int, float]:
     if not place.exists():
         return 0, 0.0
-    state = torch.load(place, map_location=device, weights_only=True)
+    try:
+        # not onto the learner's device: one without room would look like an unreadable file
+        state = torch.load(place, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+        # a machine that went down may have left it so
+        print(f"{place} cannot be read ({error}): it is trained anew", flush=True)
+        return 0, 0.0
     for name, module in learner.modules().items():
         module.load_state_dict(state["modules"][name])
     for name, optimiser in learner.optimisers().items():

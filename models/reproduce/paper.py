@@ -5,6 +5,9 @@ import re
 Printed = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
 """Row: accuracies and S at Pt, Ft-1, Ft-2; or one of each where all stages are the same."""
 
+PRINTED_DS = 4
+"""What the tables are of."""
+
 FMOW: Printed = {
     "lr-cnn": ((61.4,), (0,)),
     "srgan": ((62.3,), (0,)),

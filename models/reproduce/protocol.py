@@ -54,10 +54,33 @@ def protocol(source: Source) -> Protocol:
     return Protocol(parts, False, f"stratified halves, {SEEDS} seeds", groups)
 
 
+def used(source: Source) -> Source:
+    """What some part learns from or is measured on: without a `val` beside train and test, fMoW's `seq`."""
+    if (known := published(source)) is None:
+        return source
+    chosen = np.sort(np.concatenate(known[:2]))
+    return source if len(chosen) == len(source) else source.select(chosen)
+
+
+def of_few_classes(source: Source, count: int) -> Source:
+    """At most `count` classes, each of them learned from and held out, for `fewer` images than classes."""
+    if not count or count >= len(np.unique(source.labels)):
+        return source
+    known, labels = published(source), source.labels
+    there = np.unique(labels) if known is None else np.intersect1d(labels[known[0]], labels[known[1]])
+    drawn = np.random.default_rng(0).permutation(there)[:count]
+    return source.of_classes(np.sort(drawn))
+
+
 def fewer(source: Source, limit: int) -> Source:
-    """At most `limit` images of each published split, or twice that of a data set without: for trials."""
+    """At most `limit` images of each published split, or twice that of a data set without: for trials.
+
+    Raises ValueError for less than one of each class: each split would have other classes.
+    """
     if not limit:
         return source
+    if limit < (classes := len(np.unique(source.labels))):
+        raise ValueError(f"{limit} images are too few for the {classes} classes of {source.name}")
     rng = np.random.default_rng(0)
     splits = np.array(source.splits or ["all"] * len(source))
     chosen = []

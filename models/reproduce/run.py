@@ -154,7 +154,12 @@ def _at_another_ds(study: Study, part: Part, name: str, ds: int, store: Store) -
     for other in learned:
         found = store.find(name, other, part.number, row_key(study, name, other, part), row.stages)
         if found:
-            return [replace(r, ds=ds, key=key, told=r.told | {"measured_at_ds": other}) for r in found]
+            # what is found may have been taken from yet another ds
+            at = [r.told.get("measured_at_ds", other) for r in found]
+            return [
+                replace(r, ds=ds, key=key, told=r.told | {"measured_at_ds": k})
+                for r, k in zip(found, at, strict=True)
+            ]
     return []
 
 

@@ -21,7 +21,7 @@ from models.progress import Progress
 from models.recipe import Images, Recipe
 from models.reproduce.kinds import kind_of
 from models.reproduce.profiles import Profile, load_profile
-from models.reproduce.protocol import Protocol, fewer, protocol
+from models.reproduce.protocol import Protocol, fewer, of_few_classes, protocol, used
 from models.reproduce.slices import Slice
 from models.reproduce.weights import read_weights
 from models.stages.draws import Rng
@@ -158,6 +158,11 @@ class Study:
             self._cache = shared.cache
         return self._cache
 
+    def exact(self, recipe: Recipe, ds: int) -> Exact:
+        """Inputs for measuring at one ds."""
+        system = self.system(recipe, 0).eval()
+        return Exact(system, self.images, self.labels, replace(recipe.images, ds=(ds,), thin=1))
+
     def unseen(
         self, recipe: Recipe, tests: Indices, ds: int, size: int = 32
     ) -> Iterator[tuple[Indices, Batch]]:
@@ -166,8 +171,7 @@ class Study:
         if key in self._unseen:
             yield from self._unseen[key]
             return
-        system = self.system(recipe, 0)
-        exact = Exact(system.eval(), self.images, self.labels, replace(recipe.images, ds=(ds,), thin=1))
+        exact = self.exact(recipe, ds)
         kept: list[tuple[Indices, Batch]] | None = []
         held = 0
         for start in range(0, len(tests), size):
@@ -223,7 +227,8 @@ def open_study(
     limit: int | None = None,
     kind: str | None = None,
 ) -> Study:
-    """Decode a data set, or `limit` images of it, and lay out its protocol. Raises DataError.
+    """Decode what is used of a data set, or `limit` images of it, and lay out its protocol. Raises DataError,
+    ValueError for a `limit` below the number of classes.
 
     `kind`: one of KINDS, in place of what the data set seems to be. Where it is another, it is in the name;
     so is the number of images where that is less than all.
@@ -237,9 +242,12 @@ def open_study(
     chosen = load_profile(kind or own, profile)
     if given is not None:
         chosen = chosen.normalised(*IMAGENET)
-    source = fewer(whole, limit or chosen.limit)
+    few = limit or chosen.limit
+    # a profile's own limit asks for whatever there is of a data set with more classes
+    source = fewer(whole if limit else of_few_classes(whole, few), few)
     if limit or len(source) < len(whole):  # other images, so other pages
-        stem = f"{stem}-{limit or chosen.limit}"
+        stem = f"{stem}-{few}"
+    source = used(source)
     with Progress("decoding") as progress:
         px, fit = chosen.paper.images.hr_px, chosen.paper.images.fit
         source, images = prepare(source, px, work / "cache", fit=fit, progress=progress.show)

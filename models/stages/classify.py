@@ -16,7 +16,7 @@ from models.stages.inputs import Batch
 def random_actions(count: int, ranks: Tensor, stage: Stage, rng: Rng) -> Tensor:
     """(B, P) masks: `mask_share` of them keep a uniform number 0..P of patches, the others keep all.
 
-    `ordered` of those keep the first by `ranks` (P,), as a policy with that order buys; the others random ones.
+    `ordered` of those keep the first by `ranks` (P,), as a policy buys; the others random ones.
     """
     patches = len(ranks)
     order = rng.random((count, patches)).argsort(axis=1).argsort(axis=1)

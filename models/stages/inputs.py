@@ -5,8 +5,6 @@ finite and the stems do real work, their features are computed once and kept in 
 """
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.building import built, swept
 from models.data.degrade import low_resolution
 from models.disk import reserve
 from models.networks.folding import folded
@@ -180,7 +179,12 @@ class FeatureCache:
         self.folder = folder / f"features-{self._key()[:16]}"
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
         if self.folder.is_dir():
-            self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.glob("*.npy")}
+            self._open()
+        elif folder.is_dir():
+            swept(self.folder)  # before anyone asks whether the disk has room
+
+    def _open(self) -> None:
+        self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.glob("*.npy")}
 
     def _key(self) -> str:
         digest = hashlib.sha256(np.ascontiguousarray(self.inputs.images.numpy()).data)
@@ -211,15 +215,13 @@ class FeatureCache:
         return one * len(i.images)
 
     def fill(self, progress: Callable[[int, int], None]) -> None:
-        """Compute all features; the folder appears when it is whole: 2.7 MB an image of 256 px at 4 ds."""
-        building = self.folder.with_name(f"{self.folder.name}.{os.getpid()}")
-        building.mkdir(parents=True)
-        try:
-            self._compute(building, progress)
-            building.rename(self.folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-        self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.glob("*.npy")}
+        """Compute all features, or find them where another process just has; the folder appears when it is
+        whole: 2.7 MB an image of 256 px at 4 ds.
+        """
+        with built(self.folder) as building:
+            if building is not None:
+                self._compute(building, progress)
+        self._open()
 
     def _compute(self, folder: Path, progress: Callable[[int, int], None]) -> None:
         inputs, files = self.inputs, dict[str, Any]()
@@ -288,6 +290,14 @@ class FeatureCache:
         array = self.arrays[name]
         rows = np.stack([array[place] for place in zip(indices.tolist(), where, strict=True)])
         return torch.from_numpy(rows).to(device).permute(0, 3, 1, 2).float()
+
+
+def images_sha256(images: Tensor, labels: Tensor) -> str:
+    """The hash of all labels (n,) and of up to a thousand images (n, 3, H, H), spread over the data set."""
+    some = images[:: max(1, len(images) // 1000)]
+    digest = hashlib.sha256(labels.cpu().numpy().tobytes())
+    digest.update(np.ascontiguousarray(some.cpu().numpy()).data)
+    return digest.hexdigest()
 
 
 def _shifted(x: Tensor, rng: Rng) -> Tensor:

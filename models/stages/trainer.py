@@ -6,10 +6,8 @@ number of processes nor a split of the batch changes what is drawn.
 
 import hashlib
 import json
-import math
-import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,14 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.disk import replacing
 from models.distributed import Group, synchronise
 from models.patchdrop import Fusion
 from models.precision import autocast
 from models.recipe import STAGES, Recipe, Stage
 from models.stages import classify, curve, reinforce
 from models.stages.draws import Draws, own_dropouts
+from models.stages.finite import check_finite
 from models.stages.fusing import held_out_fusion
-from models.stages.inputs import Batch, Inputs
+from models.stages.inputs import Batch, Inputs, images_sha256
 from models.stages.members import Indices, Judges, Member, Members
 from models.stages.memory import Memory, symmetric_parts
 from models.stages.place import Phase, Position, Step, Watch, phases
@@ -45,8 +45,9 @@ class Trainer:
 
     `judges` reward the policy; without them the recipe's `crossfit` shadows do, or the classifier itself.
     `groups` (n,) keeps near-identical images with one judge; `checkpoint` is a file, or None; `report` is
-    told of every epoch. The processes of `group` share each batch. Raises FileNotFoundError for a checkpoint
-    folder that does not exist, OutOfMemory.
+    told of every epoch. The processes of `group` share each batch. `parent` names the weights that `system`
+    starts from where they are a release's. Raises FileNotFoundError for a checkpoint folder that does not
+    exist, OutOfMemory.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Trainer:
         watch: Watch | None = None,
         group: Group | None = None,
         precision: str = "auto",
+        parent: str | None = None,
     ) -> None:
         self.recipe, self.system, self.inputs, self.seed = recipe, system, inputs, seed
-        self.checkpoint, self.report = checkpoint, report
+        self.checkpoint, self.report, self.parent = checkpoint, report, parent
         self.watch, self.group, self.precision = watch or Watch(), group or Group(), precision
         self.members = Members(system, train, inputs.labels, groups, recipe.training.crossfit, seed, judges)
         self.phases = phases(recipe, self.members.trained)
@@ -192,7 +194,7 @@ class Trainer:
             # of all processes, step by step: so the one that saves knows them whenever it does
             for key, value in self.group.sums(figures).items():
                 sums[key] = sums.get(key, 0.0) + value
-            _check_finite(phase, epoch, sums)
+            check_finite(f"stage {phase.name}", epoch, sums)
             self.watch.step(phase, number, epoch, k + 1, len(todo))
             if k + 1 < len(todo) and time.monotonic() - saved >= SAVE_EVERY_S:
                 self._save(Position(number, epoch, k + 1, sums, time.monotonic() - started))
@@ -334,15 +336,13 @@ class Trainer:
     def _identity(self, number: int) -> str:
         """What a checkpoint in phase `number` depends on: later stages may still be changed."""
         learns = [hashlib.sha256(m.learns.tobytes()).hexdigest() for m in self.members.trained]
-        return json.dumps([self.recipe.digest(self.phases[number].stage), self.seed, learns])
+        # named only where there is one, so that what was saved without still counts
+        start = [] if self.parent is None else [self.parent]
+        return json.dumps([self.recipe.digest(self.phases[number].stage), self.seed, learns, *start])
 
     @cached_property
     def _data(self) -> str:
-        """The hash of all labels and of up to a thousand images, spread over the data set."""
-        images = self.inputs.images[:: max(1, len(self.inputs.images) // 1000)]
-        digest = hashlib.sha256(self.inputs.labels.cpu().numpy().tobytes())
-        digest.update(np.ascontiguousarray(images.cpu().numpy()).data)
-        return digest.hexdigest()
+        return images_sha256(self.inputs.images, self.inputs.labels)
 
     def _save(self, at: Position) -> None:
         if self.checkpoint is None or not self.group.leads:
@@ -359,15 +359,8 @@ class Trainer:
             "fusion": self.system.fusion.to_json(),
             "parts": self.memory.parts,
         }
-        temporary = self.checkpoint.with_name(f".{self.checkpoint.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.checkpoint)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.checkpoint) as file:
+            torch.save(state, file)
         self.watch.saved(self.phases[at.phase], at.epochs)
 
     def _resume(self) -> Position:
@@ -379,7 +372,8 @@ class Trainer:
         known = number < len(self.phases) and state.get("data", self._data) == self._data
         if not known or state["of"] != self._identity(number):
             raise ValueError(
-                f"{self.checkpoint} is of another recipe, seed or data set; remove it or train elsewhere"
+                f"{self.checkpoint} is of another recipe, seed, data set or parent; "
+                "remove it or train elsewhere"
             )
         self.members.restore(state["members"])
         if self.phases[number].stage in _POLICY_STAGES:
@@ -392,13 +386,6 @@ class Trainer:
         at = Position(**{one.name: state[one.name] for one in fields(Position) if one.name in state})
         done = at.epochs >= self.recipe.stages[self.phases[at.phase].stage].epochs
         return Position(at.phase + 1) if done else at
-
-
-def _check_finite(phase: Phase, epoch: int, sums: Mapping[str, float]) -> None:
-    """What has diverged is no release, and no checkpoint that another attempt could go on from."""
-    if lost := [key for key, value in sums.items() if not math.isfinite(value)]:
-        what = f"{', '.join(lost)} is not finite"
-        raise ValueError(f"stage {phase.name} diverged in epoch {epoch + 1}: {what}; a smaller lr may help")
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:

@@ -142,11 +142,11 @@ def test_a_checkpoint_of_other_images_or_of_a_longer_recipe_is_refused(scenes: P
     checkpoint = tmp_path / "checkpoint"
     trainer(tiny_recipe(), scenes, checkpoint).run()
     others = write_scenes(tmp_path / "others", seed=1)
-    with pytest.raises(ValueError, match="another recipe, seed or data set"):
+    with pytest.raises(ValueError, match="another recipe, seed, data set or parent"):
         trainer(tiny_recipe(), others, checkpoint).run()
     quick = {"epochs": 2, "batch": 16, "lr": 1e-2}
     shorter = {"hr": {**quick, "mask_share": 0.5}, "lr": quick, "pt": quick}
-    with pytest.raises(ValueError, match="another recipe, seed or data set"):
+    with pytest.raises(ValueError, match="another recipe, seed, data set or parent"):
         trainer(tiny_recipe(stages=shorter), scenes, checkpoint).run()
 
 
@@ -266,6 +266,51 @@ def test_folds_say_what_their_parent_has_learned_from(scenes: Path, tmp_path: Pa
         event for event in map(json.loads, events.read_text().splitlines()) if event["kind"] == "notice"
     ]
     assert said in notices[0]["text"]
+
+
+SHORT = """
+    images = { hr_px = 32, lr_px = 16, ds = [2], fill = "lr", augment = "none" }
+    networks = { policy = "tiny", hr = "tiny", lr = "tiny" }
+    [stages]
+    hr = { epochs = 1, batch = 16, lr = 1e-2 }
+    lr = { epochs = 1, batch = 16, lr = 1e-3 }
+    pt = { epochs = 1, batch = 16, lr = 1e-3 }
+    ft2 = { epochs = 1, batch = 16, lr = 1e-3 }
+    """
+
+
+def test_figures_of_another_seed_in_the_same_work_folder_are_not_taken(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "short.toml").write_text(SHORT)
+    words = ["--recipe", str(tmp_path / "short.toml"), "--data", str(scenes), "--out"]
+    work = ["--work", str(tmp_path / "work")]
+    assert train.main([*words, str(tmp_path / "first"), *work, "--seed", "1"]) == 0
+    (tmp_path / "work" / "release.checkpoint").unlink()
+    assert train.main([*words, str(tmp_path / "again"), *work, "--seed", "2"]) == 0
+    assert train.main([*words, str(tmp_path / "alone"), "--seed", "2"]) == 0
+    first, again, alone = (load_card(tmp_path / name).figures for name in ("first", "again", "alone"))
+    assert again == alone != first
+
+
+def test_an_interrupted_child_does_not_go_on_from_another_parent(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From its own it does."""
+    recipe = tmp_path / "short.toml"
+    recipe.write_text(SHORT)
+    words = ["--recipe", str(recipe), "--data", str(scenes)]
+    for seed in ("1", "2"):
+        assert train.main([*words, "--seed", seed, "--out", str(tmp_path / f"parent{seed}")]) == 0
+    child = ["--out", str(tmp_path / "child"), "--work", str(tmp_path / "work")]
+    policy = [*words, *child, "--stages", "pt,ft2", "--parent"]
+    assert train.main([*policy, str(tmp_path / "parent1")]) == 0
+    first = load_card(tmp_path / "child").weights_sha256
+    checkpoint = (tmp_path / "work" / "release.checkpoint").read_bytes()
+    capsys.readouterr()
+    assert train.main([*policy, str(tmp_path / "parent2")]) == 2
+    assert "another recipe, seed, data set or parent" in capsys.readouterr().err
+    assert (tmp_path / "work" / "release.checkpoint").read_bytes() == checkpoint
+    assert train.main([*policy, str(tmp_path / "parent1")]) == 0
+    assert load_card(tmp_path / "child").weights_sha256 == first
 
 
 def test_one_stream_is_wrong_where_it_buys_nothing(scenes: Path, tmp_path: Path) -> None:

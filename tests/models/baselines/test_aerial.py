@@ -2,15 +2,17 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models.baselines.common import pixels
 from models.baselines.kd import kd
 from models.baselines.pcn import pcn
-from models.baselines.srgan import srgan
+from models.baselines.srgan import srgan, super_resolved, trained
 from models.baselines.stn import saliency
 from models.reproduce.answers import Answers
 from models.reproduce.bench import Bench
@@ -34,6 +36,24 @@ def test_it_answers(aerial: Bench, system: Callable[[Bench], Answers]) -> None:
     assert said.probabilities.shape == (len(aerial.tests), 2)
     assert torch.allclose(said.probabilities.sum(dim=1), torch.ones(len(aerial.tests)), atol=1e-4)
     assert said.actions.shape == (len(aerial.tests), 16)
+
+
+def test_srgan_is_measured_in_fp32(aerial: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the stems that training reads compute in bf16."""
+    monkeypatch.setattr("models.stages.inputs.has_fast_bf16", lambda _: True)
+    bench = Bench(replace(aerial.study, _inputs={}), aerial.part, aerial.ds)
+    made = super_resolved(bench, trained(bench), pixels(bench, bench.tests))
+    with torch.no_grad():
+        exact = bench.system.hr.stem(bench.system.normalised(made))
+    seen: list[torch.Tensor] = []
+    bench.system.hr.body.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    srgan(bench)
+
+    def error(features: torch.Tensor) -> float:
+        return float((features - exact).norm() / exact.norm())
+
+    assert error(seen[-1]) < 1e-4  # before it come the crops of training
+    assert error(bench.inputs.hr_features(made)) > 1e-3
 
 
 def test_without_room_on_disk_features_are_computed_anew(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -110,6 +112,44 @@ def test_unreadable_pictures_leave_no_gap(tmp_path: Path, in_memory: int) -> Non
         write(folder / f"port/port_{i}.png", b"")
     with pytest.raises(DataError, match="more than 3"):
         prepare(open_source(folder, check="none"), 16, tmp_path / "cache", in_memory=in_memory)
+
+
+STOPPED = """
+import resource, sys
+from pathlib import Path
+from models.data.decode import prepare
+from models.data.sources import open_source
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+prepare(open_source(sys.argv[1], check="none"), 1, Path(sys.argv[2]), in_memory=0)
+"""
+"""On a disk with room for the pictures, of a pixel each, and not for the list of unreadable ones."""
+
+
+def test_a_list_of_unreadable_pictures_that_was_not_written_to_its_end_is_none(tmp_path: Path) -> None:
+    folder, cache = class_folders(tmp_path / "set"), tmp_path / "cache"
+    for name in ("barn/barn_2.png", "zoo/zoo_3.png"):
+        write(folder / name, b"\x89PNG\r\n\x1a\nbroken")
+    stopped = subprocess.run(
+        [sys.executable, "-c", STOPPED, str(folder), str(cache)], capture_output=True, text=True, check=False
+    )
+    assert "File too large" in stopped.stderr
+    assert [path.suffix for path in cache.iterdir()] == [".u8"]
+    kept, images = prepare(open_source(folder, check="none"), 1, cache, in_memory=0)
+    assert len(kept) == len(images) == 10
+    assert torch.equal(images, load_square(kept, px=1))
+
+
+def test_a_link_to_nowhere_is_an_unreadable_picture(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "set")
+    (folder / "barn/barn_9.png").symlink_to(tmp_path / "later.png")
+    source = open_source(folder, check="none")
+    kept, _ = prepare(source, 16, tmp_path / "cache", in_memory=0)
+    assert [name for name, _ in kept.skipped.unreadable] == ["barn/barn_9.png"]
+    before = source.fingerprint()
+    write(tmp_path / "later.png", encode(picture(9)))
+    assert source.fingerprint() != before
+    assert len(prepare(source, 16, tmp_path / "cache", in_memory=0)[0]) == 13
 
 
 def test_lazy_images_go_through_loader_processes(tmp_path: Path) -> None:

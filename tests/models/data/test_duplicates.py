@@ -42,11 +42,13 @@ def test_copies_reencodings_and_resizings_are_one_group(tmp_path: Path) -> None:
         assert sum(source.ids[i].split("/")[1].startswith("x_") for i in fold) in (0, 4)
 
 
-def test_flat_pictures_are_not_all_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("colour", [(120, 120, 120), (30, 60, 90)])
+def test_flat_pictures_are_not_all_one(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    """Nor where they have a colour: that is no contrast."""
     rng = np.random.default_rng(0)
     for name in ("sea", "snow"):
         for i in range(12):
-            sea = np.clip(rng.normal(120, 2, (64, 64, 3)), 0, 255).astype(np.uint8)
+            sea = np.clip(rng.normal(colour, 2, (64, 64, 3)), 0, 255).astype(np.uint8)
             write(tmp_path / name / f"{i}.png", encode(sea))
     assert twins(open_source(tmp_path)) == set()
 

@@ -12,6 +12,7 @@ import pytest
 
 from models.data.folders import place
 from models.data.sources import DataError, Source, UnreadableImageError, open_source
+from models.data.splits import published
 from tests.models.data.pictures import class_folders, encode, picture, write
 
 
@@ -81,6 +82,58 @@ def test_one_split_alone_and_any_depth_under_a_class() -> None:
 
 def test_classes_named_like_splits_among_others_are_classes() -> None:
     assert [p.label for p in place(["test/1.png", "track/2.png"])] == ["test", "track"]
+    stations = ["train_station/1.png", "test_track/2.png", "train/3.png", "bus/4.png"]
+    assert [p.label for p in place(stations)] == ["train_station", "test_track", "train", "bus"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "says"),
+    [
+        (("train", "test", "extra"), "test, train are splits, not classes beside extra"),
+        (("Training", "validation", "field"), "Training, validation are"),
+        (
+            ("seg_train", "seg_test", "seg_pred"),
+            "seg_test, seg_train are splits, not classes beside seg_pred",
+        ),
+        (("train_images", "val_images"), "train_images, val_images are splits, not classes:"),
+    ],
+)
+def test_splits_that_would_pass_for_classes_are_refused(folders: tuple[str, ...], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        place([f"{folder}/barn/1.png" for folder in folders])
+
+
+def unlabelled(root: Path, split: str, folder: str) -> None:
+    for i in range(3):
+        write(root / split / folder / f"{i}.png", encode(picture(5000 + i)))
+
+
+def test_held_out_pictures_of_no_class_of_train_are_refused(tmp_path: Path) -> None:
+    """Tiny-ImageNet as it is downloaded: `val/images`, `test/images`."""
+    class_folders(tmp_path / "train")
+    unlabelled(tmp_path, "test", "images")
+    with pytest.raises(DataError, match="test/images is of no class that train has"):
+        open_source(tmp_path)
+    unlabelled(tmp_path, "val", "images")
+    with pytest.raises(DataError, match="is of no class that train has"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(("bare", "good"), [("test", "val"), ("val", "test")])
+def test_a_split_without_labels_beside_one_with_some_is_left_out(
+    tmp_path: Path, bare: str, good: str
+) -> None:
+    for split in ("train", good):
+        class_folders(tmp_path / split, each=2)
+    unlabelled(tmp_path, bare, "unknown")
+    source = open_source(tmp_path)
+    assert source.classes == ("barn", "port", "zoo")
+    assert set(source.splits or ()) == {"train", good}
+    assert len(source) == 12
+    assert source.skipped.counts == {"pictures of a split without labels": 3}
+    held_out = published(source)
+    assert held_out is not None
+    assert held_out[2] == good
 
 
 @pytest.mark.parametrize(

@@ -242,31 +242,32 @@ def test_whole_images_are_answered_by_the_longer_training(place: Path, tmp_path:
     }
 
 
-def at_two_ds(study: Study) -> Study:
+def at_three_ds(study: Study) -> Study:
     profile = study.profile
 
-    def both(recipe: Recipe) -> Recipe:
-        return replace(recipe, images=replace(recipe.images, ds=(2, 4)))
+    def each(recipe: Recipe) -> Recipe:
+        return replace(recipe, images=replace(recipe.images, ds=(2, 4, 8)))
 
-    return replace(study, profile=replace(profile, paper=both(profile.paper), ours=both(profile.ours)))
+    return replace(study, profile=replace(profile, paper=each(profile.paper), ours=each(profile.ours)))
 
 
 @pytest.mark.parametrize("row", [name for name, row in ROWS.items() if row.blind])
 def test_what_reads_no_lr_image_is_measured_once_for_all_ds(place: Path, tmp_path: Path, row: str) -> None:
-    study = at_two_ds(open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke"))
+    study = at_three_ds(open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke"))
     store, anew = Store(tmp_path / "one.json", {}), Store(tmp_path / "other.json", {})
-    for at, ds in ((store, 4), (store, 2), (anew, 2)):
+    for at, ds in ((store, 4), (store, 2), (store, 8), (anew, 2)):
         assert run(study, [(row, ds)], at, parts=1)
-    first, taken = sorted(store.records, key=lambda record: -record.ds)
-    assert taken.told == first.told | {"measured_at_ds": 4}
-    assert taken.key == row_key(study, row, 2, study.protocol.parts[0]) == anew.records[0].key
-    for kept in (taken.kept, anew.records[0].kept):  # and measured there it says the same
-        assert (kept.right == first.kept.right).all()
+    made = {record.ds: record for record in store.records}
+    for ds in (2, 8):
+        assert made[ds].told == made[4].told | {"measured_at_ds": 4}
+    assert made[2].key == row_key(study, row, 2, study.protocol.parts[0]) == anew.records[0].key
+    for kept in (made[2].kept, anew.records[0].kept):  # and measured there it says the same
+        assert (kept.right == made[4].kept.right).all()
         assert kept.actions.all()
 
 
 def test_what_reads_an_lr_image_is_measured_at_each_ds(place: Path, tmp_path: Path) -> None:
-    study = at_two_ds(open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke"))
+    study = at_three_ds(open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke"))
     store = Store(tmp_path / "rows.json", {})
     assert run(study, [("lr-cnn", 4), ("lr-cnn", 2)], store, parts=1)
     assert ["measured_at_ds" in record.told for record in store.records] == [False, False]

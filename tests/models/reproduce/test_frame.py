@@ -1,7 +1,8 @@
-"""Records, pooling, choices and the resumable loop, apart from any paper's row."""
+"""Records, pooling, choices and protocols, apart from any paper's row."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,27 +11,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch import nn
-from torch.optim import Optimizer
 
 from models.data.degrade import low_resolution, to_px
 from models.data.source import UnreadableImageError
 from models.data.sources import open_source
 from models.reproduce import choosing, headline, paper
 from models.reproduce.answers import Answers, Kept
-from models.reproduce.fit import fit
-from models.reproduce.learner import Learner, Plan
 from models.reproduce.pooled import accuracy, by_image, difference, mean_s
 from models.reproduce.profiles import load_profile
 from models.reproduce.protocol import fewer, protocol
-from models.reproduce.slices import Slice, SliceOver
 from models.reproduce.store import Record, Store
 from models.reproduce.study import images_at, name_of, open_study, usual_px
-from models.reproduce.write import of
+from models.reproduce.write import of, page
 from models.stages.draws import Draws
-from models.stages.inputs import Batch, Indices, Inputs
-from models.system import System
-from tests.models.scenes import tiny_recipe, write_scenes
+from tests.models.scenes import write_scenes
 
 
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1))
@@ -288,6 +282,27 @@ def test_who_writes_at_the_same_time_waits(tmp_path: Path) -> None:
     assert len({(r.row, r.part) for r in there}) == 60
 
 
+def test_the_papers_figures_stand_beside_the_ds_that_they_are_of(tmp_path: Path) -> None:
+    told = {
+        "seed": 0,
+        "processor": "a processor",
+        "threads": 1,
+        "precision": "fp32",
+        "epochs": {"hr": 1},
+        "of_the_papers": {"hr": 0.1},
+    }
+    head = {"data": "fmow", "command": "reproduce", "protocol": "", "images": 2, "classes": 2, "parts": 1}
+    one = replace(record(0, [1, 2], [1, 0], row="lr-cnn"), told=told)
+    store = Store(tmp_path / "table1-fmow.json", head)
+    store.add([one, replace(one, ds=8)])
+    first, second = page(store, "table1").split("## ds ")[1:]
+    assert "61.4 at 0" in first
+    assert "paper, %, at S" in first
+    assert second.startswith("8")
+    assert "61.4" not in second
+    assert "paper, %" not in second
+
+
 def test_an_lr_image_finer_than_the_recipes_keeps_its_pixels() -> None:
     images = load_profile("cifar", "smoke").paper.images
     hr = torch.rand(4, 3, 32, 32) * 255
@@ -332,78 +347,6 @@ def test_one_odd_picture_does_not_say_what_the_data_set_is(tmp_path: Path) -> No
 def test_the_papers_data_sets_are_known_by_their_own_names(name: str, which: str) -> None:
     assert paper.data_set(name) == which
     assert bool(paper.printed(name)) == bool(which)
-
-
-class Line(Learner):
-    """Something small with momentum, so that a lost optimiser would show; draws its own noise."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.net = nn.Linear(3, 3)
-        self.steps = 0
-        self._optimiser = torch.optim.Adam(self.net.parameters())
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {"net": self.net}
-
-    def optimisers(self) -> dict[str, Optimizer]:
-        return {"adam": self._optimiser}
-
-    def step(self, indices: Indices, batch: Batch, draws: Draws) -> dict[str, float]:
-        self.steps += 1
-        noise = draws.rand((1, len(indices), 3))[0]
-        logits = self.net(batch.hr.mean(dim=(2, 3)) + noise)
-        loss = nn.functional.cross_entropy(logits, batch.labels)
-        self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        return {"loss": float(loss.detach())}
-
-
-class Ending(Slice):
-    """Room for so many epochs."""
-
-    def __init__(self, epochs: int) -> None:
-        super().__init__()
-        self.left = epochs
-
-    def room_for(self, seconds: float) -> None:
-        assert seconds >= 0
-        self.left -= 1
-        if self.left < 0:
-            raise SliceOver
-
-
-def some_inputs() -> Inputs:
-    recipe = tiny_recipe()
-    system = System(recipe.architecture(3)).eval()
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return Inputs(system, images, torch.arange(24) % 3, recipe.images)
-
-
-def test_a_training_in_slices_ends_as_the_undisturbed_one(tmp_path: Path) -> None:
-    inputs, plan, learns = some_inputs(), Plan(5, 8, 1e-2), np.arange(24)
-    whole = Line()
-    fit(tmp_path / "whole.pt", whole, plan, inputs, learns, 3, Slice())
-    for epochs in (2, 1):
-        with pytest.raises(SliceOver):
-            fit(tmp_path / "cut.pt", Line(), plan, inputs, learns, 3, Ending(epochs))
-    cut = Line()
-    fit(tmp_path / "cut.pt", cut, plan, inputs, learns, 3, Slice())
-    assert all(torch.equal(a, b) for a, b in zip(whole.net.parameters(), cut.net.parameters(), strict=True))
-    assert cut.steps == 2 * 3  # the two epochs that were left
-    again = Line()
-    fit(tmp_path / "cut.pt", again, plan, inputs, learns, 3, Slice())
-    assert again.steps == 0
-    assert torch.equal(again.net.weight, whole.net.weight)
-
-
-def test_a_slice_without_room_begins_nothing() -> None:
-    with pytest.raises(SliceOver):
-        Slice(0).room_for(0.1)
-    Slice(60).room_for(1)
-    Slice().room_for(1e9)
 
 
 def test_folds_hold_out_every_image_once(tmp_path: Path) -> None:

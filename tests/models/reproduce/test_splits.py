@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from models.data.source import Source
@@ -16,8 +17,9 @@ from models.reproduce import classifiers, protocol
 from models.reproduce.answers import Kept
 from models.reproduce.bench import Bench
 from models.reproduce.command import main
+from models.reproduce.profiles import load_profile
 from models.reproduce.protocol import Part, Protocol
-from models.reproduce.study import IMAGENET, Study
+from models.reproduce.study import IMAGENET, Study, open_study
 from tests.models.baselines.made_up import Drawn, same, weights
 from tests.models.reproduce.curves import bench_for_ours
 from tests.models.scenes import write_scenes
@@ -71,6 +73,47 @@ def test_fewer_images_of_a_split_are_of_all_its_classes() -> None:
     for split in ("train", "val"):
         there = [label for label, of in zip(some.labels, some.splits, strict=True) if of == split]
         assert np.bincount(there).tolist() == [2, 2, 2]
+
+
+def test_fewer_images_than_classes_are_refused() -> None:
+    """Each split would have classes of its own."""
+    source = pictures(60)
+    assert len(protocol.fewer(source, 3)) == 6
+    with pytest.raises(ValueError, match="2 images are too few for the 3 classes"):
+        protocol.fewer(source, 2)
+
+
+def test_a_profiles_own_limit_takes_the_same_classes_of_every_split(tmp_path: Path) -> None:
+    limit = load_profile("cifar", "smoke").limit
+    for split, count in (("train", limit + 4), ("test", limit + 2)):
+        for k in range(count):
+            folder = tmp_path / "scenes" / split / f"{k:03}"
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (k, 0, 0)).save(folder / "0.png")
+    study = open_study(tmp_path / "scenes", "smoke", tmp_path / "work")
+    assert study.classes == limit
+    part = study.protocol.parts[0]
+    learned, held_out = (set(study.labels[images].tolist()) for images in (part.learns, part.tests))
+    assert learned == held_out == set(range(limit))
+    for name, label in zip(study.source.ids, study.labels.tolist(), strict=True):
+        assert name.split("/")[1] == study.source.classes[label]
+    with pytest.raises(ValueError, match=f"{limit} images are too few for the {limit + 4} classes"):
+        open_study(tmp_path / "scenes", "smoke", tmp_path / "work", limit=limit)
+
+
+def test_pictures_of_no_part_are_not_decoded(tmp_path: Path) -> None:
+    for split, each in (("train", 4), ("val", 5), ("test", 3)):
+        write_scenes(tmp_path / "scenes" / split, per_class=each)
+    whole = open_source(tmp_path / "scenes")
+    study = open_study(tmp_path / "scenes", "cpu", tmp_path / "work")
+    assert set(study.source.splits or ()) == {"train", "test"}
+    assert len(study.images) == 12 + 9
+    part = study.protocol.parts[0]
+    assert sorted([*part.learns.tolist(), *part.tests.tolist()]) == list(range(21))
+    assert study.name == "scenes"
+    without = whole.select(whole.in_split("train", "test"))
+    assert study.digest == without.digest()
+    assert protocol.used(without) is without
 
 
 @pytest.mark.parametrize("kind", ["published", "halves"])
