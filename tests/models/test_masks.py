@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.grid import ORDERS, centre_first
+from models.architecture import ORDERS
+from models.grid import centre_first
 from models.recipe import Stage
 from models.stages.classify import random_actions
 
