@@ -147,8 +147,7 @@ def test_a_table_without_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         assert len(held) == 24
         assert kind == "halves" or all("test" in names[i] for i in held)
     units = sorted(file.name.partition("-")[0] for file in (tmp_path / "work").glob("*/units/*.pt"))
-    # a judge has weights of its own for whole images; those of ours are HR-CNN's
-    assert units == ["base"] * 4 + ["longer"] * 2 + ["masked"] * 4 + ["ours"] * 2
+    assert units == ["base"] * 4 + ["masked"] * 4 + ["ours"] * 2
 
 
 @pytest.fixture(scope="module")
