@@ -148,7 +148,7 @@ def long_trained(
     unless `given` says otherwise, both go on from them instead of from the start.
     """
     ours = study.profile.ours
-    one_view = replace(ours.networks, hr_views=1, lr_views=1)  # at a time
+    one_view = replace(ours.networks, hr_views=1, lr_views=1, whole=False)  # at a time, for one body
     recipe = replace(ours, images=replace(ours.images, fill="lr"), networks=one_view)
     system = study.system(recipe, seed)
     named: tuple[str, ...] = ()

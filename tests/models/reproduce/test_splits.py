@@ -203,6 +203,24 @@ def test_each_fold_is_judged_by_the_others(bench: Bench) -> None:
         assert same(weights(judge.hr), weights(body))
 
 
+def test_a_second_body_changes_nothing_of_the_first(bench: Bench) -> None:
+    """Of masks it is not trained again for it; the order of buying has a say where it is learned."""
+    profile = bench.study.profile
+
+    def trained(
+        *, whole: bool = False, order: str = "rings", ordered: float = 0.0
+    ) -> tuple[str, torch.nn.Module]:
+        ours = replace(profile.ours, networks=replace(profile.ours.networks, whole=whole, order=order))
+        changed = replace(profile, ours=ours, masking=replace(profile.masking, ordered=ordered))
+        study = replace(bench.study, profile=changed)
+        return classifiers.long_trained(study, bench.learns, bench.seed, masks=True)
+
+    (one, body), (other, same_body) = trained(), trained(whole=True)
+    assert one == other == trained(order="distance")[0]
+    assert same(weights(body), weights(same_body))
+    assert len({one, trained(ordered=0.5)[0], trained(order="distance", ordered=0.5)[0]}) == 3
+
+
 def test_given_weights_are_not_trained_and_ours_goes_on_from_them(bench: Bench, tmp_path: Path) -> None:
     study = published(bench.study, tmp_path / "weights.th")
     wanted = other_weights(study, 5)
