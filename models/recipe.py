@@ -107,6 +107,7 @@ class Stage:
     is. `estimator`: REINFORCE (Eq. 9), or for the policy `answer-curve` the chance of a right answer with
     each of `samples` prefixes of one fixed order of the patches (decision 53); then `replay` n > 0 makes the
     further steps of `reuse` on batches from the last n images that judges were asked about (Lin 1992).
+    Without `shifts` it learns from pictures where they are, not from the shifted ones of `crop-flip`.
     """
 
     epochs: int = 0
@@ -126,12 +127,13 @@ class Stage:
     estimator: Literal["reinforce", "curve"] = "reinforce"
     policy_lr: float = 0.0
     replay: int = 0
+    shifts: bool = True
 
     def told(self) -> dict[str, Any]:
         """All that has a say in what it leads to. What came later is named only where it is used."""
         fields = dataclasses.asdict(self)
-        for later in ("replay", "ordered"):
-            if not fields[later]:
+        for later, unused in (("replay", 0), ("ordered", 0.0), ("shifts", True)):
+            if fields[later] == unused:
                 del fields[later]
         return fields
 

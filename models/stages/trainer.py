@@ -161,8 +161,9 @@ class Trainer:
         self.report({"phase": "fusion", **self.system.fusion.to_json()})
 
     def _pairs(self, rng: np.random.Generator) -> Iterator[tuple[Indices, Any]]:
+        shifts = rng if self.recipe.stages["ft2"].shifts else None
         for indices, views, ds in self.inputs.draw(self.members.main.learns, 64, rng):
-            yield indices, self.inputs.batch(indices, views, ds, rng, answers=True)
+            yield indices, self.inputs.batch(indices, views, ds, shifts, answers=True)
 
     def _epoch(self, phase: Phase, at: Position) -> dict[str, float]:
         """What is left of an epoch; returns the means over all of it."""
@@ -203,7 +204,7 @@ class Trainer:
         return {key: value / total for key, value in sums.items()}
 
     def _parts(
-        self, step: Step, parts: int, *, answers: bool = False
+        self, step: Step, parts: int, *, answers: bool = False, shifts: bool = True
     ) -> Iterator[tuple[Indices, Indices, Batch, Draws]]:
         """This process's rows of a batch, in `parts`: these, their indices, features and numbers."""
         shared = symmetric_parts(len(step), self.group.size)[self.group.rank]
@@ -214,7 +215,9 @@ class Trainer:
             yield (
                 mine,
                 indices,
-                self.inputs.batch(indices, step.views[mine], step.ds[mine], draws, answers=answers),
+                self.inputs.batch(
+                    indices, step.views[mine], step.ds[mine], draws if shifts else None, answers=answers
+                ),
                 draws,
             )
 
@@ -253,7 +256,7 @@ class Trainer:
         seen: list[tuple[Indices, curve.Seen]] = []
         tried: list[tuple[Draws, int, Batch, reinforce.Experience | curve.Trials]] = []
         self._clear()
-        for rows, indices, batch, draws in self._parts(step, parts, answers=True):
+        for rows, indices, batch, draws in self._parts(step, parts, answers=True, shifts=stage.shifts):
             self._draw_from(draws)
             with autocast(self.inputs.device, self.precision):
                 found: reinforce.Experience | curve.Trials

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from models.patchdrop import most_likely
 from models.recipe import Recipe, RecipeError
 from models.release import Release, save, tiny_release
 from models.stages.curve import Seen, curve_loss, sizes_of
+from models.stages.inputs import Batch, Indices
 from models.system import System
 from models.views import ANSWERING, composed, view_of
 from tests.models.scenes import tiny_recipe, write_scenes
@@ -416,3 +418,45 @@ def test_folds_judge_each_other_and_go_on_where_they_stopped(scenes: Path, tmp_p
     assert again.weights_sha256 == card.weights_sha256
     assert again.figures == card.figures
     assert np.all([p.name.startswith(("fold", "classifier", "release", "cache")) for p in work.iterdir()])
+
+
+@pytest.mark.parametrize("shifts", [True, False])
+def test_a_policy_learns_from_pictures_where_they_are_if_it_is_told_to(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch, shifts: bool
+) -> None:
+    """The fusion's fit too; classifiers learn from shifted ones either way."""
+    images = {"hr_px": 32, "lr_px": 8, "fill": "lr", "augment": "crop-flip"}
+    quick = {"epochs": 1, "batch": 16, "lr": 1e-2}
+    curve = {**quick, "lr": 0.0, "policy_lr": 1e-2, "samples": 3, "estimator": "curve", "shifts": shifts}
+    run = trainer(
+        tiny_recipe(
+            images=images,
+            networks={"policy": "answer-curve", "hr": "tiny", "lr": "tiny"},
+            stages={"hr": quick, "lr": quick, "ft2": curve},
+            training={"fusion": "log_pool"},
+        ),
+        scenes,
+    )
+    moved: list[bool] = []
+    batch = run.inputs.batch
+
+    def watched(indices: Indices, *others: Any, answers: bool = False) -> Batch:
+        found = batch(indices, *others, answers=answers)
+        plain = run.inputs.images[torch.from_numpy(indices)].float()
+        turned = torch.stack([view_of(p, int(v)) for p, v in zip(plain, others[0], strict=True)])
+        where_it_was = run.system.normalised(turned)
+        moved.append(not torch.equal(found.hr, where_it_was))
+        return found
+
+    monkeypatch.setattr(run.inputs, "batch", watched)
+    for stage, expected in (("hr", True), ("lr", True), ("ft2", shifts)):
+        moved.clear()
+        run.run((stage,))
+        assert moved
+        assert set(moved) == {expected}
+    assert run.recipe.digest("ft2") != tiny_digest(run.recipe, not shifts)
+
+
+def tiny_digest(recipe: Recipe, shifts: bool) -> str:
+    ft2 = dataclasses.replace(recipe.stages["ft2"], shifts=shifts)
+    return dataclasses.replace(recipe, stages={**recipe.stages, "ft2": ft2}).digest("ft2")
