@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -208,7 +209,7 @@ def test_a_second_body_changes_nothing_of_the_first(bench: Bench) -> None:
     profile = bench.study.profile
 
     def trained(
-        *, whole: bool = False, order: str = "rings", ordered: float = 0.0
+        *, whole: bool = False, order: Literal["rings", "distance"] = "rings", ordered: float = 0.0
     ) -> tuple[str, torch.nn.Module]:
         ours = replace(profile.ours, networks=replace(profile.ours.networks, whole=whole, order=order))
         changed = replace(profile, ours=ours, masking=replace(profile.masking, ordered=ordered))
