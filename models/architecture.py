@@ -38,7 +38,6 @@ class Architecture:
     `order`: one of ORDERS.
     `looks`: 2 where a policy that reads answers is asked once more with the patches that it had bought first.
     `width`: hidden units of such a policy.
-    `voters`: so many of them tell the chances, and their mean counts.
     `whole`: the HR stream answers by weights of their own, which learned without masks, where all patches are
     there.
     """
@@ -61,7 +60,6 @@ class Architecture:
     looks: int = 1
     width: int = WIDTH
     whole: bool = False
-    voters: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -12,7 +12,7 @@ from models.architecture import CLASSIFIERS, CURVE, FACTORS, POLICIES, RINGS, WI
 
 STAGES = ("hr", "lr", "pt", "ft1", "ft2")
 Augment = Literal["none", "flip", "crop-flip", "dihedral"]
-POLICYS_OWN = ("order", "looks", "width", "voters")
+POLICYS_OWN = ("order", "looks", "width")
 """Fields of networks that have no say in what its classifiers learn."""
 BUILT_IN = Path(__file__).parent / "recipes"
 
@@ -47,7 +47,7 @@ class Images:
 @dataclass(frozen=True)
 class Networks:
     """Names of the networks; `imagenet` starts those that can from published weights. `lr_views`,
-    `hr_views`, `order`, `looks`, `width`, `whole`, `voters`: see Architecture.
+    `hr_views`, `order`, `looks`, `width`, `whole`: see Architecture.
     """
 
     policy: str
@@ -60,11 +60,10 @@ class Networks:
     looks: int = 1
     width: int = WIDTH
     whole: bool = False
-    voters: int = 1
 
     def told(self) -> dict[str, Any]:
-        """All that has a say in what they come to. In rings, with one look, of the first width, with one
-        set of weights and one voter it is what it was before there were others.
+        """All that has a say in what they come to. In rings, with one look, of the first width and with one
+        set of weights it is what it was before there were others.
         """
         fields = dataclasses.asdict(self)
         if self.order == RINGS:
@@ -75,8 +74,6 @@ class Networks:
             del fields["width"]
         if not self.whole:
             del fields["whole"]
-        if self.voters == 1:
-            del fields["voters"]
         return fields
 
 
@@ -178,7 +175,6 @@ class Recipe:
             n.looks,
             n.width,
             n.whole,
-            n.voters,
         )
 
     def digest(self, upto: str = STAGES[-1]) -> str:
@@ -321,10 +317,6 @@ def _check(recipe: Recipe) -> None:
         (
             not n.whole or n.policy == CURVE,
             f"networks.whole is of the policy {CURVE}",
-        ),
-        (
-            n.voters == 1 or (1 <= n.voters <= 16 and n.policy == CURVE),
-            f"networks.voters: 1, or 2 to 16 of the policy {CURVE}",
         ),
         *(
             (

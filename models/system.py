@@ -44,13 +44,7 @@ class System(nn.Module):
         self.ranks = centre_first(a.grid, a.order)
         self.fusion = fusion or Fusion()
         self.policy = build.policy(
-            a.policy,
-            a.classes,
-            grid=a.grid,
-            imagenet=imagenet,
-            looks=a.looks,
-            width=a.width,
-            voters=a.voters,
+            a.policy, a.classes, grid=a.grid, imagenet=imagenet, looks=a.looks, width=a.width
         )
         self.hr = build.classifier(a.hr, a.classes, patchwise=True, grid=a.grid, imagenet=imagenet)
         # the HR stream's body for whole images: it reads what the other's stem makes of them
@@ -110,12 +104,8 @@ class System(nn.Module):
 
     def chances_from(self, lr: Tensor, hr: Tensor, bought: Tensor | None = None) -> Tensor:
         """The same from the streams' class probabilities (B, N), as they come out of them: without HR, or at
-        a later look with the first `bought` (B,) patches. Of several voters the mean.
+        a later look with the first `bought` (B,) patches.
         """
-        return self.votes(lr, hr, bought).mean(dim=0)
-
-    def votes(self, lr: Tensor, hr: Tensor, bought: Tensor | None = None) -> Tensor:
-        """The same of each voter, (V, B, P + 1)."""
         has = torch.zeros(len(hr), dtype=torch.long, device=hr.device) if bought is None else bought
         actions = self.first(has)
         fused = self.fusion.fuse(hr, lr, actions)

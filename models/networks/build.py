@@ -118,22 +118,15 @@ def classifier(name: str, classes: int, *, patchwise: bool, grid: int, imagenet:
 
 
 def policy(
-    name: str,
-    classes: int,
-    *,
-    grid: int,
-    imagenet: bool = False,
-    looks: int = 1,
-    width: int = WIDTH,
-    voters: int = 1,
+    name: str, classes: int, *, grid: int, imagenet: bool = False, looks: int = 1, width: int = WIDTH
 ) -> Network:
     """f_p by name: its logits pass a sigmoid to be s_p (Eq. 6), those of `answer-curve` first `models.gain`;
-    that one may have several `looks` and `voters`, each of `width` hidden units.
+    that one may have several `looks`, and has `width` hidden units.
 
     Raises ValueError for an unknown name.
     """
     if name == CURVE:
-        return Network(nn.Identity(), AnswerCurveBody(classes, grid**2, width, looks, voters))
+        return Network(nn.Identity(), AnswerCurveBody(classes, grid**2, width, looks))
     if name == LITE:
         low, high = lite.low_trunk(), lite.high_trunk()
         if imagenet:

@@ -82,13 +82,13 @@ def trials(
 
 def curve_loss(system: System, seen: Seen) -> Tensor:
     """Cross-entropy between the chance of a right answer at each S tried and whether it was right, told from
-    every S at which the policy may look and that is not larger. Each voter learns by itself.
+    every S at which the policy may look and that is not larger.
     """
     ahead, right = [], []
     for look in range(seen.hr.shape[1]):
-        votes = system.votes(seen.lr, seen.hr[:, look], seen.sizes[:, look])
-        ahead.append(votes.gather(2, seen.sizes[:, look:].expand(len(votes), -1, -1)))
+        chances = system.chances_from(seen.lr, seen.hr[:, look], seen.sizes[:, look])
+        ahead.append(chances.gather(1, seen.sizes[:, look:]))
         right.append(seen.right[:, look:])
-    told = torch.cat(ahead, dim=2).clamp(1e-6, 1 - 1e-6)
+    told = torch.cat(ahead, dim=1).clamp(1e-6, 1 - 1e-6)
     with torch.autocast(told.device.type, enabled=False):  # it refuses this loss, whatever the precision
-        return functional.binary_cross_entropy(told, torch.cat(right, dim=1).expand_as(told))
+        return functional.binary_cross_entropy(told, torch.cat(right, dim=1))

@@ -240,50 +240,6 @@ def test_a_wider_policy_is_another_policy_of_the_same_classifiers() -> None:
             tiny_recipe(networks={"policy": policy, "hr": "tiny", "lr": "tiny", "width": width})
 
 
-def voting(voters: int) -> Recipe:
-    two = two_looks({"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}, 1)
-    return dataclasses.replace(two, networks=dataclasses.replace(two.networks, voters=voters))
-
-
-def test_voters_are_another_policy_of_the_same_classifiers() -> None:
-    one, four = voting(1), voting(4)
-    assert four.digest("lr") == one.digest("lr")
-    assert four.digest() != one.digest()
-    system = System(four.architecture(3))
-    assert Architecture.from_json(system.architecture.to_json()) == system.architecture
-    earlier = {name: value for name, value in one.architecture(3).to_json().items() if name != "voters"}
-    assert not any("further" in name for name in System(Architecture.from_json(earlier)).state_dict())
-    for policy, voters in (("answer-curve", 0), ("answer-curve", 17), ("tiny", 4)):
-        with pytest.raises(RecipeError, match=r"networks\.voters"):
-            tiny_recipe(networks={"policy": policy, "hr": "tiny", "lr": "tiny", "voters": voters})
-
-
-def test_voters_learn_by_themselves_and_their_mean_decides() -> None:
-    """The loss is the mean of what each would have alone; what is bought goes by the mean of the chances."""
-    torch.manual_seed(0)
-    system = System(voting(3).architecture(3)).eval()
-    body = system.policy.body
-    sizes = torch.tensor([[0, 3, 9], [0, 7, 16]])
-    right = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
-    lr, hr = torch.rand(2, 3).softmax(1), torch.rand(2, 3, 3).softmax(2)
-    seen = Seen(sizes, right, lr, hr)
-    losses, chances = [], []
-    for voter in (body.hidden, *body.further):  # type: ignore[union-attr, misc]
-        alone = System(voting(1).architecture(3)).eval()
-        alone.policy.body.hidden.load_state_dict(voter.state_dict())  # type: ignore[union-attr]
-        with torch.no_grad():
-            losses.append(float(curve_loss(alone, seen)))
-            chances.append(alone.chances_from(lr, hr[:, 1], sizes[:, 1]))
-    with torch.no_grad():
-        assert float(curve_loss(system, seen)) == pytest.approx(sum(losses) / 3, abs=1e-6)
-        together = system.chances_from(lr, hr[:, 1], sizes[:, 1])
-    assert len({round(loss, 4) for loss in losses}) == 3
-    assert torch.allclose(together, torch.stack(chances).mean(dim=0), atol=1e-6)
-    assert bool((together.diff(dim=1) >= 0).all())
-    curve_loss(system, seen).backward()  # type: ignore[no-untyped-call]
-    assert all(bool(weight.grad.abs().sum() > 0) for weight in body.parameters())  # type: ignore[union-attr]
-
-
 def test_another_policy_goes_on_from_finished_classifiers(scenes: Path, tmp_path: Path) -> None:
     """A checkpoint from before the policy's stages does not say which policy is to come."""
     images = {"hr_px": 32, "lr_px": 4, "ds": [16], "fill": "lr"}
