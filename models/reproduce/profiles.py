@@ -63,11 +63,12 @@ def load_profile(kind: str, name: str) -> Profile:
     raw = tomllib.loads((FOLDER / f"{kind}.toml").read_text(encoding="utf-8"))
     epochs = {key: int(value) for key, value in raw["epochs"][name].items()}
     ours = {"hr": 0, "lr": 0, "ft2": epochs["ours"]}
+    paper = _merged(raw["paper"], raw.get("shorter", {}).get(name, {}))
     return Profile(
         name=name,
         kind=kind,
         ds=tuple(raw["ds"]),
-        paper=_recipe(f"{kind}-paper", raw["paper"], {stage: epochs[stage] for stage in STAGES}),
+        paper=_recipe(f"{kind}-paper", paper, {stage: epochs[stage] for stage in STAGES}),
         ours=_recipe(f"{kind}-ours", raw["ours"], ours),
         limit=int(raw["limit"].get(name, 0)),
         units={key: Plan(0, **plan) for key, plan in raw["units"].items()},
@@ -75,6 +76,15 @@ def load_profile(kind: str, name: str) -> Profile:
         paper_epochs={key: int(value) for key, value in raw["epochs"]["paper"].items()},
         masking=Stage(**raw["masking"]),
     )
+
+
+def _merged(recipe: dict[str, Any], stages: dict[str, Any]) -> dict[str, Any]:
+    """The recipe with these settings of its stages in place of its own."""
+    own = recipe.get("stages", {})
+    return {
+        **recipe,
+        "stages": own | {stage: {**own.get(stage, {}), **told} for stage, told in stages.items()},
+    }
 
 
 def _recipe(name: str, raw: dict[str, Any], epochs: dict[str, int]) -> Recipe:

@@ -1,7 +1,7 @@
 """Which kind of pictures a data set has, and photographs through a table."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from models.architecture import ANSWERING, DISTANCE
 from models.data.fmow import CLASSES
 from models.data.source import Source
 from models.data.sources import open_source
-from models.recipe import Recipe
+from models.recipe import STAGES, Recipe
 from models.reproduce.command import main
 from models.reproduce.kinds import kind_of
 from models.reproduce.profiles import KINDS, NAMES, load_profile
@@ -118,6 +118,22 @@ def test_photographs_have_section_5_3() -> None:
     assert profile.ds == FIGURE_5["photo"] == (4, 8, 16, 32)
     for recipe in (profile.paper, profile.ours):
         assert (recipe.images.hr_px, recipe.images.lr_px, recipe.images.fit) == (224, 56, "crop")
+
+
+def test_shorter_schedules_change_rates_and_nothing_else() -> None:
+    """Section 5.3's rates are the profile `paper`'s; what a stage aims at is the same in every length."""
+    papers, short = (load_profile("cifar", name).paper.stages for name in ("paper", "cpu"))
+    assert (papers["pt"].lr, papers["pt"].batch, papers["ft1"].lr, papers["ft2"].lr) == (
+        1e-4,
+        1024,
+        1e-4,
+        1e-4,
+    )
+    rates = {"epochs": 0, "lr": 0.0, "batch": 0, "schedule": ""}
+    for name in STAGES:
+        assert asdict(papers[name]) | rates == asdict(short[name]) | rates
+        assert short[name].lr >= papers[name].lr
+    assert load_profile("cifar", "gpu").paper.stages["pt"].lr == papers["pt"].lr < short["pt"].lr
 
 
 def test_photographs_are_mirrored_and_nothing_else() -> None:
