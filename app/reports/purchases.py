@@ -44,7 +44,8 @@ _LEFT_OUT: Final = """
     JOIN order_tiles t ON t.order_id = o.id AND t.patches = 0
     WHERE o.org_id = :org"""
 
-# of a plan whose patches were bought by its own price, the tiles of which none came
+# of a plan whose patches were bought by its own price, the tiles of which none came at first: what comes
+# later adds its patches then, and leaves what was said of the time before as it was
 _NOT_ACQUIRED: Final = """
     SELECT t.plan_id, t.tile, NULL::uuid, a.product, a.currency, a.at, NULL, 1, 0, 0, 0
     FROM (
@@ -54,6 +55,7 @@ _NOT_ACQUIRED: Final = """
     JOIN tiles t ON t.plan_id = a.plan_id
     WHERE NOT EXISTS (
         SELECT FROM ledger e WHERE e.plan_id = t.plan_id AND e.tile = t.tile AND e.kind = 'acquisition'
+            AND e.at <= a.at
     )"""
 
 

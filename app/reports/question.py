@@ -132,6 +132,8 @@ def read_rates(currency: str | None, values: Iterable[str]) -> tuple[str | None,
             money.parse_currency(currency)
         except ValueError as error:
             raise refused("currency", f"{error}.") from None
+    if any(rate.currency == currency for rate in rates):
+        raise refused("rate", f"rate is into {currency}, which is worth 1 of itself on every day.")
     if len({(rate.since, rate.currency) for rate in rates}) != len(rates):
         raise refused("rate", "rate has a currency twice for one day.")
     return currency, tuple(rates)

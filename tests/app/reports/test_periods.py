@@ -68,6 +68,7 @@ def past(client: TestClient) -> Past:
     # before an order buys them
     receive(near, 0, 3)
     receive(near, 0, 3, 15)
+    receive(near, 1, 5)
     kept = [order(client, near, BY_THE_PATCH, "placed"), order(client, far, CLASSIC, "placed")]
     kept += [order(client, near, DOLLARS, "placed")]
     cancelled = [
@@ -108,8 +109,10 @@ def purchases(spans: dict[uuid.UUID, tuple[datetime, datetime]]) -> list[Purchas
     for tile in tiles:
         own = [row for row in entered if row.tile == tile.tile]
         cost = sum(tile.prices, Decimal(0))
-        # the tile of which none came counts from when the plan was first bought for
-        for at, patches in [(row.at, row.patches) for row in own] or [(min(row.at for row in entered), 0)]:
+        # the tile of which none came then counts from when its plan was first bought for
+        first = min(row.at for row in entered if row.plan_id == tile.plan_id)
+        left_out = [] if any(row.at <= first for row in own) else [(first, 0)]
+        for at, patches in [*((row.at, row.patches) for row in own), *left_out]:
             found.append(Purchase(("EUR", tile.plan_id, tile.tile), None, patches, 16, cost, cost, at))
     return found
 
@@ -181,7 +184,7 @@ def test_periods_add_up_to_the_whole(client: TestClient, past: Past, data: st.Da
     for order_id in past.cancelled:
         ends = data.draw(st.one_of(moments, st.just(NEVER)))
         spans[order_id] = (min(data.draw(moments), ends), ends)
-    rewrite(spans, [data.draw(moments), data.draw(moments)])
+    rewrite(spans, [data.draw(moments) for _ in range(3)])
     bought = purchases(spans)
     since = data.draw(st.one_of(st.none(), moments))
     question: dict[str, Any] = {"to": END.date().isoformat()}

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from app.core.db import session_scope
+from tests.app.ledger.test_ledger import receive
 from tests.app.reports.past import backdate, rewriting
 from tests.plans import ready_plan
 
@@ -153,6 +154,23 @@ FILTERS: list[tuple[dict[str, str], set[tuple[str, str]]]] = [
 ]
 
 
+def test_what_comes_later_leaves_an_earlier_month_as_it_was(client: TestClient) -> None:
+    """Of a plan bought by its own price, a tile of which nothing came at first counts from then on."""
+    plan = ready_plan(3, 1, price="1000", currency="EUR")
+    receive(plan, 0, 3)
+    with rewriting() as session:
+        session.execute(text("UPDATE ledger SET at = '2026-01-10Z'"))
+    january = report(client, to="2026-02-01")["purchases"]
+    assert [(group["tiles"], group["tiles_bought"]) for group in january] == [(3, 1)]
+    receive(plan, 1, 5)
+    with rewriting() as session:
+        session.execute(text("UPDATE ledger SET at = '2026-02-10Z' WHERE tile = 1"))
+    assert report(client, to="2026-02-01")["purchases"] == january
+    [february] = report(client, **{"from": "2026-02-01", "to": "2026-03-01"})["purchases"]
+    assert (february["tiles"], february["tiles_bought"], february["patches"]) == (0, 1, 1)
+    assert Decimal(february["full_hr"]["cost"]) == 0
+
+
 def test_filters(client: TestClient, bought: dict[str, Any]) -> None:
     for params, kept in FILTERS:
         groups = report(client, group_by="tag:team", **params)["purchases"]
@@ -245,6 +263,8 @@ def test_currencies_are_added_only_by_dated_rates(client: TestClient, bought: di
     assert missing.json()["type"] == "/problems/no-exchange-rate"
     late = client.get("/v1/reports/savings", params={"currency": "EUR", "rate": "2999-01-01:USD=0.9"})
     assert late.json()["type"] == "/problems/no-exchange-rate"
+    itself = {"currency": "EUR", "rate": ["2020-01-01:USD=0.9", "2020-01-01:EUR=1"]}
+    assert client.get("/v1/reports/savings", params=itself).status_code == 422
     rates = ["2020-01-01:USD=0.9", "2999-01-01:USD=7"]
     answer = report(client, currency="EUR", rate=rates)
     [group] = answer["purchases"]
