@@ -117,7 +117,9 @@ async def post_price_list(request: Request, principal: Editor) -> Response:
         content += chunk
         if len(content) > MAX_BYTES:
             raise PayloadTooLarge(f"A price list has at most {MAX_BYTES} bytes.")
-    posted = read_price_list(bytes(content), request.headers.get("content-type", ""))
+    # a megabyte of YAML takes seconds to read
+    kind = request.headers.get("content-type", "")
+    posted = await run_in_threadpool(read_price_list, bytes(content), kind)
     found, fresh = await run_in_threadpool(_create, principal, posted)
     return Response(
         found.model_dump_json(),

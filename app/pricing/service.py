@@ -116,6 +116,7 @@ def find_product(session: Session, org_id: uuid.UUID, ref: str, on: date) -> Pro
 
 def as_product(product: ProductIn, name: str, version: int, list_id: uuid.UUID | None) -> Product:
     """A list's entry as the rest of the service uses it."""
+    rules = product.rules.model_dump()
     if product.tiers is not None:
         tiers = tuple(Tier(tier.up_to_km2, tier.price_per_km2) for tier in product.tiers)
     else:
@@ -131,7 +132,8 @@ def as_product(product: ProductIn, name: str, version: int, list_id: uuid.UUID |
         min_order_km2=product.min_order_km2,
         min_polygon_km2=product.min_polygon_km2,
         small_polygons=product.small_polygons,
-        rules=Rules(**product.rules.model_dump()),
+        # several parts are never convex together
+        rules=Rules(**{**rules, "single_part": rules["single_part"] or rules["convex"]}),
         fixed_fee=product.fixed_fee,
         vat_rate=product.vat_rate,
         valid_from=product.valid_from,

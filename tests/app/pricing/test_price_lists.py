@@ -58,6 +58,15 @@ def test_every_version_stays_and_the_newest_is_meant(client: TestClient) -> None
     assert find("ours/archive@1").ref == "ours/archive@1"
 
 
+def test_convex_features_have_one_part(client: TestClient) -> None:
+    """Several parts are not convex together, whatever the list says of parts (docs/pricing.md)."""
+    parts = {"single_part": False}
+    assert post(client, price_list(rules=parts | {"convex": True})).status_code == 201
+    assert post(client, price_list(rules=parts) | {"name": "loose"}).status_code == 201
+    assert find("ours/archive").rules.single_part
+    assert not find("loose/archive").rules.single_part
+
+
 def test_yaml_keeps_the_digits_that_were_written(client: TestClient) -> None:
     text = yaml.safe_dump(price_list()).replace("'17.50'", "17.100000000001")
     sent = {"Content-Type": "application/yaml"}
