@@ -91,7 +91,7 @@ class LedgerEntry(Base):
     release: Mapped[str] = mapped_column(String(200))
     release_version: Mapped[str] = mapped_column(String(200))
     product: Mapped[str] = mapped_column(String(300))
-    vendor: Mapped[str] = mapped_column(String(200))
+    vendor: Mapped[str] = mapped_column(String(500))
     patches: Mapped[int]
     area_km2: Mapped[Decimal] = mapped_column(Numeric)
     currency: Mapped[str] = mapped_column(String(3))

@@ -132,7 +132,7 @@ def get_requests(
     ] = None,
     item_id: Annotated[
         list[str] | None,
-        Query(description="planet: scenes of the archive.", examples=[["20261101_100000_1"]]),
+        Query(max_length=500, description="planet: scenes of the archive.", examples=[["20261101_100000_1"]]),
     ] = None,
     item_type: Annotated[
         str | None, Query(max_length=200, description="planet.", examples=["SkySatScene"])

@@ -8,10 +8,10 @@ https://docs.up42.com/developers/api-orders.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import quote as quoted
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from stapi_pydantic import OrderParameters, OrderPayload
 
 from app.core.errors import Unprocessable
@@ -30,7 +30,7 @@ class Details(BaseModel):
 
     start: datetime | None = None
     end: datetime | None = None
-    item_id: Annotated[list[str], Field(max_length=500)] = []
+    item_id: list[str] = []
     item_type: str | None = None
     product_bundle: str | None = None
     data_product: str | None = None
@@ -70,6 +70,13 @@ def _stapi(order: Order, lines: Sequence[OrderLine], details: Details) -> tuple[
 
 def _planet(order: Order, lines: Sequence[OrderLine], details: Details) -> tuple[str, list[dict[str, Any]]]:
     items, item_type, bundle = _need(details, "planet", "item_id", "item_type", "product_bundle")
+    for line in lines:
+        # cut in two it would be other polygons than were priced
+        if (count := vertices(line.geometry)) > PLANET_VERTICES:
+            raise Unprocessable(
+                f"Line {line.line} has {count} vertices; Planet's clip takes {PLANET_VERTICES}."
+                " A product with a lower max_vertices makes polygons that it takes."
+            )
     batches = list(_by_vertices([line.geometry for line in lines], PLANET_VERTICES))
     bodies = [
         {

@@ -51,7 +51,7 @@ class Order(Base):
     budget_id: Mapped[uuid.UUID | None]
 
     product: Mapped[str] = mapped_column(String(300))
-    vendor: Mapped[str] = mapped_column(String(200))
+    vendor: Mapped[str] = mapped_column(String(500))
     terms: Mapped[dict[str, Any]] = mapped_column(JSONB)
     currency: Mapped[str] = mapped_column(String(3))
 

@@ -55,7 +55,7 @@ BEGIN
 END $$
 """
 
-# what was received for priced plans before there was a ledger
+# what was received for plans with a price of their own before the ledger; products are bought by orders
 OPENING = """
 INSERT INTO ledger (
     id, org_id, at, kind, acquisition_id, plan_id, tile, release, release_version, product, vendor,
@@ -67,7 +67,8 @@ SELECT gen_random_uuid(), p.org_id, a.received_at, 'acquisition', r.acquisition_
 FROM received_patches r
 JOIN acquisitions a ON a.id = r.acquisition_id
 JOIN plans p ON p.id = r.plan_id
-WHERE p.currency IS NOT NULL AND r.price IS NOT NULL AND NOT EXISTS (
+WHERE p.currency IS NOT NULL AND coalesce(jsonb_typeof(p.product), 'null') = 'null'
+    AND r.price IS NOT NULL AND NOT EXISTS (
     SELECT FROM received_patches earlier
     WHERE earlier.plan_id = r.plan_id AND earlier.tile = r.tile AND earlier.patch = r.patch
         AND earlier.received_in < r.received_in

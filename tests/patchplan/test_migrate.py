@@ -61,6 +61,8 @@ def received(plan: uuid.UUID, revision: int, *patches: int, price: str | None) -
 
 def test_what_was_received_before_there_was_a_ledger_is_entered(database: Services) -> None:
     priced, bare = ready_plan(price="1000", currency="EUR"), ready_plan()
+    # it has a price too, but its patches are bought by an order
+    listed = ready_plan(price="1000", currency="EUR")
     downgrade("0002")
     tables = set(inspect(get_engine()).get_table_names())
     assert "received_patches" in tables
@@ -69,6 +71,10 @@ def test_what_was_received_before_there_was_a_ledger_is_entered(database: Servic
     second = received(priced, 2, 1, 2, price="0.4")
     received(priced, 3, 2, price="0.4")
     received(bare, 1, 5, price=None)
+    migrate("0004")
+    with session_scope() as session:
+        session.execute(text("UPDATE plans SET product = '{}' WHERE id = :id"), {"id": listed})
+    received(listed, 1, 7, price="0.4")
     migrate()
     with session_scope() as session:
         entries = session.execute(text("SELECT * FROM ledger ORDER BY at")).all()

@@ -330,6 +330,37 @@ def test_as_planet_takes_it(client: TestClient) -> None:
     [tool] = body["tools"]
     assert shape(tool["clip"]["aoi"]).is_valid
     assert "item_id" in client.get(base).json()["detail"]
+    many = client.get(base, params=wanted | {"item_id": [f"{n}" for n in range(501)]})
+    assert (many.status_code, many.json()["type"]) == (422, "/problems/unprocessable")
+
+
+def test_a_polygon_that_planet_cannot_clip_is_refused(client: TestClient) -> None:
+    """Every other patch of 8 x 8 tiles touches the next at its corners: one outline of many vertices."""
+    plan = ready_plan(
+        8, 8, price="1000", currency="EUR", chosen=lambda tile: (0, 2, 4, 5, 6, 7, 8, 10, 12, 13, 14, 15)
+    )
+    order = drafted(client, plan, None)
+    counts = [len(ring) for line in order["lines"] for ring in line["geometry"]["coordinates"]]
+    assert sum(counts) > 500
+    wanted = {"item_id": ["1"], "item_type": "PSScene", "product_bundle": "visual"}
+    answer = client.get(f"/v1/orders/{order['id']}/requests/planet", params=wanted)
+    assert answer.status_code == 422
+    assert "500" in answer.json()["detail"]
+
+
+def test_a_vendor_may_have_as_long_a_name_as_a_price_list_takes(client: TestClient) -> None:
+    product = {
+        "key": "a",
+        "name": "A",
+        "vendor": "v" * 500,
+        "source": "made up",
+        "currency": "EUR",
+        "price_per_km2": "9",
+    }
+    assert client.post("/v1/price-lists", json={"name": "long", "products": [product]}).status_code == 201
+    order = drafted(client, ready_plan(), "long/a")
+    assert moved(client, order["id"], "placed").status_code == 200
+    assert {entry.vendor for entry in entries()} == {"v" * 500}
 
 
 def test_as_up42_takes_it(client: TestClient) -> None:
