@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.core import money
-from app.core.db import session_scope
+from app.core.db import get_engine, session_scope
 from app.core.work import uuid7
-from app.ledger import service
+from app.ledger import export, service
+from app.ledger.tables import LedgerEntry
 from app.plans.service import get_plan
 from app.plans.tables import Plan
 from app.pricing.service import find_product
@@ -235,3 +236,31 @@ def test_pages_and_csv_hold_the_same(client: TestClient, api_key: KeyMaker) -> N
         client.post(f"/v1/ledger/{paged[0]}/corrections", json=correction, headers=stranger).status_code
         == 404
     )
+
+
+def test_a_csv_that_is_not_read_on_holds_no_connection(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each order's entries have one time, so that pages end amid equal times."""
+    monkeypatch.setattr(export, "ROWS_A_PAGE", 2)
+    plans = [ready_plan(3, 1), ready_plan(3, 1)]
+    orders = [placed(client, plan)["id"] for plan in plans]
+    with session_scope() as session:
+        org_id = session.scalars(select(LedgerEntry.org_id).limit(1)).one()
+        known = session.scalars(select(LedgerEntry.id).order_by(LedgerEntry.at, LedgerEntry.id)).all()
+    pieces = export.stream_csv(org_id, None, None)
+    read = [next(pieces), next(pieces)]
+    assert get_engine().pool.checkedout() == 0  # type: ignore[attr-defined]
+    # what comes after the first look is not in it
+    placed(client, ready_plan(3, 1))
+    for piece in pieces:
+        read.append(piece)
+        assert get_engine().pool.checkedout() == 0  # type: ignore[attr-defined]
+    table = list(csv.DictReader(io.StringIO("".join(read))))
+    assert [row["id"] for row in table] == [str(known_id) for known_id in known]
+    for order_id, plan in zip(orders, plans, strict=True):
+        for filters in ((uuid.UUID(order_id), None), (None, plan)):
+            rows = list(csv.DictReader(io.StringIO("".join(export.stream_csv(org_id, *filters)))))
+            assert {row["order_id"] for row in rows} == {order_id}
+            assert len(rows) == 3
+    assert list(export.stream_csv(uuid7(), None, None)) == [",".join(export.COLUMNS) + "\n"]
