@@ -1,6 +1,7 @@
 """The ledger over HTTP and under it: each purchase once, corrections as entries, nobody else's."""
 
 import csv
+import hashlib
 import io
 import uuid
 from datetime import UTC, datetime
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select, text
+from sqlalchemy import Select, select, text
+from sqlalchemy.orm import Session
 
-from app.core import money
+from app.core import auth, money
 from app.core.db import get_engine, session_scope
 from app.core.work import uuid7
 from app.ledger import export, service
@@ -19,6 +21,7 @@ from app.ledger.tables import LedgerEntry
 from app.plans.service import get_plan
 from app.plans.tables import Plan
 from app.pricing.service import find_product
+from patchplan.embedded import Services
 from tests.conftest import KeyMaker
 from tests.plans import ready_plan
 
@@ -264,3 +267,49 @@ def test_a_csv_that_is_not_read_on_holds_no_connection(
             assert {row["order_id"] for row in rows} == {order_id}
             assert len(rows) == 3
     assert list(export.stream_csv(uuid7(), None, None)) == [",".join(export.COLUMNS) + "\n"]
+
+
+FILL = """
+INSERT INTO ledger (id, org_id, at, kind, order_id, acquisition_id, corrects, plan_id, tile, release,
+    release_version, product, vendor, patches, area_km2, currency, amount)
+SELECT md5('entry' || n)::uuid, :org, now() - n * interval '1 second', kind,
+    CASE WHEN kind = 'purchase' THEN md5('order' || n / 400)::uuid END,
+    CASE WHEN kind = 'acquisition' THEN md5('acquisition' || n / 400)::uuid END,
+    CASE WHEN kind = 'correction' THEN md5('entry' || n - 1)::uuid END,
+    md5('plan' || n / 400)::uuid, n, '', '', '', '', 0, 0, 'EUR', 1
+FROM generate_series(1, :rows) n,
+    LATERAL (SELECT (ARRAY['purchase', 'acquisition', 'correction', 'purchase'])[n % 4 + 1] AS kind) kinds
+"""
+
+
+def test_what_was_bought_together_is_found_by_index(database: Services) -> None:
+    with session_scope() as session:
+        org_id = auth.get_or_create_organisation(session, "acme").id
+        # without the orders, plans and acquisitions that the rows name
+        session.execute(text("SET LOCAL session_replication_role = replica"))
+        session.execute(text(FILL), {"org": org_id, "rows": 20_000})
+    with session_scope() as session:
+        session.execute(text("ANALYZE ledger"))
+        bought = session.get_one(LedgerEntry, uuid.UUID(hashlib.md5(b"entry4003").hexdigest()))
+        came = session.get_one(LedgerEntry, uuid.UUID(hashlib.md5(b"entry4001").hexdigest()))
+        for entry, indexes in (
+            (bought, {"ix_ledger_order"}),
+            (came, {"ix_ledger_acquisition", "ix_ledger_corrects"}),
+        ):
+            query = service._paid_together(entry)
+            used = plan_of(session, query)
+            assert "Seq Scan" not in used, used
+            assert all(index in used for index in indexes), used
+            assert session.scalars(query).one() == 200
+        newest = select(LedgerEntry).where(
+            LedgerEntry.org_id == org_id, LedgerEntry.order_id == bought.order_id
+        )
+        newest = newest.order_by(LedgerEntry.at.desc(), LedgerEntry.id.desc()).limit(100)
+        used = plan_of(session, newest)
+        assert "ix_ledger_order" in used, used
+
+
+def plan_of(session: Session, query: Select[Any]) -> str:
+    """How PostgreSQL runs it."""
+    compiled = query.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+    return "\n".join(session.scalars(text(f"EXPLAIN ANALYZE {compiled}")))
