@@ -8,14 +8,16 @@ import shapely
 from app.core.errors import AreaRefused
 
 MAX_POINTS: Final = 20_000
+"""Of all polygons of an area together, the positions that close their rings included."""
 _MAX_POLYGONS: Final = 1000
 
 
 def read_area(value: Any, loc: tuple[str | int, ...]) -> shapely.Geometry | None:
     """The polygons of a GeoJSON Polygon, MultiPolygon, Feature or FeatureCollection as one shape (WGS 84).
 
-    None for None. Raises AreaRefused for other geometries, rings that cross themselves, places that are none,
-    and polygons over the antimeridian that are not cut there as RFC 7946 (3.1.9) has it.
+    None for None. Raises AreaRefused for other geometries, more than 1,000 polygons, more than ``MAX_POINTS``
+    points, rings that cross themselves, places that are none, and polygons over the antimeridian that are not
+    cut there as RFC 7946 (3.1.9) has it.
     """
     return None if value is None else shapely.union_all(_read(value, loc))
 
@@ -38,7 +40,12 @@ def _read(value: Any, loc: tuple[str | int, ...]) -> list[shapely.Polygon]:
         raise _refused(loc, f"This is no GeoJSON polygon: {error}"[:300]) from None
     if not parts or len(parts) > _MAX_POLYGONS:
         raise _refused(loc, f"An area has 1 to {_MAX_POLYGONS} polygons.")
-    return [_polygon(part, loc) for part in parts]
+    polygons: list[shapely.Polygon] = []
+    left = MAX_POINTS
+    for part in parts:
+        polygons.append(_polygon(part, left, loc))
+        left -= shapely.get_num_coordinates(polygons[-1])
+    return polygons
 
 
 def _polygons(value: Any) -> list[list[list[list[float]]]]:
@@ -58,7 +65,7 @@ def _of_geometry(value: Any) -> list[list[list[list[float]]]]:
     raise ValueError(f"type {kind[:40]!r}" if isinstance(kind, str) else "its type is no text")
 
 
-def _polygon(part: list[list[list[float]]], loc: tuple[str | int, ...]) -> shapely.Polygon:
+def _polygon(part: list[list[list[float]]], most: int, loc: tuple[str | int, ...]) -> shapely.Polygon:
     try:
         rings = [np.array([[float(x) for x in point[:2]] for point in ring], float) for ring in part]
         points = np.concatenate(rings)
@@ -66,8 +73,8 @@ def _polygon(part: list[list[list[float]]], loc: tuple[str | int, ...]) -> shape
             raise ValueError("a position is a longitude and a latitude")
     except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
         raise _refused(loc, f"The coordinates cannot be read: {error}"[:300]) from None
-    if len(points) > MAX_POINTS:
-        raise _refused(loc, f"An area has at most {MAX_POINTS} points.")
+    if len(points) > most:
+        raise _refused(loc, f"An area has at most {MAX_POINTS} points, those of all its polygons together.")
     west, south = points.min(axis=0)
     east, north = points.max(axis=0)
     if south < -90 or north > 90 or west < -360 or east > 360:

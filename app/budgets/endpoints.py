@@ -37,7 +37,7 @@ from app.core.errors import (
 from app.core.notify import Listener
 from app.core.prefer import WaitDep
 from app.core.problems import problem_responses
-from app.core.work import WorkStatus, wake_key
+from app.core.work import wake_key
 from app.plans.accept import GEOJSON, JSON, best_of
 
 router = APIRouter(prefix="/v1/budgets", tags=["budgets"])
@@ -114,7 +114,7 @@ async def create_budget(
 
 def _read(org_id: uuid.UUID, budget_id: uuid.UUID) -> BudgetOut:
     with session_scope() as session:
-        return service.show(service.get(session, org_id, budget_id))
+        return service.get(session, org_id, budget_id)
 
 
 @router.get(
@@ -135,8 +135,8 @@ def list_budgets(
     token: Token = None,
 ) -> BudgetPage:
     """Your organisation's budgets, newest first."""
-    rows, following = service.page(session, principal.org_id, limit, token)
-    return BudgetPage(budgets=[service.show(row) for row in rows], next=following)
+    budgets, following = service.page(session, principal.org_id, limit, token)
+    return BudgetPage(budgets=budgets, next=following)
 
 
 @router.get(
@@ -158,15 +158,14 @@ def get_budget(
 ) -> Response:
     """The budget; as GeoJSON its polygons (none where the product sells every patch by itself)."""
     wanted = best_of(accept, (JSON, GEOJSON))
-    with session_scope() as session:
-        row = service.get(session, principal.org_id, budget_id)
     if wanted == JSON:
-        return Response(service.show(row).model_dump_json(), media_type=JSON, headers={"Vary": "Accept"})
-    if row.status != WorkStatus.READY or row.answer is None:
-        raise Conflict(f"The budget is {row.status}, not ready.", budget_status=row.status)
+        found = _read(principal.org_id, budget_id)
+        return Response(found.model_dump_json(), media_type=JSON, headers={"Vary": "Accept"})
+    with session_scope() as session:
+        polygons = service.polygons(session, principal.org_id, budget_id)
     features = [
         {"type": "Feature", "geometry": geometry, "properties": {"polygon": number}}
-        for number, geometry in enumerate(row.answer["polygons"])
+        for number, geometry in enumerate(polygons)
     ]
     return JSONResponse(
         {"type": "FeatureCollection", "features": features}, media_type=GEOJSON, headers={"Vary": "Accept"}
@@ -195,6 +194,5 @@ def list_budget_tiles(
     ] = None,
 ) -> BudgetTilePage:
     """What to buy of each tile, and what is expected of it. Empty until the budget is ready."""
-    budget = service.get(session, principal.org_id, budget_id)
-    rows, following = service.tiles_page(session, budget, limit, token, verdict)
+    rows, following = service.tiles_page(session, principal.org_id, budget_id, limit, token, verdict)
     return BudgetTilePage(tiles=[service.show_tile(row) for row in rows], next=following)

@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 import shapely
-from sqlalchemy import select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Row, cast, func, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH, insert
 from sqlalchemy.orm import Session
 
 from app.budgets.areas import kept_area
@@ -21,7 +21,14 @@ from app.budgets.stock import TileOffer
 from app.budgets.tables import Budget, BudgetTile
 from app.core import queue
 from app.core.db import session_scope
-from app.core.errors import AreaRefused, IdempotencyMismatch, NotFound, ProblemError, Unprocessable
+from app.core.errors import (
+    AreaRefused,
+    Conflict,
+    IdempotencyMismatch,
+    NotFound,
+    ProblemError,
+    Unprocessable,
+)
 from app.core.paging import read_number, read_token, token_of, token_of_number
 from app.core.work import WorkStatus, uuid7
 from app.orderable.cells import Cell, cells_of_rows
@@ -36,6 +43,17 @@ from app.releases.finding import made_with
 from models.card import GainModel
 
 MAX_TILES: Final = 50_000
+# areas, tile numbers and polygons make a row megabytes: what is not shown stays in the database
+_SHOWN: Final = (
+    *(Budget.id, Budget.status, Budget.created_at, Budget.finished_at),
+    *(Budget.budget, Budget.currency, Budget.product, Budget.error),
+    Budget.request["max_patches"].label("max_patches"),
+    Budget.request["plans"].label("plans"),
+    func.jsonb_path_query_array(Budget.request, cast("$.tiles[*].plan", JSONPATH), type_=JSONB).label(
+        "plans_of_tiles"
+    ),
+    Budget.answer["result"].label("result"),
+)
 _FINISHED: Final = (WorkStatus.READY, WorkStatus.FAILED)
 
 
@@ -109,7 +127,9 @@ def product_of(session: Session, org_id: uuid.UUID, form: BudgetForm) -> Product
 def _made_with(session: Session, org_id: uuid.UUID, key: str | None, fingerprint: str) -> Asked | None:
     if key is None:
         return None
-    known = session.scalar(select(Budget).where(Budget.org_id == org_id, Budget.idempotency_key == key))
+    known = session.execute(
+        select(Budget.id, Budget.fingerprint).where(Budget.org_id == org_id, Budget.idempotency_key == key)
+    ).first()
     if known is None:
         return None
     if known.fingerprint != fingerprint:
@@ -132,12 +152,33 @@ def _check_plans(session: Session, org_id: uuid.UUID, form: BudgetForm) -> None:
         raise Unprocessable(detail, errors=[{"loc": ["body", "plans"], "detail": detail}])
 
 
-def get(session: Session, org_id: uuid.UUID, budget_id: uuid.UUID) -> Budget:
-    """The organisation's budget; raises NotFound."""
-    row = session.scalar(select(Budget).where(Budget.id == budget_id, Budget.org_id == org_id))
+def get(session: Session, org_id: uuid.UUID, budget_id: uuid.UUID) -> BudgetOut:
+    """The organisation's budget as clients read it; raises NotFound."""
+    row = session.execute(select(*_SHOWN).where(*_named(org_id, budget_id))).first()
     if row is None:
-        raise NotFound(f"There is no budget {budget_id}.")
-    return row
+        raise _not_there(budget_id)
+    return _show(row)
+
+
+def polygons(session: Session, org_id: uuid.UUID, budget_id: uuid.UUID) -> list[dict[str, Any]]:
+    """The polygons to order as GeoJSON geometries; raises NotFound, Conflict while there is no answer."""
+    row = session.execute(
+        select(Budget.status, Budget.answer["polygons"].label("polygons")).where(*_named(org_id, budget_id))
+    ).first()
+    if row is None:
+        raise _not_there(budget_id)
+    if row.status != WorkStatus.READY or row.polygons is None:
+        raise Conflict(f"The budget is {row.status}, not ready.", budget_status=row.status)
+    found: list[dict[str, Any]] = row.polygons
+    return found
+
+
+def _named(org_id: uuid.UUID, budget_id: uuid.UUID) -> tuple[ColumnElement[bool], ...]:
+    return (Budget.id == budget_id, Budget.org_id == org_id)
+
+
+def _not_there(budget_id: uuid.UUID) -> NotFound:
+    return NotFound(f"There is no budget {budget_id}.")
 
 
 def is_finished(budget_id: uuid.UUID) -> bool | None:
@@ -149,21 +190,28 @@ def is_finished(budget_id: uuid.UUID) -> bool | None:
 
 def page(
     session: Session, org_id: uuid.UUID, limit: int, token: str | None
-) -> tuple[list[Budget], str | None]:
+) -> tuple[list[BudgetOut], str | None]:
     """An organisation's budgets, newest first, and the token of the next page; raises Unprocessable."""
-    query = select(Budget).where(Budget.org_id == org_id)
+    query = select(*_SHOWN).where(Budget.org_id == org_id)
     if token is not None:
         query = query.where(tuple_(Budget.created_at, Budget.id) < tuple_(*read_token(token)))
-    rows = list(session.scalars(query.order_by(Budget.created_at.desc(), Budget.id.desc()).limit(limit + 1)))
+    rows = session.execute(query.order_by(Budget.created_at.desc(), Budget.id.desc()).limit(limit + 1)).all()
     last = rows[limit - 1] if len(rows) > limit else None
-    return rows[:limit], None if last is None else token_of(last.created_at, last.id)
+    return [_show(row) for row in rows[:limit]], None if last is None else token_of(last.created_at, last.id)
 
 
 def tiles_page(
-    session: Session, budget: Budget, limit: int, token: str | None, verdict: Verdict | None
+    session: Session,
+    org_id: uuid.UUID,
+    budget_id: uuid.UUID,
+    limit: int,
+    token: str | None,
+    verdict: Verdict | None,
 ) -> tuple[list[BudgetTile], str | None]:
-    """A budget's tiles in order, and the token of the next page; raises Unprocessable."""
-    query = select(BudgetTile).where(BudgetTile.budget_id == budget.id)
+    """A budget's tiles in order, and the token of the next page; raises NotFound, Unprocessable."""
+    if session.scalar(select(Budget.id).where(*_named(org_id, budget_id))) is None:
+        raise _not_there(budget_id)
+    query = select(BudgetTile).where(BudgetTile.budget_id == budget_id)
     if verdict is not None:
         query = query.where(BudgetTile.verdict == verdict)
     if token is not None:
@@ -249,11 +297,9 @@ def polygons_json(found: Allocation) -> list[dict[str, Any]]:
     return [shapely.geometry.mapping(polygon) for polygon in found.polygons]
 
 
-def show(row: Budget) -> BudgetOut:
-    """A budget as clients read it."""
+def _show(row: Row[Any]) -> BudgetOut:
+    """A row of what ``_SHOWN`` selects, as clients read it."""
     base = f"/v1/budgets/{row.id}"
-    request = row.request
-    result = None if row.answer is None else BudgetResult.model_validate(row.answer["result"])
     return BudgetOut(
         id=row.id,
         status=row.status,
@@ -262,9 +308,9 @@ def show(row: Budget) -> BudgetOut:
         budget=row.budget,
         currency=row.currency,
         product=Product.from_json(row.product).ref,
-        max_patches=request["max_patches"],
-        plans=[uuid.UUID(name) for name in [*request["plans"], *(one["plan"] for one in request["tiles"])]],
-        result=result,
+        max_patches=row.max_patches,
+        plans=[uuid.UUID(name) for name in [*row.plans, *row.plans_of_tiles]],
+        result=None if row.result is None else BudgetResult.model_validate(row.result),
         error=None if row.error is None else ProblemOut.model_validate(row.error),
         links={"self": base, "tiles": f"{base}/tiles"},
     )

@@ -149,6 +149,13 @@ class ServiceUnavailable(ProblemError):
     headers: ClassVar[dict[str, str]] = {"Retry-After": "2"}
 
 
+class TooManyDrafts(ServiceUnavailable):
+    """As many orders are being drafted as can be at once. ``Retry-After`` says when to come back."""
+
+    slug, title = "too-many-drafts", "Too many drafts at once"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "10"}
+
+
 class PatchConflict(Conflict):
     """Other pixels were received for these patches before; ``replace=true`` puts the new ones there."""
 

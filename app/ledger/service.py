@@ -7,9 +7,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import func, select, text, tuple_
+from sqlalchemy import Select, func, select, text, tuple_, union_all
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.acquisitions.tables import Acquisition, ReceivedPatch
 from app.core import money
@@ -238,12 +238,7 @@ def _check_amount(session: Session, entry: LedgerEntry, amount: Decimal) -> None
     if amount != money.total_of(amount, entry.currency):
         unit = money.plain(money.minor_unit(entry.currency))
         raise _refused(f"Nothing finer than {unit} {entry.currency} is paid.")
-    if entry.order_id is not None:
-        together = LedgerEntry.order_id == entry.order_id
-    else:
-        bought = select(LedgerEntry.id).where(LedgerEntry.acquisition_id == entry.acquisition_id)
-        together = LedgerEntry.id.in_(bought) | LedgerEntry.corrects.in_(bought)
-    paid: Decimal = session.scalars(select(func.sum(LedgerEntry.amount)).where(together)).one()
+    paid: Decimal = session.scalars(_paid_together(entry)).one()
     # an acquisition's prices are unrounded: all of it back may be a part of a minor unit more
     if money.total_of(money.EXACT.add(paid, amount), entry.currency) < 0:
         paid_for = "order" if entry.order_id is not None else "acquisition"
@@ -251,6 +246,21 @@ def _check_amount(session: Session, entry: LedgerEntry, amount: Decimal) -> None
         raise _refused(
             f"The entry's {paid_for} stands at {total} {entry.currency}: no more can be given back."
         )
+
+
+def _paid_together(entry: LedgerEntry) -> Select[Decimal]:
+    """The query of what an entry's order or acquisition stands at, in its currency, corrections included."""
+    if entry.order_id is not None:
+        return select(func.sum(LedgerEntry.amount)).where(LedgerEntry.order_id == entry.order_id)
+    # only an entry itself names its acquisition, so that no correction is in both halves; one condition
+    # with OR would read the whole ledger
+    bought = LedgerEntry.acquisition_id == entry.acquisition_id
+    correction = aliased(LedgerEntry)
+    both = union_all(
+        select(LedgerEntry.amount).where(bought),
+        select(correction.amount).join(LedgerEntry, correction.corrects == LedgerEntry.id).where(bought),
+    ).subquery()
+    return select(func.sum(both.c.amount))
 
 
 def _refused(detail: str) -> Unprocessable:

@@ -73,6 +73,9 @@ class LedgerEntry(Base):
             postgresql_where=text("kind = 'acquisition'"),
         ),
         Index("ix_ledger_page", "org_id", "at", "id"),
+        # the unique ones above are of some kinds only: no query by order or acquisition alone can use them
+        Index("ix_ledger_order", "order_id", "at", "id", postgresql_where=text("order_id IS NOT NULL")),
+        Index("ix_ledger_acquisition", "acquisition_id", postgresql_where=text("acquisition_id IS NOT NULL")),
         Index("ix_ledger_tile", "plan_id", "tile"),
         Index("ix_ledger_corrects", "corrects"),
     )

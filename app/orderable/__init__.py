@@ -1,6 +1,6 @@
 """Orderable geometry: from patches that should be bought to polygons that a vendor sells."""
 
-from app.orderable.cells import Cell, CellId, cells_of_plan
+from app.orderable.cells import Cell, CellId, cells_of_rows
 from app.orderable.legal import violations
 from app.orderable.order import Orderable, OrderPolygon, as_given, orderable
 
@@ -10,7 +10,7 @@ __all__ = [
     "OrderPolygon",
     "Orderable",
     "as_given",
-    "cells_of_plan",
+    "cells_of_rows",
     "orderable",
     "violations",
 ]

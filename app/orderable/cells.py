@@ -8,8 +8,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import shapely
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from app.plans.service import raster_info, tile_of
 from app.plans.tables import Plan, TileRow
@@ -45,14 +43,8 @@ class Cell:
         return CellId(self.plan_id, self.tile, self.patch)
 
 
-def cells_of_plan(session: Session, plan: Plan, which: Literal["chosen", "all"] = "chosen") -> list[Cell]:
-    """The chosen patches of a ready plan, or all that have any ground, in the order of tiles and patches."""
-    rows = session.scalars(select(TileRow).where(TileRow.plan_id == plan.id).order_by(TileRow.tile)).all()
-    return cells_of_rows(plan, rows, which)
-
-
 def cells_of_rows(plan: Plan, rows: Sequence[TileRow], which: Literal["chosen", "all"]) -> list[Cell]:
-    """``cells_of_plan`` of some of its tiles."""
+    """The chosen patches of a ready plan's tiles, or all that have any ground, by tile and patch."""
     if which == "chosen":
         rows = [row for row in rows if any(row.chosen)]
     info = raster_info(plan)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,7 +23,7 @@ from app.core.settings import get_settings
 from app.core.work import uuid7
 from app.ledger.places import Place, middles
 from app.ledger.shares import shares
-from app.orderable import Cell, CellId, Orderable, as_given, cells_of_plan, orderable
+from app.orderable import Cell, CellId, Orderable, as_given, cells_of_rows, orderable
 from app.orders.schemas import OrderForm
 from app.orders.sources import Tile, source_of
 from app.orders.tables import Order, OrderLine, OrderPlan, OrderTile
@@ -75,8 +75,9 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
     plans, budget = source.plans, source.budget
     product = _product(session, org_id, form, plans, budget)
     wanted = Wanted(product, form.budget, [plan.id for plan in plans])
+    bought = _by_plan(source.bought)
     for plan in plans:
-        _add_plan(session, wanted, plan, source.bought)
+        _add_plan(session, wanted, plan, None if bought is None else bought[plan.id])
     never = [budget.request] if budget is not None else [plan.options or {} for plan in plans]
     areas = [read_area(options.get("never_buy"), ("body", "never_buy")) for options in never]
     if any(area is not None for area in areas):
@@ -114,25 +115,37 @@ def _product(
     return product if product.price_list is None else find_product(session, org_id, product.ref, today)
 
 
+def _by_plan(
+    bought: Mapping[Tile, frozenset[int]] | None,
+) -> dict[uuid.UUID, dict[int, frozenset[int]]] | None:
+    if bought is None:
+        return None
+    found: dict[uuid.UUID, dict[int, frozenset[int]]] = defaultdict(dict)
+    for (plan_id, tile), patches in bought.items():
+        found[plan_id][tile] = patches
+    return found
+
+
 def _add_plan(
-    session: Session, wanted: Wanted, plan: Plan, bought: dict[Tile, frozenset[int]] | None
+    session: Session, wanted: Wanted, plan: Plan, bought: Mapping[int, frozenset[int]] | None
 ) -> None:
-    found = session.scalars(select(TileRow).where(TileRow.plan_id == plan.id).order_by(TileRow.tile))
-    # full HR is of the tiles that the source is about
-    rows = [row for row in found if bought is None or (plan.id, row.tile) in bought]
+    query = select(TileRow).where(TileRow.plan_id == plan.id).order_by(TileRow.tile)
+    if bought is not None:
+        # full HR is of the tiles that the source is about
+        query = query.where(TileRow.tile.in_(bought))
+    rows = session.scalars(query).all()
     for row, place in zip(rows, middles(rows, raster_info(plan)), strict=True):
         wanted.places[plan.id, row.tile] = place
     chosen = {
         row.tile: (
-            bought[plan.id, row.tile]
+            bought[row.tile]
             if bought is not None
             else frozenset(patch for patch, is_chosen in enumerate(row.chosen) if is_chosen)
         )
         for row in rows
     }
-    for cell in cells_of_plan(session, plan, "all"):
-        if cell.tile in chosen:
-            (wanted.chosen if cell.patch in chosen[cell.tile] else wanted.others).append(cell)
+    for cell in cells_of_rows(plan, rows, "all"):
+        (wanted.chosen if cell.patch in chosen[cell.tile] else wanted.others).append(cell)
 
 
 def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:

@@ -17,6 +17,7 @@ from app.core.errors import (
     NothingToOrder,
     OrderMoveRefused,
     PriceListExpired,
+    TooManyDrafts,
     UnknownProduct,
     Unprocessable,
 )
@@ -50,7 +51,7 @@ DONE: dict[str, Any] = {JSON: {"example": examples.ORDER}}
         201: {"description": "The draft.", "content": DONE},
         **problem_responses(
             *(NotFound, Conflict, Unprocessable, NothingToOrder, UnknownProduct, PriceListExpired),
-            IdempotencyMismatch,
+            *(IdempotencyMismatch, TooManyDrafts),
         ),
     },
 )

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -14,7 +16,14 @@ from sqlalchemy.orm import Session
 from app.core import money, queue
 from app.core.auth import Principal
 from app.core.db import session_scope
-from app.core.errors import IdempotencyMismatch, NotFound, OrderMoveRefused, PriceListExpired, Unprocessable
+from app.core.errors import (
+    IdempotencyMismatch,
+    NotFound,
+    OrderMoveRefused,
+    PriceListExpired,
+    TooManyDrafts,
+    Unprocessable,
+)
 from app.core.paging import Place
 from app.ledger import service as ledger
 from app.orders import drafting, reading
@@ -34,6 +43,12 @@ EVENTS: Final = {
     OrderState.CANCELLED: Event.CANCELLED,
 }
 
+DRAFTS_AT_ONCE: Final = 2
+"""In one process: a draft holds a processor for up to twice ``order_search_s``, and a thread of the API."""
+DRAFT_WAIT_S: Final = 5.0
+"""Long enough for small drafts to end; each who waits holds a thread."""
+_TURNS: Final = threading.BoundedSemaphore(DRAFTS_AT_ONCE)
+
 
 def fingerprint(form: OrderForm | QuoteForm | MoveForm) -> str:
     """What makes two bodies the same."""
@@ -47,16 +62,18 @@ def fingerprint(form: OrderForm | QuoteForm | MoveForm) -> str:
 def create(principal: Principal, form: OrderForm, key: str | None) -> tuple[uuid.UUID, bool]:
     """A draft of the form, and whether the key had made it before.
 
-    The polygons are worked out between two short transactions. Raises what ``drafting`` raises, and
-    IdempotencyMismatch.
+    The polygons are worked out between two short transactions. Raises what ``drafting`` raises,
+    IdempotencyMismatch, and TooManyDrafts.
     """
     digest = fingerprint(form)
     with session_scope() as session:
         known = _made_with(session, principal.org_id, key, digest)
         if known is not None:
             return known, True
-        wanted = drafting.read(session, principal.org_id, form)
-    made = drafting.draft(principal.org_id, wanted)
+    with _turn():
+        with session_scope() as session:
+            wanted = drafting.read(session, principal.org_id, form)
+        made = drafting.draft(principal.org_id, wanted)
     made.order.idempotency_key = key
     made.order.fingerprint = digest if key is not None else None
     try:
@@ -71,6 +88,17 @@ def create(principal: Principal, form: OrderForm, key: str | None) -> tuple[uuid
         return known, True
     queue.send(WebhookDelivery.__tablename__)
     return made.order.id, False
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """One of the few drafts at once, taken before the patches are read: they are most of the memory."""
+    if not _TURNS.acquire(timeout=DRAFT_WAIT_S):
+        raise TooManyDrafts(f"{DRAFTS_AT_ONCE} orders are being drafted already. Send the same again later.")
+    try:
+        yield
+    finally:
+        _TURNS.release()
 
 
 def _made_with(session: Session, org_id: uuid.UUID, key: str | None, digest: str) -> uuid.UUID | None:

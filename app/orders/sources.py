@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.acquisitions.tables import ReceivedPatch
+from app.budgets.service import MAX_TILES
 from app.budgets.tables import Budget, BudgetTile
 from app.classifications.tables import Classification, ClassifiedTile
 from app.core.errors import Conflict, NotFound, Unprocessable
@@ -35,14 +36,25 @@ class Source:
 
 
 def source_of(session: Session, org_id: uuid.UUID, form: OrderForm) -> Source:
-    """Raises NotFound, Conflict for what is not ready, and Unprocessable for what says no patches."""
+    """Raises NotFound, Conflict for what is not ready, and Unprocessable for what says no patches or is about
+    more tiles than an order may be.
+    """
     budget, bought = None, None
     if form.budget is not None:
         budget, bought = _budget(session, org_id, form.budget)
     elif form.classifications is not None:
         bought = _next(session, org_id, form.classifications)
     plan_ids = form.plans if bought is None else dict.fromkeys(plan_id for plan_id, _ in bought)
-    return Source([get_ready_plan(session, org_id, each) for each in plan_ids or ()], bought, budget)
+    plans = [get_ready_plan(session, org_id, each) for each in plan_ids or ()]
+    if bought is None:
+        _check_tiles("plans", sum(plan.tile_count for plan in plans))
+    return Source(plans, bought, budget)
+
+
+def _check_tiles(name: str, count: int) -> None:
+    # a budget has no more by itself
+    if count > MAX_TILES:
+        raise _refused(f"An order is over {MAX_TILES} tiles at most, not {count}.", name)
 
 
 def _budget(
@@ -63,21 +75,26 @@ def _budget(
 
 def _next(session: Session, org_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> dict[Tile, frozenset[int]]:
     """What to buy of every tile, without what was received or ordered since the classification."""
-    found: dict[Tile, frozenset[int]] = {}
-    plan_ids: set[uuid.UUID] = set()
+    rows: dict[uuid.UUID, Classification] = {}
+    count = 0
     for row_id in ids:
-        row = session.scalar(
-            select(Classification)
+        known = session.execute(
+            select(Classification, Plan.tile_count)
             .join(Plan, Plan.id == Classification.plan_id)
             .where(Classification.id == row_id, Plan.org_id == org_id)
-        )
-        if row is None:
+        ).first()
+        if known is None:
             raise NotFound(f"There is no classification {row_id}.")
+        row = known.Classification
         if row.status != WorkStatus.READY:
             raise Conflict(f"The classification {row_id} is {row.status}, not ready.")
-        if row.plan_id in plan_ids:
+        if row.plan_id in rows:
             raise _refused(f"The plan {row.plan_id} has two classifications here: name the newer one.")
-        plan_ids.add(row.plan_id)
+        rows[row.plan_id] = row
+        count += known.tile_count
+    _check_tiles("classifications", count)
+    found: dict[Tile, frozenset[int]] = {}
+    for row in rows.values():
         found |= _of_one(session, row)
     return found
 
@@ -107,5 +124,5 @@ def _of_one(session: Session, row: Classification) -> dict[Tile, frozenset[int]]
     return found
 
 
-def _refused(detail: str) -> Unprocessable:
-    return Unprocessable(detail, errors=[{"loc": ["body", "classifications"], "detail": detail}])
+def _refused(detail: str, name: str = "classifications") -> Unprocessable:
+    return Unprocessable(detail, errors=[{"loc": ["body", name], "detail": detail}])

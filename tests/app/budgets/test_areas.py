@@ -9,7 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from app.budgets.areas import kept_area, read_area
+from app.budgets import areas
+from app.budgets.areas import MAX_POINTS, kept_area, read_area
 from app.budgets.schemas import BudgetForm
 from app.budgets.tables import Budget
 from app.core.db import session_scope
@@ -93,6 +94,48 @@ def test_a_type_that_is_no_text_is_refused() -> None:
         kind = [kind]
     with pytest.raises(AreaRefused, match="no text"):
         read_area({"type": kind}, ("body", "must_buy"))
+
+
+def squares(count: int) -> dict[str, Any]:
+    """So many squares of five points each, side by side."""
+    rings = []
+    for k in range(count):
+        west, south = k % 100 / 10, k // 100 / 10
+        east, north = west + 0.05, south + 0.05
+        rings.append([[[west, south], [east, south], [east, north], [west, north], [west, south]]])
+    return {"type": "MultiPolygon", "coordinates": rings}
+
+
+def fan(points: int) -> list[list[list[float]]]:
+    """The rings of a polygon of so many points, far from all squares."""
+    upper = [[20 + k / 1000, 1.0] for k in range(points - 2)]
+    return [[*upper, [20.0, 0.0], upper[0]]]
+
+
+def test_an_areas_points_are_counted_together() -> None:
+    most = squares(1000)
+    most["coordinates"][0] = fan(MAX_POINTS - 999 * 5)
+    kept = kept_area(most, ("body",))
+    assert kept_area(kept, ("body",)) == kept
+    one_more = squares(1000)
+    one_more["coordinates"][0] = fan(MAX_POINTS - 999 * 5 + 1)
+    collection = {"type": "FeatureCollection", "features": [feature(one_more)]}
+    for area in (one_more, collection):
+        with pytest.raises(AreaRefused, match="20000 points, those of all its polygons") as caught:
+            read_area(area, ("body", "must_buy"))
+        assert caught.value.extra["errors"][0]["loc"] == ["body", "must_buy"]
+
+
+def test_an_area_of_too_many_points_is_a_422(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    area = squares(2)
+    area["coordinates"][0] = fan(MAX_POINTS - 4)
+    answer = post_budget(client, ready_plan(), json.dumps(area))
+    check_problem(answer, 422, "area-refused")
+    assert "20000 points" in answer.json()["detail"]
+    # a plan's text fields end before so many points do
+    monkeypatch.setattr(areas, "MAX_POINTS", 9)
+    check_problem(post_plan(client, "never_buy", json.dumps(squares(2))), 422, "area-refused")
+    assert post_plan(client, "never_buy", json.dumps(squares(1))).status_code == 202
 
 
 def post_plan(client: TestClient, name: str, area: str) -> Any:

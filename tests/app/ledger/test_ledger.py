@@ -1,6 +1,7 @@
 """The ledger over HTTP and under it: each purchase once, corrections as entries, nobody else's."""
 
 import csv
+import hashlib
 import io
 import uuid
 from datetime import UTC, datetime
@@ -9,15 +10,18 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import text
+from sqlalchemy import Select, select, text
+from sqlalchemy.orm import Session
 
-from app.core import money
-from app.core.db import session_scope
+from app.core import auth, money
+from app.core.db import get_engine, session_scope
 from app.core.work import uuid7
-from app.ledger import service
+from app.ledger import export, service
+from app.ledger.tables import LedgerEntry
 from app.plans.service import get_plan
 from app.plans.tables import Plan
 from app.pricing.service import find_product
+from patchplan.embedded import Services
 from tests.conftest import KeyMaker
 from tests.plans import ready_plan
 
@@ -235,3 +239,77 @@ def test_pages_and_csv_hold_the_same(client: TestClient, api_key: KeyMaker) -> N
         client.post(f"/v1/ledger/{paged[0]}/corrections", json=correction, headers=stranger).status_code
         == 404
     )
+
+
+def test_a_csv_that_is_not_read_on_holds_no_connection(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each order's entries have one time, so that pages end amid equal times."""
+    monkeypatch.setattr(export, "ROWS_A_PAGE", 2)
+    plans = [ready_plan(3, 1), ready_plan(3, 1)]
+    orders = [placed(client, plan)["id"] for plan in plans]
+    with session_scope() as session:
+        org_id = session.scalars(select(LedgerEntry.org_id).limit(1)).one()
+        known = session.scalars(select(LedgerEntry.id).order_by(LedgerEntry.at, LedgerEntry.id)).all()
+    pieces = export.stream_csv(org_id, None, None)
+    read = [next(pieces), next(pieces)]
+    assert get_engine().pool.checkedout() == 0  # type: ignore[attr-defined]
+    # what comes after the first look is not in it
+    placed(client, ready_plan(3, 1))
+    for piece in pieces:
+        read.append(piece)
+        assert get_engine().pool.checkedout() == 0  # type: ignore[attr-defined]
+    table = list(csv.DictReader(io.StringIO("".join(read))))
+    assert [row["id"] for row in table] == [str(known_id) for known_id in known]
+    for order_id, plan in zip(orders, plans, strict=True):
+        for filters in ((uuid.UUID(order_id), None), (None, plan)):
+            rows = list(csv.DictReader(io.StringIO("".join(export.stream_csv(org_id, *filters)))))
+            assert {row["order_id"] for row in rows} == {order_id}
+            assert len(rows) == 3
+    assert list(export.stream_csv(uuid7(), None, None)) == [",".join(export.COLUMNS) + "\n"]
+
+
+FILL = """
+INSERT INTO ledger (id, org_id, at, kind, order_id, acquisition_id, corrects, plan_id, tile, release,
+    release_version, product, vendor, patches, area_km2, currency, amount)
+SELECT md5('entry' || n)::uuid, :org, now() - n * interval '1 second', kind,
+    CASE WHEN kind = 'purchase' THEN md5('order' || n / 400)::uuid END,
+    CASE WHEN kind = 'acquisition' THEN md5('acquisition' || n / 400)::uuid END,
+    CASE WHEN kind = 'correction' THEN md5('entry' || n - 1)::uuid END,
+    md5('plan' || n / 400)::uuid, n, '', '', '', '', 0, 0, 'EUR', 1
+FROM generate_series(1, :rows) n,
+    LATERAL (SELECT (ARRAY['purchase', 'acquisition', 'correction', 'purchase'])[n % 4 + 1] AS kind) kinds
+"""
+
+
+def test_what_was_bought_together_is_found_by_index(database: Services) -> None:
+    with session_scope() as session:
+        org_id = auth.get_or_create_organisation(session, "acme").id
+        # without the orders, plans and acquisitions that the rows name
+        session.execute(text("SET LOCAL session_replication_role = replica"))
+        session.execute(text(FILL), {"org": org_id, "rows": 20_000})
+    with session_scope() as session:
+        session.execute(text("ANALYZE ledger"))
+        bought = session.get_one(LedgerEntry, uuid.UUID(hashlib.md5(b"entry4003").hexdigest()))
+        came = session.get_one(LedgerEntry, uuid.UUID(hashlib.md5(b"entry4001").hexdigest()))
+        for entry, indexes in (
+            (bought, {"ix_ledger_order"}),
+            (came, {"ix_ledger_acquisition", "ix_ledger_corrects"}),
+        ):
+            query = service._paid_together(entry)
+            used = plan_of(session, query)
+            assert "Seq Scan" not in used, used
+            assert all(index in used for index in indexes), used
+            assert session.scalars(query).one() == 200
+        newest = select(LedgerEntry).where(
+            LedgerEntry.org_id == org_id, LedgerEntry.order_id == bought.order_id
+        )
+        newest = newest.order_by(LedgerEntry.at.desc(), LedgerEntry.id.desc()).limit(100)
+        used = plan_of(session, newest)
+        assert "ix_ledger_order" in used, used
+
+
+def plan_of(session: Session, query: Select[Any]) -> str:
+    """How PostgreSQL runs it."""
+    compiled = query.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+    return "\n".join(session.scalars(text(f"EXPLAIN ANALYZE {compiled}")))

@@ -1,13 +1,13 @@
 """A vendor's name as long as price lists take it.
 
-Revision 0011.
+Revision 0012.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
