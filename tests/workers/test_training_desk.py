@@ -21,8 +21,10 @@ from app.core.store import get_store
 from app.core.work import claim
 from app.releases.tables import ReleaseRow
 from app.training.tables import TrainingRun
+from models.card import WEIGHTS_FILE
 from tests.training import kept_dataset, post_run, quick
 from workers.leases import Leases
+from workers.trainer import NO_CHECKPOINT
 from workers.training import TrainingDesk
 
 pytestmark = pytest.mark.timeout(900)
@@ -141,3 +143,30 @@ def test_two_processes_train_a_run_and_can_be_cancelled(
     working.join(60)
     assert time.monotonic() - begun < 10
     assert kept_row(endless["id"]).status == "cancelled"
+
+
+def test_a_run_whose_checkpoint_is_missing_starts_from_the_beginning(
+    client: TestClient, dataset: uuid.UUID, leases: Leases, tmp_path: Path
+) -> None:
+    run = post_run(client, dataset)
+    client.post(f"/v1/training-runs/{run['id']}/cancel")
+    # as a backup leaves it that was taken while the run went on
+    row = kept_row(run["id"])
+    with session_scope() as session:
+        session.get_one(TrainingRun, row.id).checkpoint_key = f"{row.prefix}/000001-000001.checkpoint"
+    client.post(f"/v1/training-runs/{run['id']}/resume")
+    TrainingDesk(leases, tmp_path).work()
+    row = kept_row(run["id"])
+    assert row.status == "ready", row.error
+    assert NO_CHECKPOINT in row.notices
+    # what goes on from it cannot do without the weights, and says so
+    with session_scope() as session:
+        folder = session.get_one(ReleaseRow, row.release_id).folder_key
+    get_store().delete(f"{folder}/{WEIGHTS_FILE}")
+    child = post_run(client, dataset, stages=["pt"], parent=str(row.release_id))
+    TrainingDesk(leases, tmp_path).work()
+    lost = kept_row(child["id"])
+    assert lost.status == "failed"
+    assert lost.error is not None
+    assert lost.error["type"] == "/problems/service-unavailable"
+    assert str(row.release_id) in lost.error["detail"]
