@@ -18,14 +18,14 @@ from sqlalchemy import select, text
 from app.core.auth import Organisation
 from app.core.db import session_scope
 from app.core.store import get_store
-from app.core.work import claim
+from app.core.work import WorkStatus, claim
 from app.releases.tables import ReleaseRow
 from app.training.tables import TrainingRun
 from models.card import WEIGHTS_FILE
 from tests.training import kept_dataset, post_run, quick
 from workers.leases import Leases
 from workers.trainer import NO_CHECKPOINT
-from workers.training import TrainingDesk
+from workers.training import TrainingDesk, clear_left
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -120,6 +120,27 @@ def test_a_late_worker_writes_nothing_over_its_successor(
     assert (row.checkpoint_key, row.checkpoint) == (taken.checkpoint_key, taken.checkpoint)
     assert get_store().keys(row.prefix) == [row.checkpoint_key]
     assert not list(tmp_path.glob("train-*"))
+
+
+def test_folders_of_runs_that_are_over_go(
+    client: TestClient, dataset: uuid.UUID, leases: Leases, tmp_path: Path
+) -> None:
+    cancelled, abandoned, queued = (post_run(client, dataset)["id"] for _ in range(3))
+    client.post(f"/v1/training-runs/{cancelled}/cancel")
+    with session_scope() as session:
+        row = session.get_one(TrainingRun, uuid.UUID(abandoned))
+        row.status, row.finished_at, row.error = WorkStatus.FAILED, row.created_at, {"status": 500}
+    folders = {run: tmp_path / f"train-{run}" for run in (cancelled, abandoned, queued, str(uuid.uuid4()))}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "log").write_text("left")
+    clear_left(tmp_path)
+    assert list(tmp_path.iterdir()) == [folders[queued]]
+    # the desk does so before it takes a run
+    (tmp_path / f"train-{cancelled}").mkdir()
+    client.post(f"/v1/training-runs/{queued}/cancel")
+    TrainingDesk(leases, tmp_path).work()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
