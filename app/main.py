@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -103,5 +103,7 @@ def create_app() -> FastAPI:
 def _sweep_spool(spool: Path) -> None:
     # only a process killed while reading an upload leaves one behind
     for left in spool.glob("upload-*"):
-        if time.time() - left.stat().st_mtime > STALE_UPLOAD_S:
-            shutil.rmtree(left, ignore_errors=True)
+        # another process of the API may sweep as well
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > STALE_UPLOAD_S:
+                shutil.rmtree(left, ignore_errors=True)

@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import time
 import uuid
 from pathlib import Path
+from typing import Final
 
 import structlog
+import torch
 from sqlalchemy import select
 
 from app.core.db import session_scope
@@ -17,6 +20,9 @@ from models.card import CARD_FILE, WEIGHTS_FILE, CardError
 from models.release import Release
 
 log = structlog.get_logger(__name__)
+
+FETCH_S: Final = 3600
+"""A fetch that has written nothing for so long was killed."""
 
 
 class ReleaseCache:
@@ -37,6 +43,9 @@ class ReleaseCache:
                 self._fetch(row, folder)
             try:
                 release = Release.load(folder, device=device)
+            except torch.OutOfMemoryError:
+                # a RuntimeError as well, and of the device: what lies here is as good as before
+                raise
             except (CardError, OSError, ValueError, KeyError, RuntimeError) as error:
                 # OSError: another process made room just now; the others: a disk that does not keep its word
                 log.warning("cached_release_unusable", release=str(release_id), error=str(error))
@@ -71,7 +80,13 @@ class ReleaseCache:
             shutil.rmtree(part, ignore_errors=True)
 
     def _make_room(self, keep: Path) -> None:
-        """Remove the folders used longest ago until the rest fits; never the one just used."""
+        """Remove the folders used longest ago until the rest fits; never the one just used.
+
+        What a fetch that was killed left goes first.
+        """
+        for part in keep.parent.glob(".*.*.*/"):
+            if _changed_at(part) < time.time() - FETCH_S:
+                shutil.rmtree(part, ignore_errors=True)
         known = [path for path in keep.parent.iterdir() if not path.name.startswith(".") and path.is_dir()]
         sizes = {path: sum(file.stat().st_size for file in path.glob("*")) for path in known}
         over = sum(sizes.values()) - get_settings().release_cache_bytes
@@ -81,6 +96,11 @@ class ReleaseCache:
             if path != keep:
                 shutil.rmtree(path, ignore_errors=True)
                 over -= sizes[path]
+
+
+def _changed_at(part: Path) -> float:
+    """When a fetch last wrote there: a file that grows does not change the folder it is in."""
+    return max(map(_used_at, [part, *part.glob("*")]))
 
 
 def _used_at(path: Path) -> float:

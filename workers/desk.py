@@ -133,7 +133,10 @@ class Desk(Looking):
                     return
                 self._open_some(rows, table)
                 if table:
+                    served = table[0].job.release
                     self._forward_once(table)
+                    # releases take turns; an open job keeps its own in memory, so that a turn costs nothing
+                    table.sort(key=lambda entry: entry.job.release is served)
                 table = [entry for entry in table if not self._close_if_done(entry)]
         finally:
             for row in [*rows, *(entry.job.row for entry in table)]:

@@ -39,6 +39,9 @@ log = structlog.get_logger(__name__)
 
 Outcome = Literal["ready", "failed", "cancelled", "lost", "stopped", "again", "away"]
 
+FOLDER: Final = "train-"
+"""What a run's folder in the scratch is called, before the run's id."""
+
 POLL_S: Final = 0.1
 LOOK_S: Final = 0.5
 # carrying checkpoints takes at most about a third of the time
@@ -70,7 +73,7 @@ class Supervision:
 
     def __init__(self, row: TrainingRun, leases: Leases, scratch: Path, stopping: threading.Event) -> None:
         self._row, self._leases, self._stopping = row, leases, stopping
-        self._folder = scratch / f"train-{row.id}"
+        self._folder = scratch / f"{FOLDER}{row.id}"
         self._spec = Spec(os.getpid(), str(row.id), str(self._folder))
         self._trainer = TrainerProcess(self._spec, self._folder)
         self._metrics: list[dict[str, Any]] = []

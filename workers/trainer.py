@@ -9,12 +9,17 @@ import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.parent import die_with_parent
 
+if TYPE_CHECKING:
+    from models.events import Events
+
 AWAY = 5
 """Exit status: the store or the database did not answer while the run's data was fetched. It may pass."""
+
+NO_CHECKPOINT = "The run's last checkpoint is not in the object store; the run starts from the beginning."
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def main(argv: list[str]) -> int:
     events = Events(spec.events)
     try:
         events.say("doing", doing="fetching", share=0.0)
-        arguments = _prepare(spec)
+        arguments = _prepare(spec, events)
     except ProblemError as problem:
         events.say("failed", problem="refused", document=problem.document())
         return USER
@@ -77,8 +82,11 @@ def main(argv: list[str]) -> int:
     return train(arguments)
 
 
-def _prepare(spec: Spec) -> list[str]:
-    """Fetch dataset, parent and checkpoint; the words for ``patchplan train``."""
+def _prepare(spec: Spec, events: "Events") -> list[str]:
+    """Fetch dataset, parent and checkpoint; the words for ``patchplan train``.
+
+    Raises NotFound, Conflict and ServiceUnavailable, where the dataset or the parent is not to be had.
+    """
     import app.core.tables  # noqa: F401 - every table, or foreign keys do not resolve
     from app.core.db import dispose_engine, session_scope
     from app.core.store import get_store
@@ -91,7 +99,12 @@ def _prepare(spec: Spec) -> list[str]:
     data = snapshots.fetch(row.dataset_id, folder / "data")
     spec.work.mkdir(parents=True, exist_ok=True)
     if row.checkpoint_key is not None:
-        get_store().get_to_file(row.checkpoint_key, spec.checkpoint)
+        try:
+            get_store().get_to_file(row.checkpoint_key, spec.checkpoint)
+        except KeyError:
+            # an earlier try may have left its own here
+            if not spec.checkpoint.exists():
+                events.say("notice", text=NO_CHECKPOINT)
     recipe = folder / f"{row.recipe_name}.json"
     recipe.write_text(json.dumps(row.recipe))
     words: list[Any] = ["--recipe", recipe, "--data", data, "--out", spec.out / row.name]
@@ -127,7 +140,10 @@ def _parent(key: str, weights_sha256: str | None, folder: Path) -> Path:
         raise ServiceUnavailable(f"The release {key} is gone.")
     parent = folder / "parent" / row.name
     parent.mkdir(parents=True, exist_ok=True)
-    get_store().get_to_file(f"{row.folder_key}/{WEIGHTS_FILE}", parent / WEIGHTS_FILE)
+    try:
+        get_store().get_to_file(f"{row.folder_key}/{WEIGHTS_FILE}", parent / WEIGHTS_FILE)
+    except KeyError:
+        raise ServiceUnavailable(f"The weights of release {key} are not in the object store.") from None
     (parent / CARD_FILE).write_text(row.card, encoding="utf-8")
     return parent
 

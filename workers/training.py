@@ -4,12 +4,13 @@ The trainer is a child process that can be killed at any moment; this thread alo
 always with the fence of its claim, so that one thought dead cannot write over its successor.
 """
 
+import shutil
 from pathlib import Path
 from typing import Final
 
 import structlog
 import torch
-from sqlalchemy import ColumnElement, func, update
+from sqlalchemy import ColumnElement, func, select, update
 
 from app.core.db import session_scope
 from app.core.work import announce
@@ -17,7 +18,7 @@ from app.training.states import RunStatus
 from app.training.tables import TrainingRun
 from workers.leases import Leases
 from workers.looking import Looking
-from workers.supervision import Supervision
+from workers.supervision import FOLDER, Supervision
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,7 @@ class TrainingDesk(Looking):
         while not self._stopping.is_set():
             self._bell.clear()
             close_cancelled()
+            clear_left(self._scratch)
             rows = self._leases.take(TrainingRun, 1, _fitting())
             if not rows:
                 return
@@ -71,6 +73,26 @@ def close_cancelled() -> None:
         ).all()
         for run_id in closed:
             announce(session, TrainingRun, run_id)
+
+
+def clear_left(scratch: Path) -> None:
+    """Remove folders below ``scratch`` of runs that no longer wait or train; nobody may be training there.
+
+    A run's folder stays where it is to go on here. Then it may be given up, cancelled while it waits, or
+    brought to its end by another worker, and no supervisor sees that.
+    """
+    folders = {folder.name.removeprefix(FOLDER): folder for folder in scratch.glob(f"{FOLDER}*")}
+    if not folders:
+        return
+    with session_scope() as session:
+        going = session.scalars(
+            select(TrainingRun.id).where(
+                TrainingRun.id.in_(folders), TrainingRun.status.in_((RunStatus.QUEUED, RunStatus.RUNNING))
+            )
+        ).all()
+    for run_id in folders.keys() - {str(each) for each in going}:
+        shutil.rmtree(folders[run_id], ignore_errors=True)
+        log.info("training_folder_cleared", run=run_id)
 
 
 def _fitting() -> ColumnElement[bool] | None:

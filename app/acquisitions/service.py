@@ -3,14 +3,14 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import func, insert, select, tuple_, update
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import Session, defer, load_only
 
 from app.acquisitions import pixels
 from app.acquisitions.mending import put_back
@@ -130,7 +130,8 @@ def _take(
 ) -> list[uuid.UUID]:
     with session_scope() as session:
         plan = get_ready_plan(session, org_id, plan_id)
-        standing = {file.digest: _standing(session, plan_id, file.digest) for file in files}
+        digests = {file.digest for file in files}
+        standing = {digest: _standing(session, plan_id, digest, digests) for digest in digests}
         tiles = _tiles(session, plan)
     new = [file for file in files if standing[file.digest] is None]
     stretches = _read(plan, tiles, new, form)
@@ -147,22 +148,49 @@ def _take(
     return [standing[file.digest] or file.id for file in files]
 
 
-def _standing(session: Session, plan_id: uuid.UUID, digest: str) -> uuid.UUID | None:
-    """The acquisition of the same file, if all patches it brought are still those received."""
+def _standing(
+    session: Session, plan_id: uuid.UUID, digest: str, together: Collection[str]
+) -> uuid.UUID | None:
+    """The acquisition of the same file, if all it brought, and all it left to others, is still so.
+
+    ``together`` are the digests of the request's files: a patch that was refused because another file of
+    its request brought it was left to that file, and only beside that file is it refused again.
+    """
     last = session.scalar(
-        select(Acquisition.id)
+        select(Acquisition)
         .where(Acquisition.plan_id == plan_id, Acquisition.digest == digest)
         .order_by(Acquisition.id.desc())
         .limit(1)
+        .options(load_only(Acquisition.refused))
     )
     if last is None:
         return None
     gone = session.scalar(
         select(func.count())
         .select_from(ReceivedPatch)
-        .where(ReceivedPatch.acquisition_id == last, ReceivedPatch.superseded_in.is_not(None))
+        .where(ReceivedPatch.acquisition_id == last.id, ReceivedPatch.superseded_in.is_not(None))
     )
-    return None if gone else last
+    left = {(entry["tile"], entry["patch"]) for entry in last.refused if entry["reason"] == TWICE}
+    if gone or not left <= _brought_by(session, plan_id, {*together} - {digest}, {tile for tile, _ in left}):
+        return None
+    return last.id
+
+
+def _brought_by(session: Session, plan_id: uuid.UUID, digests: set[str], tiles: set[int]) -> set[Place]:
+    """The tiles' patches that files of these digests brought and that are still those received."""
+    if not digests or not tiles:
+        return set()
+    rows = session.execute(
+        select(ReceivedPatch.tile, ReceivedPatch.patch)
+        .join(Acquisition, Acquisition.id == ReceivedPatch.acquisition_id)
+        .where(
+            ReceivedPatch.plan_id == plan_id,
+            ReceivedPatch.superseded_in.is_(None),
+            ReceivedPatch.tile.in_(tiles),
+            Acquisition.digest.in_(digests),
+        )
+    )
+    return {(tile, patch) for tile, patch in rows}
 
 
 def _tiles(session: Session, plan: Plan) -> list[Tile]:
@@ -228,7 +256,7 @@ def _keep(
 ) -> None:
     """Write all rows under the plan's lock, which puts simultaneous requests one after the other."""
     plan = get_ready_plan(session, org_id, plan_id, lock=True)
-    if any(_standing(session, plan_id, digest) != found for digest, found in standing.items()):
+    if any(_standing(session, plan_id, digest, standing) != found for digest, found in standing.items()):
         raise _Overtaken
     if any(sensor in plan.hr_scalings for sensor in stretches):
         raise _Overtaken

@@ -62,6 +62,9 @@ def _remote(url: str) -> RemotePlace:
     steps = plain.split("/")
     if "%" in plain or "?" in url or "#" in url or ".." in steps or "." in steps:
         raise _refused(url)
+    # obstore splits at it as at a slash, so that a step behind one would lead out
+    if "\\" in plain:
+        raise _refused(url)
     for prefix in _parts(get_settings().dataset_urls):
         if f"{plain.rstrip('/')}/".startswith(f"{prefix.rstrip('/')}/"):
             return RemotePlace(url)

@@ -18,7 +18,7 @@ from app.budgets.areas import kept_area
 from app.core import money, queue
 from app.core.auth import Principal
 from app.core.db import session_scope
-from app.core.errors import Conflict, NotFound
+from app.core.errors import Conflict, NotFound, Unprocessable
 from app.core.objects import session_with_objects
 from app.core.settings import get_settings
 from app.core.uploads import ReceivedFile, Upload
@@ -30,6 +30,7 @@ from app.pricing.products import Product
 from app.pricing.quote import check_budget
 from app.pricing.service import find_product
 from app.rasters import Limits, RasterInfo, Tile, choose_bands, cut_tiles, inspect, tile_sides_m
+from app.rasters.tiles import GRID
 from app.releases.finding import Found, choose
 from models.card import Card
 
@@ -94,10 +95,19 @@ def accept(principal: Principal, upload: Upload, key: str | None) -> Accepted:
 
 
 def check(org_id: uuid.UUID, path: Path, form: PlanForm) -> Checked:
-    """Whether the raster and the form's values go together; raises the raster's ProblemErrors."""
+    """Whether the raster and the form's values go together.
+
+    Raises the raster's ProblemErrors, Unprocessable for a release of patches that plans do not have.
+    """
     with session_scope() as session:
         release = choose(session, org_id, form.release)
     card = release.card
+    if card.grid != GRID:
+        detail = (
+            f"The release {card.name} looks at {card.grid} x {card.grid} patches; plans are cut into {GRID} "
+            f"x {GRID}. Name another."
+        )
+        raise Unprocessable(detail, errors=[{"loc": ["body", "release"], "detail": detail}])
     info = inspect(path, limits())
     bands, warnings = choose_bands(info, card.bands, form.bands)
     tiles = cut_tiles(info, form.tile_size_m)

@@ -39,12 +39,22 @@ CHUNK_VALUES = 4_000_000
 
 @contextmanager
 def open_tiff(path: Path) -> Iterator[Any]:
-    """An open rasterio dataset. Raises NotATiff where GDAL's GeoTIFF driver does not take the file."""
+    """An open rasterio dataset.
+
+    Raises NotATiff where GDAL's GeoTIFF driver does not take the file, TruncatedRaster where its CRS has a
+    name that is no text.
+    """
     with rasterio.Env(**OPTIONS):
         try:
             dataset = rasterio.open(Path(path).resolve(), driver="GTiff")
         except RasterioIOError as error:
             raise NotATiff("The file has a TIFF signature but cannot be opened as a GeoTIFF.") from error
+        except UnicodeDecodeError as error:
+            # rasterio reads the CRS, of which the names alone are free text, as it opens the file
+            raise TruncatedRaster(
+                "The name of the raster's CRS is not UTF-8: set the CRS again (gdal_edit.py -a_srs) and send "
+                "it again."
+            ) from error
         with dataset:
             yield dataset
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from app.core.errors import RecipeRefused
+from app.rasters.tiles import GRID
 from models.recipe import STAGES, Recipe, RecipeError, load_recipe, parse_recipe
 
 SECTIONS: Final = ("images", "networks", "training", "stages", "classes", "description", "licence")
@@ -32,6 +33,9 @@ def compose(name: str, overrides: dict[str, Any], stages: Sequence[str] | None, 
         recipe = parse_recipe(raw)
     except RecipeError as error:
         raise _refused(_place(str(error)), str(error)) from None
+    if recipe.images.grid != GRID:
+        # the trainer reads other grids, for experiments; plans, orders and reports are of this one
+        raise _refused(["overrides", "images", "grid"], f"images.grid: {GRID}, as plans are cut")
     return _only(recipe, stages, parent)
 
 

@@ -18,6 +18,8 @@ Address = IPv4Address | IPv6Address
 _CARRIERS: Final = tuple(
     IPv6Network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
 )
+# not public, whatever this version of Python says: site-local (RFC 3879), for documentation (RFC 9637)
+_NOT_PUBLIC: Final = (IPv6Network("fec0::/10"), IPv6Network("3fff::/20"))
 MAX_URL: Final = 2000
 MAX_NAME: Final = 253
 MAX_LABEL: Final = 63
@@ -102,7 +104,7 @@ def is_allowed(address: Address) -> bool:
     if is_named(address):
         return True
     address = _unmapped(address)
-    if isinstance(address, IPv6Address) and any(address in network for network in _CARRIERS):
+    if isinstance(address, IPv6Address) and any(address in network for network in (*_CARRIERS, *_NOT_PUBLIC)):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 

@@ -262,6 +262,8 @@ def test_objects_of_a_store_become_a_dataset(tmp_path: Path) -> None:
         ("s3://open/images/../secret", False),
         ("s3://open/images/%2e%2e/secret", False),
         ("s3://open/images/%252e%252e/secret", False),
+        ("s3://open/images/x\\..\\..\\secret", False),
+        ("s3://open/images/x%5c..%5C..%5csecret", False),
         ("s3://open/images?x=1", False),
         ("s3://other/images", False),
         ("https://open/images", False),

@@ -101,6 +101,24 @@ def test_a_large_plan_lets_small_ones_pass(client: TestClient, plan_desk: Desk, 
     assert len(tiles_of(large)) == 320
 
 
+def test_a_large_plan_lets_those_of_other_releases_pass(client: TestClient, plan_desk: Desk) -> None:
+    large = queue_plan(client, lr_geotiff(20, 16), tile_size_m="80.1")
+    others = [queue_plan(client, release="tiny-hr") for _ in range(2)]
+    beside = queue_plan(client)
+    finished: list[str] = []
+    write = plan_desk._write
+
+    def note(job: Any) -> None:
+        write(job)
+        finished.append(str(job.row.id))
+
+    plan_desk._write = note  # type: ignore[method-assign]
+    plan_desk.work()
+    assert set(finished[:3]) == {*others, beside}
+    assert finished[3] == large
+    assert len(tiles_of(large)) == 320
+
+
 def test_a_failure_in_one_plan_of_a_batch_is_that_plans_alone(client: TestClient, plan_desk: Desk) -> None:
     good, lost, other = (queue_plan(client, lr_geotiff(seed=seed)) for seed in range(3))
     get_store().delete(plan_row(lost).lr_key)

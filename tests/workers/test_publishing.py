@@ -1,11 +1,14 @@
 """What becomes of a finished folder: one row, verified files, a bounded cache."""
 
+import os
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
@@ -17,6 +20,7 @@ from app.releases.tables import ReleaseRow
 from models.card import CardError
 from models.release import Release
 from tests.app.releases.publishing import org_id, published, tiny_folder
+from workers.cache import FETCH_S
 from workers.publishing import publish
 from workers.releases import Releases
 
@@ -137,6 +141,39 @@ def test_memory_and_disk_are_bounded_and_the_oldest_goes(
     again = releases.get("r0", rows[0].weights_sha256, rows[0].id)
     assert again is not first
     assert releases.get("r0", rows[0].weights_sha256, rows[0].id) is again
+
+
+def test_what_killed_fetches_left_is_removed(client: TestClient, tmp_path: Path) -> None:
+    row = published(tmp_path)
+    cache = get_settings().release_cache_dir
+    killed, slow = cache / ".aa.12.0123abcd", cache / ".bb.13.0123abcd"
+    long_ago = time.time() - 2 * FETCH_S
+    for part in (killed, slow):
+        part.mkdir(parents=True)
+        (part / ".weights.safetensors.12.part").write_bytes(b"half")
+    for path in (killed / ".weights.safetensors.12.part", killed, slow):
+        os.utime(path, (long_ago, long_ago))
+    Releases().get(row.name, row.weights_sha256, row.id)
+    assert not killed.exists()
+    # a file that grows does not touch its folder
+    assert slow.exists()
+
+
+def test_a_device_without_room_damages_no_release(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> Release:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    row = published(tmp_path)
+    Releases().get(row.name, row.weights_sha256, row.id)
+    with monkeypatch.context() as full:
+        full.setattr(Release, "load", no_room)
+        with pytest.raises(torch.OutOfMemoryError):
+            Releases().get(row.name, row.weights_sha256, row.id)
+    # what was fetched is still there
+    get_store().delete(f"{row.folder_key}/weights.safetensors")
+    assert Releases().get(row.name, row.weights_sha256, row.id).card.version == "1"
 
 
 def test_a_release_is_loaded_once_for_all_who_ask(client: TestClient, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_store_that_is_away_costs_a_run_no_attempt(
 def test_a_trainer_that_cannot_fetch_its_data_says_that_it_may_pass(
     supervision: Supervision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_: object) -> list[str]:
+    def away(*_: object) -> list[str]:
         raise GenericError("the store does not answer")
 
     spec = supervision._folder / "spec.json"

@@ -18,12 +18,14 @@ from sqlalchemy import select, text
 from app.core.auth import Organisation
 from app.core.db import session_scope
 from app.core.store import get_store
-from app.core.work import claim
+from app.core.work import WorkStatus, claim
 from app.releases.tables import ReleaseRow
 from app.training.tables import TrainingRun
+from models.card import WEIGHTS_FILE
 from tests.training import kept_dataset, post_run, quick
 from workers.leases import Leases
-from workers.training import TrainingDesk
+from workers.trainer import NO_CHECKPOINT
+from workers.training import TrainingDesk, clear_left
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -120,6 +122,27 @@ def test_a_late_worker_writes_nothing_over_its_successor(
     assert not list(tmp_path.glob("train-*"))
 
 
+def test_folders_of_runs_that_are_over_go(
+    client: TestClient, dataset: uuid.UUID, leases: Leases, tmp_path: Path
+) -> None:
+    cancelled, abandoned, queued = (post_run(client, dataset)["id"] for _ in range(3))
+    client.post(f"/v1/training-runs/{cancelled}/cancel")
+    with session_scope() as session:
+        row = session.get_one(TrainingRun, uuid.UUID(abandoned))
+        row.status, row.finished_at, row.error = WorkStatus.FAILED, row.created_at, {"status": 500}
+    folders = {run: tmp_path / f"train-{run}" for run in (cancelled, abandoned, queued, str(uuid.uuid4()))}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "log").write_text("left")
+    clear_left(tmp_path)
+    assert list(tmp_path.iterdir()) == [folders[queued]]
+    # the desk does so before it takes a run
+    (tmp_path / f"train-{cancelled}").mkdir()
+    client.post(f"/v1/training-runs/{queued}/cancel")
+    TrainingDesk(leases, tmp_path).work()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_two_processes_train_a_run_and_can_be_cancelled(
     client: TestClient, dataset: uuid.UUID, leases: Leases, tmp_path: Path
@@ -141,3 +164,30 @@ def test_two_processes_train_a_run_and_can_be_cancelled(
     working.join(60)
     assert time.monotonic() - begun < 10
     assert kept_row(endless["id"]).status == "cancelled"
+
+
+def test_a_run_whose_checkpoint_is_missing_starts_from_the_beginning(
+    client: TestClient, dataset: uuid.UUID, leases: Leases, tmp_path: Path
+) -> None:
+    run = post_run(client, dataset)
+    client.post(f"/v1/training-runs/{run['id']}/cancel")
+    # as a backup leaves it that was taken while the run went on
+    row = kept_row(run["id"])
+    with session_scope() as session:
+        session.get_one(TrainingRun, row.id).checkpoint_key = f"{row.prefix}/000001-000001.checkpoint"
+    client.post(f"/v1/training-runs/{run['id']}/resume")
+    TrainingDesk(leases, tmp_path).work()
+    row = kept_row(run["id"])
+    assert row.status == "ready", row.error
+    assert NO_CHECKPOINT in row.notices
+    # what goes on from it cannot do without the weights, and says so
+    with session_scope() as session:
+        folder = session.get_one(ReleaseRow, row.release_id).folder_key
+    get_store().delete(f"{folder}/{WEIGHTS_FILE}")
+    child = post_run(client, dataset, stages=["pt"], parent=str(row.release_id))
+    TrainingDesk(leases, tmp_path).work()
+    lost = kept_row(child["id"])
+    assert lost.status == "failed"
+    assert lost.error is not None
+    assert lost.error["type"] == "/problems/service-unavailable"
+    assert str(row.release_id) in lost.error["detail"]

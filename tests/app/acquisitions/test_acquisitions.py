@@ -157,6 +157,29 @@ def test_two_files_for_one_patch_in_a_request(live: Live, plan: Any) -> None:
     assert refusals(answer) == [(0, 6, "already_in_this_request")]
 
 
+def test_a_file_left_out_for_another_of_its_request_is_looked_at_anew_without_it(
+    live: Live, plan: Any
+) -> None:
+    one, other = patch_geotiff(6, seed=1), patch_geotiff(6, seed=2)
+    first = post_hr(live.client, plan["id"], one, other)
+    before, seen = kept(), classify(live.client, plan["id"])
+    assert post_hr(live.client, plan["id"], one, other).json() == first.json()
+    assert (
+        post_hr(live.client, plan["id"], other, one).json()["acquisitions"]
+        == first.json()["acquisitions"][::-1]
+    )
+    refused = post_hr(live.client, plan["id"], other)
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/patch-conflict")
+    assert refused.json()["patches"] == [{"tile": 0, "patch": 6}]
+    assert {**kept(), "classifications": 0} == before
+    replaced = post_hr(live.client, plan["id"], other, replace="true")
+    assert [patch["patch"] for patch in patches(replaced)] == [6]
+    after = classify(live.client, plan["id"])
+    assert after["tiles"][0]["streams"]["hr"] != seen["tiles"][0]["streams"]["hr"]
+    # and by now it is the first that the request would put in the other's place
+    assert post_hr(live.client, plan["id"], one, other).status_code == 409
+
+
 @pytest.mark.parametrize("bad", [b"no tiff", patch_geotiff(2)[:200], geotiff(scene(8, 8), 2.5, crs=None)])
 def test_one_bad_file_spoils_the_request(live: Live, plan: Any, bad: bytes) -> None:
     before = kept()

@@ -2,8 +2,11 @@
 
 import hashlib
 import os
+import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from app.core.bodies import BodyLimitMiddleware
 from app.core.problems import add_problem_handlers
 from app.core.settings import get_settings
 from app.core.uploads import receive, safe_name
+from app.main import STALE_UPLOAD_S, _sweep_spool
 from patchplan.supervise import environment
 
 MEBIBYTE = 1024 * 1024
@@ -224,3 +228,21 @@ def test_no_name_can_be_a_path(name: str) -> None:
     assert len(safe) <= 120
     assert not set(safe) & {"/", "\\", "\x00", "\n", "\r"}
     assert Path("/spool", safe).resolve().parent == Path("/spool")
+
+
+def test_processes_that_start_at_once_sweep_the_same_folders(spool: Path) -> None:
+    stale = time.time() - 2 * STALE_UPLOAD_S
+    for number in range(400):
+        left = spool / f"upload-{number}"
+        left.mkdir(parents=True)
+        os.utime(left, (stale, stale))
+    (spool / "upload-new").mkdir()
+    start = threading.Barrier(4)
+
+    def sweep(_: int) -> None:
+        start.wait()
+        _sweep_spool(spool)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(sweep, range(4)))
+    assert [path.name for path in left_behind(spool)] == ["upload-new"]

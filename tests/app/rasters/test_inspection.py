@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from pyproj import CRS
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
@@ -83,6 +84,17 @@ def test_refused(tmp_path: Path, name: str) -> None:
         inspect(path)
     assert type(met.value) is problem
     assert str(tmp_path) not in met.value.detail
+
+
+def test_a_crs_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    named = CRS.from_epsg(31287).to_wkt("WKT1_GDAL").replace("MGI / Austria Lambert", "Oesterreich")
+    path = write_tiff(tmp_path / "named.tif", GREY, crs=named.replace(',AUTHORITY["EPSG","31287"]', ""))
+    assert inspect(path).crs_wkt.startswith('PROJCRS["Oesterreich"')
+    content = path.read_bytes()
+    assert b"Oesterreich" in content
+    path.write_bytes(content.replace(b"Oesterreich", "Österreich ".encode("latin-1")))
+    with pytest.raises(errors.TruncatedRaster, match="not UTF-8: set the CRS again"):
+        inspect(path)
 
 
 def test_palette_is_refused(tmp_path: Path) -> None:

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from app.core.errors import NotFound, ServiceUnavailable, Unprocessable
 from app.core.settings import get_settings
 from app.releases import service
 from models.release import tiny_release
+from tests.client import post_plan
 from tests.conftest import Live
+from tests.imagery import lr_geotiff
+
+NO_WAIT = {"Prefer": "wait=0"}
 
 
 def test_the_cards_of_all_releases(live: Live) -> None:
@@ -99,3 +104,13 @@ def test_without_any_release_nothing_can_be_planned(folder: Path) -> None:
     shutil.rmtree(folder / "a")
     with pytest.raises(ServiceUnavailable):
         service.choose_card(None)
+
+
+def test_plans_are_not_made_with_a_release_of_other_patches(folder: Path, client: TestClient) -> None:
+    tiny_release(folder / "b", classes=["field", "forest"])
+    path = folder / "b" / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"grid": 8}))
+    assert post_plan(client, lr_geotiff(), headers=NO_WAIT, release="a").status_code == 202
+    refused = post_plan(client, lr_geotiff(), headers=NO_WAIT, release="b")
+    assert (refused.status_code, refused.json()["errors"][0]["loc"]) == (422, ["body", "release"])
+    assert "8 x 8 patches" in refused.json()["detail"]

@@ -56,6 +56,7 @@ def with_overrides(dataset: uuid.UUID, **sections: Any) -> dict[str, Any]:
         ({"networks": "tiny"}, "missing", "networks"),
         ({"images": {"hr_px": 4096}}, "8..1024", "images"),
         ({"images": {"ds": [3]}}, "images.ds", "images"),
+        ({"images": {"grid": 8}}, "images.grid: 4", "grid"),
         ({"name": "other"}, "unknown", "name"),
         ({"description": "a\0b"}, "NUL", "description"),
         ({"classes": {"x": {"y": {"z": {"w": {}}}}}}, "too deeply", "classes"),

@@ -246,6 +246,7 @@ PRIVATE = [
     "127.0.0.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
     "224.0.0.1", "255.255.255.255", "192.0.2.1", "::1", "::", "fe80::1", "fd00::1", "ff02::1",
     "::ffff:10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "2001:0:a00:1::",
+    "fec0::1", "feff::1", "3fff::1", "3fff:fff::1",
 ]  # fmt: skip
 
 
@@ -257,7 +258,7 @@ def test_addresses_that_are_not_public(address: str) -> None:
         addresses.check_url(f"https://{shown}/hook")
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111"])
+@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "3fff:1000::1"])
 def test_addresses_that_are(address: str) -> None:
     assert is_allowed(ip_address(address))
 
