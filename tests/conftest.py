@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from app.core import auth, db
 from patchplan.child import Child
@@ -64,7 +65,22 @@ def services() -> Iterator[Services]:
 
 
 def empty_tables() -> None:
-    """Delete every row of every table."""
+    """Delete every row of every table.
+
+    The processes of a service that lives through several tests ask all the while, for the tables in another
+    order.
+    """
+    for tries_left in reversed(range(5)):
+        try:
+            _truncate()
+        except OperationalError as error:
+            if not tries_left or not isinstance(error.orig, psycopg.errors.DeadlockDetected):
+                raise
+        else:
+            break
+
+
+def _truncate() -> None:
     with db.session_scope() as session:
         names = session.scalars(
             text(
