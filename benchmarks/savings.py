@@ -139,7 +139,7 @@ def main() -> None:
             print(*HEAD, *RULE, sep="\n")
             shapes = []
             for product in given.product or PRODUCTS:
-                order = client.order([plan["id"]], product)
+                order = client.order(product, plans=[plan["id"]])
                 if order is None:
                     print(f"| `{product}` | nothing to order |")
                     continue
