@@ -171,6 +171,42 @@ def test_the_headline_tells_s_of_the_parts_that_it_compares(tmp_path: Path) -> N
     assert told.endswith("| no |")
 
 
+def test_the_headline_judges_a_cheaper_price_where_ours_own_buys_too_much(tmp_path: Path) -> None:
+    """S <= 2 at ds 4: of those that keep it the dearest price is told, whatever it is right about."""
+    images, right = list(range(100)), {"": 100, "cost 100": 95, "cost 30": 99, "cost 1000": 100}
+    s = {"": 3, "cost 100": 2, "cost 30": 1, "cost 1000": 9}
+    rows = [record(0, images, [1] * n + [0] * (100 - n), s[stage], stage=stage) for stage, n in right.items()]
+    hr = record(0, images, [1] * 90 + [0] * 10, 16, row="hr-cnn")
+    Store(tmp_path / "table1-d.json", {"data": "d"}).add(
+        [*rows, hr, record(0, images, [0] * 100, 0, "ours-s0")]
+    )
+    (told,) = (line for line in headline.write(tmp_path).read_text().splitlines() if "fused - HR-CNN" in line)
+    assert "| +10.00 (" in told
+    assert "; for 100 patches a missed answer +5.00 (" in told
+    assert told.count("a missed answer") == 1
+    assert "at S = 2.00; above always-S=0 by +95.00 (" in told
+    assert told.endswith("| yes |")
+
+
+@pytest.mark.parametrize(("wrong", "reached"), [(2, "no"), (1, "yes")])
+def test_tiles_left_alone_are_told_down_to_the_price_that_leaves_enough(
+    tmp_path: Path, wrong: int, reached: str
+) -> None:
+    images = list(range(100))
+    found = {"": 10, "cost 100": 40, "cost 30": 90}
+    rows = []
+    for stage, alone in found.items():
+        one = record(0, images, [1] * 20 + [0] * wrong + [1] * (80 - wrong), 4, stage=stage)
+        one.kept.actions[:alone] = False
+        rows.append(one)
+    hr = record(0, images, [1] * 39 + [0] + [1] * 60, 16, row="hr-cnn")
+    Store(tmp_path / "table1-d.json", {"data": "d"}).add([*rows, hr])
+    (told,) = (line for line in headline.write(tmp_path).read_text().splitlines() if "LR is enough" in line)
+    assert "| 10 % of tiles; there 100.00 %, HR-CNN 100.00 %; for 100 patches a missed answer 40 % of" in told
+    assert "30 patches" not in told
+    assert told.endswith(f"| {reached} |")
+
+
 def test_a_whole_image_is_answered_by_the_other() -> None:
     found, whole = record(0, [1, 2, 3], [1, 0, 0]).kept, record(0, [1, 2, 3], [0, 1, 1], 16).kept
     assert found.whole_by(whole).right.tolist() == [True, False, False]
