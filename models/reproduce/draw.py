@@ -108,6 +108,7 @@ def _fig7(plt: Any, store: Store, _: Tensor) -> Any:
     left.set(xlabel="S of a tile (ds 4)", ylabel="%", title="accuracy by S, share of tiles")
     middle.set(xlabel="mean S", ylabel="accuracy, %", title="ours: one network, every budget")
     right.set(xlabel="patch", ylabel="share of tiles", title="how often each patch is taken (ds 4)")
+    right.set_ylim(0, 1.25)  # room for the legend
     for axis in (left, right):
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes:
