@@ -13,9 +13,8 @@ from sqlalchemy.orm import Session
 from app.core import money
 from app.core.db import session_scope
 from app.core.errors import Conflict, Unprocessable
-from app.core.store import get_store
 from app.plans.answer import PROBABILITY_DECIMALS, choose
-from app.plans.service import raster_info, tile_of
+from app.plans.service import fetch_lr, raster_info, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters import Scaling
 from app.releases.finding import Found, find_key, made_with
@@ -79,7 +78,7 @@ class ShadowJob(Job[Pixels, Floats]):
         self._threshold = _threshold(self._plan, shadow, champion)
         self.release = self._releases.get(shadow.card.name, shadow.card.weights_sha256, shadow.id)
         self._path = scratch / f"shadow-{self.row.id}-{self.row.fence}.tif"
-        get_store().get_to_file(self._plan.lr_key, self._path)
+        fetch_lr(self._plan, self._path)
 
     def items(self) -> Iterator[Pixels]:
         """LR tiles (3, lr_px, lr_px) uint8 as the shadow sees them, in the order of the tiles."""

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from app.acquisitions.tables import ReceivedPatch, pixels_key
+from app.acquisitions.tables import Acquisition, ReceivedPatch, pixels_key
+from app.core.db import session_scope
+from app.core.errors import PixelsLost
 from app.core.store import get_store
 from app.rasters import patch_window
 from app.rasters.tiles import GRID
+
+log = structlog.get_logger(__name__)
 
 Pixels = NDArray[np.uint8]
 
@@ -64,11 +69,11 @@ class ReceivedPixels:
         self._open: OrderedDict[uuid.UUID, Pixels] = OrderedDict()
 
     def of(self, received: ReceivedPatch) -> Pixels:
-        """One patch in its square (3, side, side)."""
+        """One patch in its square (3, side, side); raises PixelsLost where the store no longer has it."""
         acquisition = received.acquisition_id
         if acquisition not in self._open:
             path = self._folder / f"{acquisition}.u8"
-            get_store().get_to_file(pixels_key(received.plan_id, acquisition), path)
+            _fetch(received, path)
             self._open[acquisition] = open_squares(path, self._hr_px)
             if len(self._open) > OPEN_OBJECTS:
                 oldest, _ = self._open.popitem(last=False)
@@ -76,3 +81,21 @@ class ReceivedPixels:
         self._open.move_to_end(acquisition)
         square: Pixels = self._open[acquisition][received.slot]
         return square
+
+
+def _fetch(received: ReceivedPatch, path: Path) -> None:
+    key = pixels_key(received.plan_id, received.acquisition_id)
+    try:
+        get_store().get_to_file(key, path)
+    except KeyError:
+        log.error("object_missing", key=key)
+        with session_scope() as session:
+            file = session.get_one(Acquisition, received.acquisition_id).file_sha256
+        raise PixelsLost(
+            f"The HR patches of acquisition {received.acquisition_id} are no longer in the object store. "
+            f"Send its file again (SHA-256 {file}) to plan {received.plan_id}, which puts them back, and ask "
+            "again.",
+            plan_id=str(received.plan_id),
+            acquisition_id=str(received.acquisition_id),
+            file_sha256=file,
+        ) from None

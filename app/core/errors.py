@@ -177,6 +177,16 @@ class WorkAbandoned(ProblemError):
     status, slug, title = 500, "work-abandoned", "Work given up"
 
 
+class PixelsLost(ProblemError):
+    """The object store no longer has pixels that were kept: asking again does not help, sending them does.
+
+    Of a plan's LR raster: post it as a new plan. Of an acquisition (``acquisition_id``): send the file with
+    this ``file_sha256`` to the plan again, which puts its patches back.
+    """
+
+    status, slug, title = 500, "pixels-lost", "Pixels lost"
+
+
 class OrderMoveRefused(Conflict):
     """The order's state does not allow this move; ``moves`` lists those that are possible."""
 

@@ -5,21 +5,15 @@ import uuid
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from app.acquisitions.pixels import Pixels, ReceivedPixels, window
 from app.acquisitions.reading import received_as_of
 from app.core.db import session_scope
-from app.core.errors import ServiceUnavailable
 from app.core.settings import get_settings
-from app.core.store import get_store
 from app.maps.preview import Layer, render_preview
 from app.plans.reading import iter_tiles
-from app.plans.service import get_ready_plan, raster_info, tile_of
+from app.plans.service import fetch_lr, get_ready_plan, raster_info, tile_of
 from app.plans.tables import Plan
 from app.rasters import Scaling
-
-log = structlog.get_logger(__name__)
 
 # more could not be told apart in a picture, and would not fit in memory
 MOST_RECEIVED: Final = 4096
@@ -28,7 +22,7 @@ MOST_RECEIVED: Final = 4096
 def draw(org_id: uuid.UUID, plan_id: uuid.UUID) -> bytes:
     """PNG of a ready plan: LR under the grid, beside it the HR received so far.
 
-    Raises NotFound, Conflict while the plan has no answer, ServiceUnavailable where its pixels are missing.
+    Raises NotFound, Conflict while the plan has no answer, PixelsLost.
     """
     with session_scope() as session:
         plan = get_ready_plan(session, org_id, plan_id)
@@ -38,12 +32,8 @@ def draw(org_id: uuid.UUID, plan_id: uuid.UUID) -> bytes:
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="upload-preview-", dir=spool) as folder:
         path = Path(folder) / "lr.tif"
-        try:
-            get_store().get_to_file(plan.lr_key, path)
-            received = _received(plan, Path(folder))
-        except KeyError as error:
-            log.error("object_missing", plan=str(plan.id), key=str(error.args[0]))
-            raise ServiceUnavailable("The object store lacks this plan's pixels.") from None
+        fetch_lr(plan, path)
+        received = _received(plan, Path(folder))
         return render_preview(
             Layer(path, info, tuple(plan.bands), Scaling.from_json(plan.scaling or {})),
             [tile_of(row, info) for row in rows],
