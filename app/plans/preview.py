@@ -2,11 +2,13 @@
 
 import tempfile
 import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from app.acquisitions.pixels import Pixels, ReceivedPixels, window
 from app.acquisitions.reading import received_as_of
+from app.acquisitions.tables import ReceivedPatch
 from app.core.db import session_scope
 from app.core.settings import get_settings
 from app.maps.preview import Layer, render_preview
@@ -15,7 +17,7 @@ from app.plans.service import fetch_lr, get_ready_plan, raster_info, tile_of
 from app.plans.tables import Plan
 from app.rasters import Scaling
 
-# more could not be told apart in a picture, and would not fit in memory
+# more could not be told apart in a picture, and would take minutes to read
 MOST_RECEIVED: Final = 4096
 
 
@@ -33,21 +35,21 @@ def draw(org_id: uuid.UUID, plan_id: uuid.UUID) -> bytes:
     with tempfile.TemporaryDirectory(prefix="upload-preview-", dir=spool) as folder:
         path = Path(folder) / "lr.tif"
         fetch_lr(plan, path)
-        received = _received(plan, Path(folder))
+        with session_scope() as session:
+            patches = received_as_of(session, plan.id, plan.revision)[:MOST_RECEIVED]
         return render_preview(
             Layer(path, info, tuple(plan.bands), Scaling.from_json(plan.scaling or {})),
             [tile_of(row, info) for row in rows],
             [row.probabilities for row in rows],
             [row.chosen for row in rows],
-            received=received,
+            received=_pixels(plan, patches, Path(folder)) if patches else None,
         )
 
 
-def _received(plan: Plan, folder: Path) -> dict[tuple[int, int], Pixels]:
-    with session_scope() as session:
-        patches = received_as_of(session, plan.id, plan.revision)[:MOST_RECEIVED]
+def _pixels(
+    plan: Plan, patches: Sequence[ReceivedPatch], folder: Path
+) -> Iterator[tuple[tuple[int, int], Pixels]]:
+    """One patch after the other: of a release of 1024 pixels all of them would take 800 MB."""
     squares = ReceivedPixels(folder, plan.hr_px)
-    return {
-        (patch.tile, patch.patch): window(squares.of(patch), patch.patch, plan.hr_px).copy()
-        for patch in patches
-    }
+    for patch in patches:
+        yield (patch.tile, patch.patch), window(squares.of(patch), patch.patch, plan.hr_px)
