@@ -72,7 +72,8 @@ class ShadowJob(Job[Pixels, Floats]):
             query = select(TileRow).where(TileRow.plan_id == self._plan.id).order_by(TileRow.tile)
             self._rows = session.scalars(query).all()
             shadow = find_key(session, self.row.org_id, self.row.release)
-            champion = made_with(session, self._plan.release, self._plan.release_id)
+            plan = self._plan
+            champion = made_with(session, plan.release, plan.weights_sha256, plan.release_id)
         if shadow.card_sha256 != self.row.card_sha256:
             raise Conflict(f"The release {shadow.key} was replaced after this was asked for.")
         self._threshold = _threshold(self._plan, shadow, champion)

@@ -466,6 +466,15 @@ class PreconditionFailed(ProblemError):
     status, slug, title = 412, "precondition-failed", "Changed since it was read"
 
 
+class ReleaseReplaced(Conflict):
+    """Another release lies by now under the name of the installed one that a plan was made with.
+
+    The plan is not answered by it unawares: name a ``release`` in the call, the new one too, or plan anew.
+    """
+
+    slug, title = "release-replaced", "Release replaced"
+
+
 class ClassesDiffer(Unprocessable):
     """The classes do not match: ``lacks`` and ``adds`` name those that one side has and the other has not."""
 
