@@ -19,9 +19,8 @@ from app.budgets.on_plan import choose_again
 from app.classifications.tables import Classification, ClassifiedTile
 from app.core.db import session_scope
 from app.core.errors import Internal
-from app.core.store import get_store
 from app.plans.answer import TileAnswer, answer_tile
-from app.plans.service import raster_info, tile_of
+from app.plans.service import fetch_lr, raster_info, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters import Scaling
 from models.release import Release
@@ -77,7 +76,7 @@ class TilesJob(Job[TileInput, TileResult]):
             ).all()
             self._patches = _by_tile(received_as_of(session, asked.plan_id, asked.revision))
         self._path = self._scratch / "lr.tif"
-        get_store().get_to_file(self._plan.lr_key, self._path)
+        fetch_lr(self._plan, self._path)
         self._pixels = ReceivedPixels(self._scratch, self._plan.hr_px)
 
     def items(self) -> Iterator[TileInput]:

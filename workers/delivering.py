@@ -3,7 +3,9 @@
 It is not a ``Desk``: nothing here is joined in a forward, and a row that failed waits for a time of its own.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+import uuid
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import structlog
@@ -18,8 +20,9 @@ from workers.metrics import WORK_DONE
 
 log = structlog.get_logger(__name__)
 
-# a webhook that hangs holds up its own thread only
-AT_ONCE: Final = 8
+AT_ONCE: Final = 16
+AN_ORGANISATION: Final = 4
+"""Of those under way at once, how many may be one organisation's: its hosts may all hang."""
 
 
 class DeliveryDesk(Looking):
@@ -31,19 +34,35 @@ class DeliveryDesk(Looking):
         super().__init__(f"desk-{self.kind}")
 
     def work(self) -> int:
-        """Send all that is due now; returns how many tries that took."""
+        """Send all that is due, and what becomes due meanwhile; returns how many tries that took.
+
+        A slot is given anew as soon as its try is over, and messages that come while others hang are sent
+        at once where a slot is free.
+        """
         tries = 0
+        under_way: dict[Future[None], uuid.UUID] = {}
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as pool:
             while not self._stopping.is_set():
                 self._bell.clear()
-                with session_scope() as session:
-                    due = service.take_due(session, AT_ONCE)
-                if not due:
+                for over in [future for future in under_way if future.done()]:
+                    del under_way[over]
+                    over.result()
+                for row, endpoint in self._next(Counter(under_way.values())):
+                    future = pool.submit(_try, row, endpoint)
+                    under_way[future] = endpoint.org_id
+                    future.add_done_callback(lambda _: self._bell.set())
+                    tries += 1
+                if not under_way:
                     break
-                tries += len(due)
-                for _ in pool.map(lambda pair: _try(*pair), due):
-                    pass
+                self._bell.wait(get_settings().sweep_s)
         return tries
+
+    def _next(self, held: Counter[uuid.UUID]) -> list[tuple[WebhookDelivery, WebhookEndpoint]]:
+        free = AT_ONCE - held.total()
+        if not free:
+            return []
+        with session_scope() as session:
+            return service.take_due(session, free, held=held, share=AN_ORGANISATION)
 
 
 def _try(row: WebhookDelivery, endpoint: WebhookEndpoint) -> None:

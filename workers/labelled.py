@@ -16,7 +16,6 @@ from sqlalchemy import select
 from app.acquisitions.pixels import ReceivedPixels, lay
 from app.acquisitions.reading import received_as_of
 from app.core.db import session_scope
-from app.core.errors import SourceUnreadable
 from app.plans.service import raster_info, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters.tiles import tile_grid
@@ -28,7 +27,7 @@ def write_tiles(path: Path, chosen: Mapping[str, Any], scratch: Path) -> Iterato
     """A tar of ``CLASS/PLAN-TILE.tif``; pauses after each tile.
 
     ``chosen`` is what the request froze: ``{"plans": {id: {"revision": r, "tiles": {tile: class}}}}``. The
-    same choice makes the same bytes, whatever is received or labelled later. Raises SourceUnreadable.
+    same choice makes the same bytes, whatever is received or labelled later. Raises PixelsLost.
     """
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for plan_id, part in sorted(chosen["plans"].items()):
@@ -58,12 +57,9 @@ def _images(
     pixels = ReceivedPixels(folder, plan.hr_px)
     for number in sorted(wanted):
         image = np.zeros((3, plan.hr_px, plan.hr_px), dtype=np.uint8)
-        try:
-            for one in received:
-                if one.tile == number:
-                    lay(image, pixels.of(one), one.patch)
-        except KeyError as error:
-            raise SourceUnreadable(f"Pixels of plan {plan_id} are not in the object store.") from error
+        for one in received:
+            if one.tile == number:
+                lay(image, pixels.of(one), one.patch)
         yield number, _geotiff(image, info.crs_wkt, tile_grid(tile_of(rows[number], info), plan.hr_px))
 
 

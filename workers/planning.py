@@ -11,9 +11,8 @@ from sqlalchemy.orm import Session
 
 from app.budgets.on_plan import choose_again
 from app.core.errors import Internal
-from app.core.store import get_store
 from app.plans.answer import TileAnswer, answer_tile, totals
-from app.plans.service import raster_info
+from app.plans.service import fetch_lr, raster_info
 from app.plans.tables import Plan, TileRow
 from app.rasters import Tile, cut_tiles, plan_areas_km2, range_warnings, value_scaling
 from models.release import Decision, Release
@@ -47,7 +46,7 @@ class PlanJob(Job[Pixels, Decision]):
         plan = self.row
         self.release = self._releases.get(plan.release, plan.weights_sha256, plan.release_id)
         self._path = scratch / f"plan-{plan.id}-{plan.fence}.tif"
-        get_store().get_to_file(plan.lr_key, self._path)
+        fetch_lr(plan, self._path)
         self._info = raster_info(plan)
         self._scaling = value_scaling(
             self._path, self._info, tuple(plan.bands), plan.value_scale, plan.value_offset

@@ -2,16 +2,15 @@
 
 import threading
 import uuid
-from pathlib import Path
 from typing import Final
 
 import structlog
 import torch
 
-from app.core.errors import Conflict, NotFound, ServiceUnavailable
+from app.core.errors import NotFound, ReleaseReplaced, ServiceUnavailable
 from app.core.settings import get_settings
 from app.releases.service import get_card, release_folder
-from models.card import CardError
+from models.card import Card, CardError
 from models.release import Release
 from workers.cache import ReleaseCache
 
@@ -36,7 +35,7 @@ class Releases:
     def get(self, name: str, weights_sha256: str, release_id: uuid.UUID | None = None) -> Release:
         """The organisation's release ``release_id``, else the installed one called ``name``.
 
-        Raises ServiceUnavailable when this worker cannot get it, Conflict when it was replaced since.
+        Raises ServiceUnavailable when this worker cannot get it, ReleaseReplaced when another has its name.
         """
         key = (str(release_id or name), weights_sha256)
         with self._lock:
@@ -75,21 +74,27 @@ class Releases:
         log.info("release_loads", release=str(release_id or name), device=self.device)
         if release_id is not None:
             return self._cache.load(release_id, self.device)
-        return self._load_folder(self._installed(name, weights_sha256))
+        return self._load_folder(name, weights_sha256)
 
-    def _installed(self, name: str, weights_sha256: str) -> Path:
+    def _load_folder(self, name: str, weights_sha256: str) -> Release:
         try:
             card = get_card(name)
         except NotFound:
             raise ServiceUnavailable(f"The release {name} is not installed where the worker runs.") from None
-        if card.weights_sha256 != weights_sha256:
-            raise Conflict(f"The release {name} was replaced after this was asked for; ask again.")
-        return release_folder(name)
-
-    def _load_folder(self, folder: Path) -> Release:
+        _must_be(card, weights_sha256)
         try:
-            return Release.load(folder, device=self.device)
+            release = Release.load(release_folder(name), device=self.device)
         except CardError as error:
             raise ServiceUnavailable(
-                f"The release {folder.name} is damaged where the worker runs: {error}"
+                f"The release {name} is damaged where the worker runs: {error}"
             ) from error
+        # it may have been replaced after its card was looked at
+        _must_be(release.card, weights_sha256)
+        return release
+
+
+def _must_be(card: Card, weights_sha256: str) -> None:
+    if card.weights_sha256 != weights_sha256:
+        raise ReleaseReplaced(
+            f"The release {card.name} was replaced after this was asked for; ask again.", release=card.name
+        )

@@ -13,9 +13,8 @@ from sqlalchemy.orm import Session
 from app.core import money
 from app.core.db import session_scope
 from app.core.errors import Conflict, Unprocessable
-from app.core.store import get_store
 from app.plans.answer import PROBABILITY_DECIMALS, choose
-from app.plans.service import raster_info, tile_of
+from app.plans.service import fetch_lr, raster_info, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters import Scaling
 from app.releases.finding import Found, find_key, made_with
@@ -73,13 +72,14 @@ class ShadowJob(Job[Pixels, Floats]):
             query = select(TileRow).where(TileRow.plan_id == self._plan.id).order_by(TileRow.tile)
             self._rows = session.scalars(query).all()
             shadow = find_key(session, self.row.org_id, self.row.release)
-            champion = made_with(session, self._plan.release, self._plan.release_id)
+            plan = self._plan
+            champion = made_with(session, plan.release, plan.weights_sha256, plan.release_id)
         if shadow.card_sha256 != self.row.card_sha256:
             raise Conflict(f"The release {shadow.key} was replaced after this was asked for.")
         self._threshold = _threshold(self._plan, shadow, champion)
         self.release = self._releases.get(shadow.card.name, shadow.card.weights_sha256, shadow.id)
         self._path = scratch / f"shadow-{self.row.id}-{self.row.fence}.tif"
-        get_store().get_to_file(self._plan.lr_key, self._path)
+        fetch_lr(self._plan, self._path)
 
     def items(self) -> Iterator[Pixels]:
         """LR tiles (3, lr_px, lr_px) uint8 as the shadow sees them, in the order of the tiles."""

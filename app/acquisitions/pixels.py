@@ -6,21 +6,27 @@ of the same side and cut to their window when they are read.
 
 import uuid
 from collections import OrderedDict
+from math import prod
 from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from app.acquisitions.tables import ReceivedPatch, pixels_key
+from app.acquisitions.tables import Acquisition, ReceivedPatch, pixels_key
+from app.core.db import session_scope
+from app.core.errors import PixelsLost
 from app.core.store import get_store
 from app.rasters import patch_window
 from app.rasters.tiles import GRID
 
+log = structlog.get_logger(__name__)
+
 Pixels = NDArray[np.uint8]
 
 CHANNELS: Final = 3
-OPEN_OBJECTS: Final = 32
+MOST_COPIES: Final = 32
 
 
 def side_of(hr_px: int) -> int:
@@ -36,13 +42,6 @@ def append(file: IO[bytes], pixels: Pixels, hr_px: int) -> None:
     file.write(square.tobytes())
 
 
-def open_squares(path: Path, hr_px: int) -> Pixels:
-    """All patches of a file, (slots, 3, side, side), read only as far as they are looked at."""
-    side = side_of(hr_px)
-    slots = path.stat().st_size // (CHANNELS * side * side)
-    return np.memmap(path, dtype=np.uint8, mode="r", shape=(slots, CHANNELS, side, side))
-
-
 def window(square: Pixels, patch: int, hr_px: int) -> Pixels:
     """A patch's own pixels (3, h, w) out of its square."""
     row0, row1, col0, col1 = patch_window(patch, hr_px)
@@ -56,23 +55,45 @@ def lay(image: Pixels, square: Pixels, patch: int) -> None:
 
 
 class ReceivedPixels:
-    """Pixels of received patches, read from the objects of their acquisitions; few are open at once."""
+    """Pixels of received patches, read from the objects of their acquisitions.
+
+    Copies of the objects used last lie in ``folder``. Patches are read one by one and not mapped: a process
+    would be charged for all of a mapped file that it has looked at.
+    """
 
     def __init__(self, folder: Path, hr_px: int) -> None:
         self._folder = folder
-        self._hr_px = hr_px
-        self._open: OrderedDict[uuid.UUID, Pixels] = OrderedDict()
+        self._shape = (CHANNELS, side_of(hr_px), side_of(hr_px))
+        self._copies: OrderedDict[uuid.UUID, Path] = OrderedDict()
 
     def of(self, received: ReceivedPatch) -> Pixels:
-        """One patch in its square (3, side, side)."""
+        """One patch in its square (3, side, side); raises PixelsLost where the store no longer has it."""
         acquisition = received.acquisition_id
-        if acquisition not in self._open:
+        if acquisition not in self._copies:
             path = self._folder / f"{acquisition}.u8"
-            get_store().get_to_file(pixels_key(received.plan_id, acquisition), path)
-            self._open[acquisition] = open_squares(path, self._hr_px)
-            if len(self._open) > OPEN_OBJECTS:
-                oldest, _ = self._open.popitem(last=False)
-                (self._folder / f"{oldest}.u8").unlink(missing_ok=True)
-        self._open.move_to_end(acquisition)
-        square: Pixels = self._open[acquisition][received.slot]
-        return square
+            _fetch(received, path)
+            self._copies[acquisition] = path
+            if len(self._copies) > MOST_COPIES:
+                self._copies.popitem(last=False)[1].unlink(missing_ok=True)
+        self._copies.move_to_end(acquisition)
+        size = prod(self._shape)
+        square = np.fromfile(self._copies[acquisition], np.uint8, count=size, offset=received.slot * size)
+        return square.reshape(self._shape)
+
+
+def _fetch(received: ReceivedPatch, path: Path) -> None:
+    key = pixels_key(received.plan_id, received.acquisition_id)
+    try:
+        get_store().get_to_file(key, path)
+    except KeyError:
+        log.error("object_missing", key=key)
+        with session_scope() as session:
+            file = session.get_one(Acquisition, received.acquisition_id).file_sha256
+        raise PixelsLost(
+            f"The HR patches of acquisition {received.acquisition_id} are no longer in the object store. "
+            f"Send its file again (SHA-256 {file}) to plan {received.plan_id}, which puts them back, and ask "
+            "again.",
+            plan_id=str(received.plan_id),
+            acquisition_id=str(received.acquisition_id),
+            file_sha256=file,
+        ) from None

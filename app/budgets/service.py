@@ -238,10 +238,9 @@ def offers(session: Session, budget: Budget) -> list[TileOffer]:
 def gain_model(session: Session, plan: Plan) -> GainModel | None:
     """The gain model of the very release that made the plan; None where it has none or is gone."""
     try:
-        card = made_with(session, plan.release, plan.release_id).card
+        return made_with(session, plan.release, plan.weights_sha256, plan.release_id).card.gain
     except ProblemError:
         return None
-    return card.gain if card.weights_sha256 == plan.weights_sha256 else None
 
 
 def offers_of(plan: Plan, rows: Sequence[TileRow], model: GainModel | None) -> list[TileOffer]:

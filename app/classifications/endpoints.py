@@ -14,7 +14,7 @@ from app.classifications.schemas import ClassificationForm, ClassificationList, 
 from app.classifications.tables import Classification
 from app.core.auth import Principal, require
 from app.core.db import SessionDep, session_scope
-from app.core.errors import Conflict, NotFound, Unprocessable
+from app.core.errors import Conflict, NotFound, ReleaseReplaced, Unprocessable
 from app.core.notify import Listener
 from app.core.prefer import WaitDep
 from app.core.problems import problem_responses
@@ -44,7 +44,7 @@ LISTED: dict[str, Any] = {JSON: {"example": {"classifications": [SUMMARY_EXAMPLE
             "content": QUEUED,
             "headers": {"Location": {"schema": {"type": "string"}}},
         },
-        **problem_responses(NotFound, Conflict, Unprocessable),
+        **problem_responses(NotFound, Conflict, ReleaseReplaced, Unprocessable),
     },
 )
 async def create_classification(

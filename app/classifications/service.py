@@ -25,6 +25,7 @@ from app.core.work import WorkStatus, uuid7
 from app.plans.schemas import ProblemOut, ReleaseRef
 from app.plans.service import FINISHED, get_ready_plan
 from app.plans.tables import Plan
+from app.rasters.tiles import GRID
 from app.releases.finding import choose, made_with
 from app.releases.schemas import ClassOut
 from models.card import Card
@@ -35,15 +36,18 @@ TILES_A_PAGE: Final = 200
 def create(org_id: uuid.UUID, plan_id: uuid.UUID, form: ClassificationForm) -> uuid.UUID:
     """Queue a classification with the patches received until now.
 
-    Raises NotFound, Conflict while the plan has no answer, Unprocessable for a release that does not fit.
+    Raises NotFound, Conflict while the plan has no answer, ReleaseReplaced where no release is named and the
+    plan's was replaced, Unprocessable for a release that does not fit.
     """
     with session_scope() as session:
         # the lock orders this after every acquisition that was answered
         plan = get_ready_plan(session, org_id, plan_id, lock=True)
-        planned = made_with(session, plan.release, plan.release_id)
-        release = planned if form.release is None else choose(session, org_id, form.release)
+        if form.release is None:
+            release = made_with(session, plan.release, plan.weights_sha256, plan.release_id)
+        else:
+            release = choose(session, org_id, form.release)
         card = release.card
-        _must_fit(card, planned.card)
+        _must_fit(card, plan)
         row = Classification(
             id=uuid7(),
             plan_id=plan.id,
@@ -63,10 +67,9 @@ def create(org_id: uuid.UUID, plan_id: uuid.UUID, form: ClassificationForm) -> u
     return row.id
 
 
-def _must_fit(card: Card, planned_with: Card) -> None:
-    same = (card.hr_px, card.grid, card.bands) == (planned_with.hr_px, planned_with.grid, planned_with.bands)
-    if not same:
-        detail = f"The release {card.name} reads other patches than {planned_with.name}, which made the plan."
+def _must_fit(card: Card, plan: Plan) -> None:
+    if (card.hr_px, card.grid, list(card.bands)) != (plan.hr_px, GRID, plan.band_names):
+        detail = f"The release {card.name} reads other patches than {plan.release}, which made the plan."
         raise Unprocessable(detail, errors=[{"loc": ["body", "release"], "detail": detail}])
 
 

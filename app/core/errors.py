@@ -177,6 +177,16 @@ class WorkAbandoned(ProblemError):
     status, slug, title = 500, "work-abandoned", "Work given up"
 
 
+class PixelsLost(ProblemError):
+    """The object store no longer has pixels that were kept: asking again does not help, sending them does.
+
+    Of a plan's LR raster: post it as a new plan. Of an acquisition (``acquisition_id``): send the file with
+    this ``file_sha256`` to the plan again, which puts its patches back.
+    """
+
+    status, slug, title = 500, "pixels-lost", "Pixels lost"
+
+
 class OrderMoveRefused(Conflict):
     """The order's state does not allow this move; ``moves`` lists those that are possible."""
 
@@ -454,6 +464,15 @@ class PreconditionFailed(ProblemError):
     """What is kept has another version than ``If-Match`` names: somebody was faster. Read it again."""
 
     status, slug, title = 412, "precondition-failed", "Changed since it was read"
+
+
+class ReleaseReplaced(Conflict):
+    """Another release lies by now under the name of the installed one that a plan was made with.
+
+    The plan is not answered by it unawares: name a ``release`` in the call, the new one too, or plan anew.
+    """
+
+    slug, title = "release-replaced", "Release replaced"
 
 
 class ClassesDiffer(Unprocessable):

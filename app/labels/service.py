@@ -93,7 +93,8 @@ def _must_be_known(session: Session, plan: Plan, classes: set[str]) -> None:
 def _classes_of_release(session: Session, plan: Plan) -> set[str]:
     # a release may be gone by now; then only what is in use is known
     with suppress(ProblemError):
-        return {entry.name for entry in made_with(session, plan.release, plan.release_id).card.classes}
+        release = made_with(session, plan.release, plan.weights_sha256, plan.release_id)
+        return {entry.name for entry in release.card.classes}
     return set()
 
 

@@ -4,9 +4,10 @@ One tile fills the picture and has its probabilities written in; of thousands th
 over the whole raster.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,13 @@ from app.maps.frame import Frame, framed
 from app.rasters.gdal import open_tiff
 from app.rasters.info import RasterInfo
 from app.rasters.lr import shown
-from app.rasters.resample import Grid, resample
+from app.rasters.resample import Grid, along_axes, resample
 from app.rasters.scaling import Scaling
 from app.rasters.tiles import GRID, Tile, clip_patch
 
 Rgb = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
+Place = tuple[int, int]
 
 AMBER = (255, 179, 0)
 WHITE = (255, 255, 255)
@@ -38,6 +40,7 @@ _TEXT_FROM = 38
 _LINES_FROM = 10
 _PATCH_LINES_FROM = 18
 _DIM = 0.55
+_WARPED_AT_ONCE = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,15 @@ def render_preview(
     chosen: Sequence[Sequence[bool]],
     *,
     hr: Layer | None = None,
-    received: Mapping[tuple[int, int], Rgb] | None = None,
+    received: Iterable[tuple[Place, Rgb]] | None = None,
     side: int = SIDE,
 ) -> bytes:
     """PNG bytes of a plan.
 
     ``probabilities`` and ``chosen`` hold 16 values for each of ``tiles``, by patch id. Beside the LR goes the
-    ``hr`` raster, or the ``received`` patches ``(3, h, w)`` by (tile, patch) over the dimmed LR. ``side`` is
-    the longer side of a panel in pixels. Raises TruncatedRaster where a file cannot be read.
+    ``hr`` raster, or the ``received`` patches, ``((tile, patch), (3, h, w))``, over the dimmed LR; each is
+    drawn before the next is asked for. ``side`` is the longer side of a panel in pixels. Raises
+    TruncatedRaster where a file cannot be read.
     """
     frame = framed(lr.info, tiles, side)
     below = _paint(lr, frame)
@@ -72,9 +76,9 @@ def render_preview(
     if hr is not None:
         beside = _paint(hr, frame)
         panels.append((_panel(beside, frame, tiles, None, chosen), f"HR   {_gsd(hr.info.gsd_m)}"))
-    elif received:
-        beside = _with_patches(below, frame, tiles, received)
-        have = [[(tile.index, p) in received for p in range(GRID * GRID)] for tile in tiles]
+    elif received is not None:
+        beside, drawn = _with_patches(below, frame, tiles, received)
+        have = [[(tile.index, p) in drawn for p in range(GRID * GRID)] for tile in tiles]
         panels.append((_panel(beside, frame, tiles, None, have), "HR patches received"))
     there = sum(clip_patch(tile, patch) is not None for tile in tiles for patch in range(GRID * GRID))
     return _sheet(panels, f"{sum(map(sum, chosen)):,} of {there:,} patches chosen", frame)
@@ -83,8 +87,15 @@ def render_preview(
 def _paint(layer: Layer, frame: Frame) -> Rgb:
     """The layer on the frame's pixels, ``(h, w, 3)``; paper grey where it holds nothing."""
     grid = Grid(frame.transform, frame.width, frame.height, frame.crs_wkt)
+    # a raster that has to be warped takes several hundred bytes a pixel: part by part
+    step = max(grid.width, grid.height) if along_axes(layer.info, grid) else _WARPED_AT_ONCE
+    values = np.zeros((len(layer.bands), grid.height, grid.width), np.float32)
+    cover = np.zeros((grid.height, grid.width), np.float32)
     with open_tiff(layer.path) as dataset:
-        values, cover = resample(dataset, layer.info, layer.bands, grid)
+        for row, col in product(range(0, grid.height, step), range(0, grid.width, step)):
+            rows, cols = slice(row, min(row + step, grid.height)), slice(col, min(col + step, grid.width))
+            part = grid.part(rows.start, rows.stop, cols.start, cols.stop)
+            values[:, rows, cols], cover[rows, cols] = resample(dataset, layer.info, layer.bands, part)
     pixels = shown(values, cover, layer.scaling)
     if pixels.shape[0] != 3:
         pixels = np.repeat(pixels[:1], 3, axis=0)
@@ -163,20 +174,24 @@ def _outline(draw: ImageDraw.ImageDraw, box: Box, colour: tuple[int, int, int, i
 
 
 def _with_patches(
-    below: Rgb, frame: Frame, tiles: Sequence[Tile], received: Mapping[tuple[int, int], Rgb]
-) -> Rgb:
-    image = Image.fromarray(below)
-    for tile in tiles:
-        boxes = zip(frame.patch_boxes(tile, whole=True), frame.patch_boxes(tile), strict=True)
-        for patch, (whole, seen) in enumerate(boxes):
-            pixels = received.get((tile.index, patch))
-            if pixels is None or whole is None or seen is None:
+    below: Rgb, frame: Frame, tiles: Sequence[Tile], received: Iterable[tuple[Place, Rgb]]
+) -> tuple[Rgb, set[Place]]:
+    """The patches over the LR, and which they are."""
+    image, drawn = Image.fromarray(below), set[Place]()
+    by_index = {tile.index: tile for tile in tiles}
+    for index, group in groupby(received, lambda each: each[0][0]):
+        tile = by_index[index]
+        boxes = list(zip(frame.patch_boxes(tile, whole=True), frame.patch_boxes(tile), strict=True))
+        for place, pixels in group:
+            drawn.add(place)
+            whole, seen = boxes[place[1]]
+            if whole is None or seen is None:
                 continue
             # a tile may be a million times as large as the raster: no more is made than the picture holds
             fits = whole[2] - whole[0] <= frame.width and whole[3] - whole[1] <= frame.height
             part = whole if fits else seen
             image.paste(_scaled(pixels, whole, part), part[:2])
-    return np.asarray(image)
+    return np.asarray(image), drawn
 
 
 def _scaled(pixels: Rgb, whole: Box, part: Box) -> Image.Image:

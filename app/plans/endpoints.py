@@ -16,9 +16,11 @@ from app.core.errors import (
     Conflict,
     IdempotencyInFlight,
     IdempotencyMismatch,
+    Internal,
     NotAcceptable,
     NotFound,
     PayloadTooLarge,
+    PixelsLost,
     PriceListExpired,
     ServiceUnavailable,
     UnknownProduct,
@@ -186,7 +188,7 @@ def get_plan(
     response_class=Response,
     responses={
         200: {"description": "The LR image under the grid.", "content": {"image/png": {}}},
-        **problem_responses(NotFound, Conflict, ServiceUnavailable),
+        **problem_responses(NotFound, Conflict, Internal, PixelsLost, ServiceUnavailable),
     },
 )
 def get_preview(plan_id: uuid.UUID, principal: Planner) -> Response:

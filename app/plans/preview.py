@@ -2,33 +2,29 @@
 
 import tempfile
 import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from app.acquisitions.pixels import Pixels, ReceivedPixels, window
 from app.acquisitions.reading import received_as_of
+from app.acquisitions.tables import ReceivedPatch
 from app.core.db import session_scope
-from app.core.errors import ServiceUnavailable
 from app.core.settings import get_settings
-from app.core.store import get_store
 from app.maps.preview import Layer, render_preview
 from app.plans.reading import iter_tiles
-from app.plans.service import get_ready_plan, raster_info, tile_of
+from app.plans.service import fetch_lr, get_ready_plan, raster_info, tile_of
 from app.plans.tables import Plan
 from app.rasters import Scaling
 
-log = structlog.get_logger(__name__)
-
-# more could not be told apart in a picture, and would not fit in memory
+# more could not be told apart in a picture, and would take minutes to read
 MOST_RECEIVED: Final = 4096
 
 
 def draw(org_id: uuid.UUID, plan_id: uuid.UUID) -> bytes:
     """PNG of a ready plan: LR under the grid, beside it the HR received so far.
 
-    Raises NotFound, Conflict while the plan has no answer, ServiceUnavailable where its pixels are missing.
+    Raises NotFound, Conflict while the plan has no answer, PixelsLost.
     """
     with session_scope() as session:
         plan = get_ready_plan(session, org_id, plan_id)
@@ -38,26 +34,22 @@ def draw(org_id: uuid.UUID, plan_id: uuid.UUID) -> bytes:
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="upload-preview-", dir=spool) as folder:
         path = Path(folder) / "lr.tif"
-        try:
-            get_store().get_to_file(plan.lr_key, path)
-            received = _received(plan, Path(folder))
-        except KeyError as error:
-            log.error("object_missing", plan=str(plan.id), key=str(error.args[0]))
-            raise ServiceUnavailable("The object store lacks this plan's pixels.") from None
+        fetch_lr(plan, path)
+        with session_scope() as session:
+            patches = received_as_of(session, plan.id, plan.revision)[:MOST_RECEIVED]
         return render_preview(
             Layer(path, info, tuple(plan.bands), Scaling.from_json(plan.scaling or {})),
             [tile_of(row, info) for row in rows],
             [row.probabilities for row in rows],
             [row.chosen for row in rows],
-            received=received,
+            received=_pixels(plan, patches, Path(folder)) if patches else None,
         )
 
 
-def _received(plan: Plan, folder: Path) -> dict[tuple[int, int], Pixels]:
-    with session_scope() as session:
-        patches = received_as_of(session, plan.id, plan.revision)[:MOST_RECEIVED]
+def _pixels(
+    plan: Plan, patches: Sequence[ReceivedPatch], folder: Path
+) -> Iterator[tuple[tuple[int, int], Pixels]]:
+    """One patch after the other: of a release of 1024 pixels all of them would take 800 MB."""
     squares = ReceivedPixels(folder, plan.hr_px)
-    return {
-        (patch.tile, patch.patch): window(squares.of(patch), patch.patch, plan.hr_px).copy()
-        for patch in patches
-    }
+    for patch in patches:
+        yield (patch.tile, patch.patch), window(squares.of(patch), patch.patch, plan.hr_px)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import structlog
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
@@ -18,9 +19,10 @@ from app.budgets.areas import kept_area
 from app.core import money, queue
 from app.core.auth import Principal
 from app.core.db import session_scope
-from app.core.errors import Conflict, NotFound, Unprocessable
+from app.core.errors import Conflict, NotFound, PixelsLost, Unprocessable
 from app.core.objects import session_with_objects
 from app.core.settings import get_settings
+from app.core.store import get_store
 from app.core.uploads import ReceivedFile, Upload
 from app.core.work import WorkStatus, uuid7
 from app.plans import idempotency
@@ -33,6 +35,8 @@ from app.rasters import Limits, RasterInfo, Tile, choose_bands, cut_tiles, inspe
 from app.rasters.tiles import GRID
 from app.releases.finding import Found, choose
 from models.card import Card
+
+log = structlog.get_logger(__name__)
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -215,6 +219,19 @@ def is_finished(plan_id: uuid.UUID) -> bool | None:
     with session_scope() as session:
         status = session.scalar(select(Plan.status).where(Plan.id == plan_id))
     return True if status in FINISHED else None
+
+
+def fetch_lr(plan: Plan, path: Path) -> None:
+    """Copy the plan's LR raster to ``path``; raises PixelsLost where the store no longer has it."""
+    try:
+        get_store().get_to_file(plan.lr_key, path)
+    except KeyError:
+        log.error("object_missing", key=plan.lr_key)
+        raise PixelsLost(
+            f"The LR raster of plan {plan.id} is no longer in the object store. Post it again as a new plan, "
+            "and send its HR files to that one.",
+            plan_id=str(plan.id),
+        ) from None
 
 
 def raster_info(plan: Plan) -> RasterInfo:

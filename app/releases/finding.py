@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.core.errors import NotFound, ServiceUnavailable, Unprocessable
+from app.core.errors import NotFound, ReleaseReplaced, ServiceUnavailable, Unprocessable
 from app.releases import service
 from app.releases.tables import Alias, ReleaseRow
 from models.card import Card
@@ -97,10 +97,20 @@ def choose(session: Session, org_id: uuid.UUID, ref: str | None) -> Found:
         raise ServiceUnavailable(f"The champion {champion.release} is not installed.") from None
 
 
-def made_with(session: Session, name: str, release_id: uuid.UUID | None) -> Found:
-    """The release that an answer was made with, wherever aliases point by now. Raises Unprocessable."""
+def made_with(session: Session, name: str, weights_sha256: str, release_id: uuid.UUID | None) -> Found:
+    """The release that a plan was made with, wherever aliases point by now.
+
+    Of an installed one: raises Unprocessable when it is gone, ReleaseReplaced when another has its name.
+    """
     if release_id is None:
-        return Found.of_card(service.choose_card(name))
+        card = service.choose_card(name)
+        if card.weights_sha256 != weights_sha256:
+            raise ReleaseReplaced(
+                f"The release {name} that made this plan was replaced: another has its name by now. Name a "
+                "release in the call, that one too, or make a new plan.",
+                release=name,
+            )
+        return Found.of_card(card)
     return Found.of_row(session.scalars(select(ReleaseRow).where(ReleaseRow.id == release_id)).one())
 
 

@@ -11,7 +11,7 @@ from models.card import Card, CardError, load_card
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
-_cards: dict[Path, tuple[int, Card]] = {}
+_cards: dict[Path, tuple[tuple[int, int], Card]] = {}
 
 
 def is_name(name: str) -> bool:
@@ -78,7 +78,9 @@ def choose_card(name: str | None) -> Card:
 
 def _read(folder: Path) -> Card:
     path = folder / "card.json"
-    stamp = path.stat().st_mtime_ns
+    found = path.stat()
+    # not the time of its writing: copies and archives keep that, and two releases may have the same
+    stamp = (found.st_ino, found.st_ctime_ns)
     known = _cards.get(path)
     if known is not None and known[0] == stamp:
         return known[1]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import any_, func, literal, select, tuple_, update
+from sqlalchemy import and_, any_, case, func, literal, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.core.errors import Conflict, NotFound
@@ -131,17 +131,37 @@ def tell(
         )
 
 
-def take_due(session: Session, limit: int) -> list[tuple[WebhookDelivery, WebhookEndpoint]]:
-    """Take up to ``limit`` deliveries whose time has come; another worker leaves them alone for the lease."""
+def take_due(
+    session: Session, limit: int, *, held: Mapping[uuid.UUID, int], share: int
+) -> list[tuple[WebhookDelivery, WebhookEndpoint]]:
+    """Take up to ``limit`` deliveries whose time has come; another worker leaves them alone for the lease.
+
+    An organisation is given no more than ``share`` together with those that the caller has under way
+    (``held``, by organisation), and whose fewest are under way comes first: hosts that hang hold up their own
+    organisation.
+    """
+    is_due = and_(
+        WebhookDelivery.state == DeliveryState.WAITING,
+        WebhookDelivery.next_try_at <= func.clock_timestamp(),
+    )
+    under_way = case(dict(held), value=WebhookEndpoint.org_id, else_=0) if held else literal(0)
+    turn = func.row_number().over(
+        partition_by=WebhookEndpoint.org_id, order_by=(WebhookDelivery.next_try_at, WebhookDelivery.id)
+    )
+    ranked = (
+        select(WebhookDelivery.id, (under_way + turn).label("turn"))
+        .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
+        .where(is_due)
+        .subquery()
+    )
+    # is_due again: another worker may have taken a row since it was ranked
     due = session.scalars(
         select(WebhookDelivery.id)
-        .where(
-            WebhookDelivery.state == DeliveryState.WAITING,
-            WebhookDelivery.next_try_at <= func.clock_timestamp(),
-        )
-        .order_by(WebhookDelivery.next_try_at)
+        .join(ranked, ranked.c.id == WebhookDelivery.id)
+        .where(is_due, ranked.c.turn <= share)
+        .order_by(ranked.c.turn, WebhookDelivery.next_try_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=WebhookDelivery, skip_locked=True)
     ).all()
     if not due:
         return []

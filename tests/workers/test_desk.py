@@ -127,7 +127,8 @@ def test_a_failure_in_one_plan_of_a_batch_is_that_plans_alone(client: TestClient
     failed = plan_row(lost)
     assert failed.status == WorkStatus.FAILED
     assert failed.error is not None
-    assert failed.error["status"] == 500
+    assert failed.error["type"] == "/problems/pixels-lost"
+    assert failed.error["plan_id"] == lost
     assert tiles_of(lost) == []
 
 

@@ -1,5 +1,6 @@
 """Pictures of plans: what must be seen in them can be found in their pixels."""
 
+import tracemalloc
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,8 @@ def test_received_patches_are_shown_where_they_lie(grey: Layer, tmp_path: Path) 
         )
     )
     found = read_hr_patches(hr.path, hr.info, tiles, grey.info.crs_wkt, 64, AS_IS)
-    received = {(p.tile, p.patch): p.pixels for p in found if p.patch in (9, 15) and p.pixels is not None}
-    image = opened(render_preview(grey, tiles, *choice(1, (0, 9)), received=received, side=400))  # type: ignore[arg-type]
+    received = (((0, p.patch), p.pixels) for p in found if p.patch in (9, 15) and p.pixels is not None)
+    image = opened(render_preview(grey, tiles, *choice(1, (0, 9)), received=received, side=400))
     panel = image[44:444, 448:848]
     assert panel[250, 150].min() > 240
     assert panel[350, 350].min() > 240
@@ -104,7 +105,7 @@ def test_a_patch_far_larger_than_the_raster_is_cut_before_it_is_drawn(
     patch = np.full((3, 64, 64), 20, np.uint8)
     patch[:, :, 32:] = 240
     tiles = cut_tiles(grey.info, size)
-    received = {(0, p): patch for p in range(16)}
+    received = [((0, p), patch) for p in range(16)]
     panel = opened(render_preview(grey, tiles, *choice(1, (0, 0)), received=received, side=200))[44:244, 248:]
     # the raster is the north-western corner of patch 0
     assert panel[100, 100].max() < 40
@@ -117,7 +118,7 @@ def test_a_patch_that_is_cut_keeps_its_place(grey: Layer) -> None:
     tiles = cut_tiles(grey.info, 1024)
     patch = np.full((3, 64, 64), 20, np.uint8)
     patch[:, :, 32:] = 240
-    received = {(0, p): patch for p in range(16)}
+    received = [((0, p), patch) for p in range(16)]
     panel = opened(render_preview(grey, tiles, *choice(1), received=received, side=400))[44:444, 448:848]
     row = panel[200, :, 0]
     # 400 pixels are 320 m: a patch of 256 m is light from pixel 160 on, and ends at 320
@@ -169,6 +170,32 @@ def test_a_rotated_raster_lies_on_paper(tmp_path: Path) -> None:
     )
     assert image[44 + 20, 24 + 20].min() > 200
     assert image[44 + 140, 24 + 110].max() < 90
+
+
+def test_a_rotated_raster_takes_little_more_memory_than_one_that_is_not(tmp_path: Path) -> None:
+    place = Affine.translation(5e5, 5.6e6) @ Affine.rotation(30) @ Affine.scale(5, -5)
+    turned = layer(write_tiff(tmp_path / "turned.tif", noise(3, 64, 64), transform=place))
+    straight = layer(write_tiff(tmp_path / "straight.tif", noise(3, 64, 64)))
+    peaks = []
+    for each in (straight, turned):
+        tracemalloc.start()
+        try:
+            render_preview(each, cut_tiles(each.info), *choice(1))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+def test_what_is_warped_in_parts_has_no_seams(tmp_path: Path) -> None:
+    place = Affine.translation(5e5, 5.6e6) @ Affine.rotation(30) @ Affine.scale(1, -1)
+    turned = layer(write_tiff(tmp_path / "turned.tif", noise(3, 600, 600), transform=place))
+    tiles = cut_tiles(turned.info)
+    parts = opened(render_preview(turned, tiles, *choice(1), side=600))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.maps.preview._WARPED_AT_ONCE", 600)
+        whole = opened(render_preview(turned, tiles, *choice(1), side=600))
+    assert np.abs(parts - whole).max() <= 1
 
 
 @pytest.mark.parametrize(("side_m", "metres"), [(320, 50), (6.4, 1), (64_000, 10_000)])

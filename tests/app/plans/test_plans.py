@@ -142,10 +142,13 @@ def test_only_json_and_geojson_can_be_had(live: Live) -> None:
     assert live.client.get(plan["links"]["self"], headers={"Accept": "text/csv"}).status_code == 406
 
 
-def test_a_preview_whose_pixels_the_store_lacks_is_a_503(client: TestClient) -> None:
-    answer = client.get(f"/v1/plans/{ready_plan()}/preview.png")
-    check_problem(answer, 503, "service-unavailable")
-    assert answer.headers["retry-after"]
+def test_a_preview_of_pixels_that_are_lost_says_so(client: TestClient) -> None:
+    plan = ready_plan()
+    answer = client.get(f"/v1/plans/{plan}/preview.png")
+    check_problem(answer, 500, "pixels-lost")
+    assert answer.json()["plan_id"] == str(plan)
+    # to come back later does not help
+    assert "retry-after" not in answer.headers
 
 
 def test_the_preview_is_a_picture(live: Live) -> None:

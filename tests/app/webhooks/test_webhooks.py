@@ -4,7 +4,9 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from itertools import pairwise
@@ -23,7 +25,7 @@ from app.webhooks.addresses import AddressRefused, is_allowed, resolve
 from app.webhooks.sending import NotDelivered, send
 from tests.conftest import KeyMaker, checkout, free_port
 from tests.plans import ready_plan
-from workers.delivering import DeliveryDesk
+from workers.delivering import AN_ORGANISATION, AT_ONCE, DeliveryDesk
 
 PRODUCT = "example-archive/by-the-patch"
 
@@ -39,6 +41,13 @@ class Listener(ThreadingHTTPServer):
         self.answers: list[tuple[int, dict[str, str]]] = []
         self.hold = threading.Event()
         self.hold.set()
+
+    def came(self, messages: int, *, within_s: float) -> bool:
+        """Whether so many messages came, before the time is over."""
+        until = time.monotonic() + within_s
+        while len(self.heard) < messages and time.monotonic() < until:
+            time.sleep(0.02)
+        return len(self.heard) >= messages
 
     @property
     def url(self) -> str:
@@ -63,16 +72,32 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def listener() -> Iterator[Listener]:
+@contextmanager
+def listening() -> Iterator[Listener]:
     server = Listener()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield server
-    server.hold.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield server
+    finally:
+        server.hold.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with listening() as server:
+        yield server
+
+
+@pytest.fixture
+def silent() -> Iterator[Listener]:
+    """A host that takes messages and does not answer until its `hold` is set."""
+    with listening() as server:
+        server.hold.clear()
+        yield server
 
 
 @pytest.fixture
@@ -204,7 +229,7 @@ def test_a_worker_that_died_on_it_loses_nothing(client: TestClient, listener: Li
     hook = registered(client, listener.url)
     draft(client)
     with session_scope() as session:
-        [(row, _)] = service.take_due(session, 8)
+        [(row, _)] = service.take_due(session, 8, held={}, share=8)
     assert DeliveryDesk().work() == 0
     due_now()
     assert DeliveryDesk().work() == 1
@@ -212,6 +237,71 @@ def test_a_worker_that_died_on_it_loses_nothing(client: TestClient, listener: Li
     with session_scope() as session:
         assert not service.not_heard(session, row, "too late", None)
     assert deliveries(client, hook)[0]["state"] == "delivered"
+
+
+@contextmanager
+def delivering() -> Iterator[DeliveryDesk]:
+    """A desk that sends what is due, in a thread of its own."""
+    desk = DeliveryDesk()
+    desk.start()
+    try:
+        yield desk
+    finally:
+        desk.stop()
+        desk.join(20)
+        assert not desk.is_alive()
+
+
+def test_hosts_that_hang_hold_up_their_own_organisation_alone(
+    client: TestClient,
+    listener: Listener,
+    silent: Listener,
+    home: None,
+    api_key: KeyMaker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATCHPLAN_WEBHOOK_TIMEOUT_S", "60")
+    get_settings.cache_clear()
+    other = {"Authorization": f"Bearer {api_key(org='other')}"}
+    orders = [{"product": PRODUCT, "plans": [str(ready_plan(org="other"))]} for _ in range(2)]
+    assert client.post("/v1/webhooks", json={"url": listener.url}, headers=other).status_code == 201
+    # more messages than there are slots
+    for _ in range(2):
+        registered(client, silent.url)
+    for _ in range(AT_ONCE // 2 + 1):
+        draft(client)
+    client.post("/v1/orders", json=orders[0], headers=other)
+    with delivering() as desk:
+        assert silent.came(AN_ORGANISATION, within_s=4)
+        assert listener.came(1, within_s=2)
+        # nor does what comes later wait for them
+        client.post("/v1/orders", json=orders[1], headers=other)
+        desk.ring()
+        assert listener.came(2, within_s=2)
+        assert len(silent.heard) == AN_ORGANISATION
+        silent.hold.set()
+        assert silent.came(2 * (AT_ONCE // 2 + 1), within_s=8)
+
+
+def test_who_has_the_fewest_under_way_is_next(client: TestClient, home: None, api_key: KeyMaker) -> None:
+    orgs = {}
+    for org, messages in (("acme", 3), ("other", 3), ("third", 1)):
+        key = {"Authorization": f"Bearer {api_key(org=org)}"}
+        assert (
+            client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/"}, headers=key).status_code == 201
+        )
+        for _ in range(messages):
+            plans = [str(ready_plan(org=org))]
+            client.post("/v1/orders", json={"plans": plans, "product": PRODUCT}, headers=key)
+        with session_scope() as session:
+            orgs[session.scalar(text("SELECT id FROM organisations WHERE name = :n"), {"n": org})] = org
+    acme = next(org_id for org_id, org in orgs.items() if org == "acme")
+    with session_scope() as session:
+        taken = service.take_due(session, 3, held={acme: 1}, share=2)
+        assert sorted(orgs[endpoint.org_id] for _, endpoint in taken) == ["acme", "other", "third"]
+    with session_scope() as session:
+        taken = service.take_due(session, 8, held={acme: 2}, share=2)
+        assert [orgs[endpoint.org_id] for _, endpoint in taken] == ["other", "other"]
 
 
 def test_410_ends_a_webhook(client: TestClient, listener: Listener, home: None) -> None:
