@@ -21,7 +21,7 @@ from models.stages.draws import Draws
 from models.stages.inputs import Batch, Indices
 from models.system import System, log_mean, packed
 
-COSTS = (10.0, 30.0, 100.0, 350.0, 1000.0, 3000.0)
+COSTS = (10.0, 30.0, 60.0, 100.0, 180.0, 350.0, 600.0, 1000.0, 3000.0)
 """What a missed answer costs, in patches: one network, and a user moves along the curve with this number."""
 
 

@@ -61,7 +61,8 @@ MadeOf = Callable[[Study], tuple[str, str]]
 class Row:
     """`units` are the profile's epochs that the row depends on; `reads`: stages of the paper's recipe whose
     sigma and alpha it takes; `needs_s`: PatchDrop goes before it; `blind`: it reads no LR image;
-    `views`: it answers over the views of ours.
+    `views`: it answers over the views of ours; `added`: stages that came later, and that rows which were
+    finished before stand without.
 
     `made_of`: two rows whose records it joins, in place of a `run`: the first's, with the second's answer
     where all patches were taken.
@@ -75,7 +76,13 @@ class Row:
     reads: tuple[str, ...] = ()
     blind: bool = False
     views: bool = False
+    added: tuple[str, ...] = ()
     made_of: MadeOf | None = None
+
+    @property
+    def finished(self) -> tuple[str, ...]:
+        """The stages that a finished row has."""
+        return tuple(stage for stage in self.stages if stage not in self.added)
 
 
 def _alone(answer: Callable[[Place], Answers]) -> Run:
@@ -190,6 +197,7 @@ def _bagnet(place: Place) -> dict[str, Answers]:
 _FT = ("hr", "lr", "pt", "ft1", "ft2")
 _OURS = ("hr", "lr", "masked", "ours")
 _COST_STAGES = ("", *(f"cost {cost:g}" for cost in COSTS))
+_ADDED = ("cost 60", "cost 180", "cost 600")
 _SIGMA_STAGES = tuple(f"{stage} sigma {sigma:g}" for sigma in SIGMAS for stage in ("ft1", "ft2"))
 _CURVE_STAGES = tuple(f"{how} {s}" for s in CURVE for how in ("random", "fixed-h", "masked"))
 
@@ -225,8 +233,10 @@ ROWS: dict[str, Row] = {
         STAGES,
         needs_s=True,
     ),
-    "ours": Row("Ours", _ours, _OURS, _COST_STAGES),
-    "ours-whole": Row("Ours, whole images by HR-CNN's weights", None, _OURS, _COST_STAGES, made_of=_whole_by),
+    "ours": Row("Ours", _ours, _OURS, _COST_STAGES, added=_ADDED),
+    "ours-whole": Row(
+        "Ours, whole images by HR-CNN's weights", None, _OURS, _COST_STAGES, added=_ADDED, made_of=_whole_by
+    ),
     "ours-one-look": Row("Ours, at one look", _alone(_one_look), _OURS),
     "ours-s0": Row("Always S = 0 (ours)", _alone(lambda p: p.ours.nothing()), _OURS),
     "ours-s16": Row("Always S = P (ours)", _alone(lambda p: p.ours.everything()), _OURS),

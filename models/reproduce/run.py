@@ -104,7 +104,7 @@ def outdated(study: Study, store: Store) -> list[tuple[str, int, str]]:
 
 def _row(study: Study, part: Part, name: str, ds: int, store: Store, places: Places) -> list[Record]:
     row, key = ROWS[name], row_key(study, name, ds, part)
-    if found := store.find(name, ds, part.number, key, row.stages):
+    if found := store.find(name, ds, part.number, key, row.finished):
         store.add(found)
         return found
     if found := _at_another_ds(study, part, name, ds, store):
@@ -152,7 +152,7 @@ def _at_another_ds(study: Study, part: Part, name: str, ds: int, store: Store) -
     if not row.blind or ds not in learned:
         return []
     for other in learned:
-        found = store.find(name, other, part.number, row_key(study, name, other, part), row.stages)
+        found = store.find(name, other, part.number, row_key(study, name, other, part), row.finished)
         if found:
             # what is found may have been taken from yet another ds
             at = [r.told.get("measured_at_ds", other) for r in found]

@@ -65,11 +65,11 @@ class Store:
         self._beside: list[Record] | None = None
 
     def find(self, row: str, ds: int, part: int, key: str, stages: tuple[str, ...]) -> list[Record]:
-        """All stages of a finished row, or nothing."""
+        """All stages of a row that has these and so is finished, these first; or nothing."""
         for records in (self.records, self._neighbours):
             found = {r.stage: r for r in records if (r.row, r.ds, r.part, r.key) == (row, ds, part, key)}
             if set(stages) <= set(found):
-                return [found[stage] for stage in stages]
+                return [*(found.pop(stage) for stage in stages), *found.values()]
         return []
 
     def add(self, records: list[Record]) -> None:

@@ -242,9 +242,9 @@ def test_differences_are_paired_and_of_common_parts_only() -> None:
 
 def test_a_store_finds_what_other_tables_made_and_keeps_both_lengths(tmp_path: Path) -> None:
     one = Store(tmp_path / "table1-d.json", {"data": "d"})
-    one.add([record(0, [1, 2], [1, 0])])
+    one.add([record(0, [1, 2], [1, 0], stage="cost 60"), record(0, [1, 2], [1, 0])])
     two = Store(tmp_path / "fig7-d.json", {"data": "d"})
-    assert [r.part for r in two.find("ours", 4, 0, "key", ("",))] == [0]
+    assert [r.stage for r in two.find("ours", 4, 0, "key", ("",))] == ["", "cost 60"]
     assert two.find("ours", 4, 0, "other settings", ("",)) == []
     assert two.find("ours", 4, 0, "key", ("", "cost 10")) == []
     before = (tmp_path / "table1-d.json").read_bytes()
