@@ -1,4 +1,4 @@
-"""Patches that were received without an order, and orders of the same patches: paid once, in every sequence."""
+"""Patches received without an order, and orders of the same patches: paid once, in every sequence."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
