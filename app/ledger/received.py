@@ -100,15 +100,15 @@ def _batches(tiles: list[int]) -> Iterator[list[int]]:
 
 
 def _bought(session: Session, plan: Plan, tiles: list[int]) -> dict[int, int]:
-    """By tile, the patches that live orders buy."""
+    """By tile, the patches that live orders pay for."""
     found: dict[int, int] = defaultdict(int)
     rows = session.execute(
-        select(OrderTile.tile, OrderTile.patches)
+        select(OrderTile.tile, OrderTile.patches, OrderTile.paid_before)
         .join(Order, Order.id == OrderTile.order_id)
         .where(OrderTile.plan_id == plan.id, OrderTile.tile.in_(tiles), Order.state.in_(LIVE))
     )
-    for tile, mask in rows:
-        found[tile] |= mask
+    for tile, mask, paid_before in rows:
+        found[tile] |= mask & ~paid_before
     return found
 
 
@@ -218,7 +218,9 @@ def _corrected(session: Session, plan: Plan, tiles: list[int]) -> dict[tuple[int
     for tile, mask, corrections in rows:
         patches = patches_of(mask)
         parts = shares(corrections, [Decimal(1)] * len(patches))
-        found |= {(tile, patch): part for patch, part in zip(patches, parts, strict=True)}
+        for patch, part in zip(patches, parts, strict=True):
+            if tile is not None:
+                found[tile, patch] = part
     return found
 
 

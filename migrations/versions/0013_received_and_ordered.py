@@ -14,6 +14,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply."""
+    op.add_column(
+        "order_tiles", sa.Column("paid_before", sa.Integer(), server_default=sa.text("0"), nullable=False)
+    )
     op.drop_index("uq_ledger_acquisition", "ledger")
     op.drop_index("uq_ledger_order", "ledger")
     op.drop_constraint("of_an_order", "ledger", type_="check")
@@ -60,3 +63,4 @@ def downgrade() -> None:
         unique=True,
         postgresql_where=sa.text("kind = 'acquisition'"),
     )
+    op.drop_column("order_tiles", "paid_before")

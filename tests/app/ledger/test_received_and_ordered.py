@@ -9,7 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
+from app.core.db import session_scope
+from app.plans.service import get_ready_plan
+from app.plans.tables import Plan
 from tests.app.ledger.test_ledger import correct, entries
 from tests.client import post_hr
 from tests.imagery import NORTH, TILE_M, WEST, geotiff, patch_geotiff, scene
@@ -171,6 +175,22 @@ def test_a_plan_without_a_price_of_its_own_pays_by_orders_alone(client: TestClie
     assert spent(client) == 0
 
 
+@pytest.mark.parametrize("to", ["placed", "cancelled"])
+def test_a_move_waits_for_what_is_being_received(client: TestClient, to: str) -> None:
+    plan = bare_plan()
+    order = draft(client, plan)
+    if to == "cancelled":
+        order = move(client, order, "placed")
+    with ThreadPoolExecutor(1) as pool:
+        with session_scope() as session:
+            org_id = session.scalars(select(Plan.org_id).where(Plan.id == plan)).one()
+            get_ready_plan(session, org_id, plan, lock=True)
+            moving = pool.submit(move, client, order, to)
+            with pytest.raises(TimeoutError):
+                moving.result(timeout=0.5)
+        assert moving.result()["state"] == to
+
+
 @pytest.mark.parametrize("first", ["placed", "cancelled"])
 def test_at_once(client: TestClient, first: str) -> None:
     """Receiving and moving take turns at the plan, whoever is first."""
@@ -286,10 +306,10 @@ def test_any_sequence_adds_up(client: TestClient, steps: list[Any]) -> None:
 
     for number, (what, which, more) in enumerate(steps):
         if what == "row":
-            new = range(4 * more, 4 * more + 4)
-            if received.isdisjoint((which, n) for n in new):
+            row = {(which, n) for n in range(4 * more, 4 * more + 4)}
+            if received.isdisjoint(row):
                 receive_row(client, plan, more, tile=which)
-                received |= {(which, n) for n in new}
+                received |= row
         elif what == "patches" and (new := sorted(n for n in more if (which, n) not in received)):
             receive(client, plan, *new, tile=which)
             received |= {(which, n) for n in new}
