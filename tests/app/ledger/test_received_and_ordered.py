@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from app.core.db import session_scope
+from app.ledger import received
 from app.plans.service import get_ready_plan
 from app.plans.tables import Plan
 from tests.app.ledger.test_ledger import correct, entries
@@ -111,7 +112,8 @@ def test_received_then_placed_then_cancelled(client: TestClient) -> None:
     assert spent(client) == before == prices(client, plan, 5, 6, 0)
 
 
-def test_partly_received_before_and_after(client: TestClient) -> None:
+def test_partly_received_before_and_after(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(received, "TILES_AT_ONCE", 1)
     plan = bare_plan(2)
     receive(client, plan, 5, 0)
     order = draft(client, plan)
@@ -286,14 +288,14 @@ def test_any_sequence_adds_up(client: TestClient, steps: list[Any]) -> None:
     tiles = client.get(f"/v1/plans/{plan}").json()["tiles"]
     own = {(tile, n): Decimal(tiles[tile]["patches"][n]["price"]) for tile in (0, 1) for n in range(16)}
     orders: list[Any] = []
-    received: set[tuple[int, int]] = set()
+    came: set[tuple[int, int]] = set()
     corrected = Decimal(0)
 
     def check() -> None:
         live = [order for order in orders if order["state"] in ("placed", "received")]
         bought = {(one["tile"], n) for order in live for one in order["tiles"] for n in one["patches"]}
         total = sum((Decimal(one["amount"]) for one in entries(client, plan=plan, limit=1000)), Decimal(0))
-        expected = sum((own[place] for place in received - bought), Decimal(0))
+        expected = sum((own[place] for place in came - bought), Decimal(0))
         expected += sum((Decimal(order["price"]) for order in live), Decimal(0))
         if not (live and corrected):
             # corrections of what live orders took over wait for these to be cancelled
@@ -301,18 +303,18 @@ def test_any_sequence_adds_up(client: TestClient, steps: list[Any]) -> None:
         groups = client.get("/v1/reports/savings", params={"tag": f"plan={name}"}).json()["purchases"]
         assert [Decimal(group["spent"]) for group in groups] == [cents(total) for _ in groups]
         counted = [(group["patches"], group["tiles"], group["full_hr"]["patches"]) for group in groups]
-        everything = (len(received | bought), 2, 32) if received | bought else (0, 0, 0)
+        everything = (len(came | bought), 2, 32) if came | bought else (0, 0, 0)
         assert counted in ([], [(0, 0, 0)]) if everything == (0, 0, 0) else counted == [everything]
 
     for number, (what, which, more) in enumerate(steps):
         if what == "row":
             row = {(which, n) for n in range(4 * more, 4 * more + 4)}
-            if received.isdisjoint(row):
+            if came.isdisjoint(row):
                 receive_row(client, plan, more, tile=which)
-                received |= row
-        elif what == "patches" and (new := sorted(n for n in more if (which, n) not in received)):
+                came |= row
+        elif what == "patches" and (new := sorted(n for n in more if (which, n) not in came)):
             receive(client, plan, *new, tile=which)
-            received |= {(which, n) for n in new}
+            came |= {(which, n) for n in new}
         elif what == "draft":
             orders.append(quoted(client, draft(client, plan, product=which), f"{number + 1}.01"))
         elif what == "correct":
