@@ -31,7 +31,7 @@ from app.core.objects import session_with_objects
 from app.core.settings import get_settings
 from app.core.uploads import ReceivedFile, Upload
 from app.core.work import uuid7
-from app.ledger import service as ledger
+from app.ledger.received import acquired
 from app.plans.service import get_ready_plan, limits, raster_info, read_form, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters import RasterInfo, Scaling, Tile, choose_bands, inspect, range_warnings, read_hr_patches
@@ -274,7 +274,7 @@ def _keep(
     plan.hr_scalings = {**plan.hr_scalings, **stretches}
     _supersede(session, plan, conflicts)
     _insert(session, plan, new)
-    ledger.acquired(session, plan, [file.id for file in new])
+    acquired(session, plan, [file.id for file in new])
 
 
 def _current(session: Session, plan_id: uuid.UUID, tiles: set[int]) -> set[Place]:

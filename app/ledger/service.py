@@ -1,45 +1,29 @@
 """Writing the ledger: each purchase once, however often it is asked for; corrections are entries too."""
 
 import uuid
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import Select, func, select, text, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
-from app.acquisitions.tables import Acquisition, ReceivedPatch
 from app.core import money
 from app.core.errors import IdempotencyMismatch, NotFound, Unprocessable
 from app.core.work import uuid7
-from app.ledger.places import Place, middles
 from app.ledger.shares import shares
-from app.ledger.tables import AD_HOC, EntryKind, LedgerEntry
-from app.orders.states import LIVE
+from app.ledger.tables import EntryKind, LedgerEntry
 from app.orders.tables import Order, OrderPlan, OrderTile
-from app.plans.service import raster_info
-from app.plans.tables import Plan, TileRow
+from app.plans.tables import Plan
 
 ROWS_AN_INSERT: Final = 2000
 
-# what a purchase still stands at is taken back, its corrections included
-REVERSE: Final = text("""
-INSERT INTO ledger (
-    id, org_id, at, kind, order_id, corrects, plan_id, tile, lon, lat, release, release_version,
-    product, vendor, patches, area_km2, currency, amount, reason
+KEPT: Final = (
+    *("org_id", "order_id", "plan_id", "tile", "lon", "lat", "release", "release_version"),
+    *("product", "vendor", "currency"),
 )
-SELECT gen_random_uuid(), e.org_id, :at, 'reversal', e.order_id, e.id, e.plan_id, e.tile, e.lon, e.lat,
-    e.release, e.release_version, e.product, e.vendor, e.patches, -e.area_km2, e.currency,
-    -e.amount - coalesce((SELECT sum(c.amount) FROM ledger c
-                          WHERE c.corrects = e.id AND c.kind = 'correction'), 0),
-    :reason
-FROM ledger e
-WHERE e.order_id = :order AND e.kind = 'purchase'
-ON CONFLICT DO NOTHING
-""")
+"""What an entry that corrects another has in common with it."""
 
 
 def placed(session: Session, order: Order, at: datetime) -> None:
@@ -94,82 +78,31 @@ def delivered(session: Session, order: Order, at: datetime) -> None:
 
 def cancelled(session: Session, order: Order, at: datetime, reason: str | None) -> None:
     """Take back what was entered for an order."""
-    session.execute(REVERSE, {"order": order.id, "at": at, "reason": reason or "The order was cancelled."})
+    bought = (LedgerEntry.order_id == order.id) & (LedgerEntry.kind == EntryKind.PURCHASE)
+    reverse(session, bought, at, reason or "The order was cancelled.")
 
 
-def acquired(session: Session, plan: Plan, acquisitions: Sequence[uuid.UUID]) -> None:
-    """Enter the patches that these acquisitions brought for a plan with a bare price, at that price.
-
-    A patch that an order bought, or that was received before, has been paid for. Of a plan with a product
-    nothing is entered. Call it under the plan's lock, after the received patches were written.
-    """
-    # a vendor's minima, fee and tax are of a whole order: no patch has a price by itself
-    if plan.currency is None or plan.product is not None:
-        return
-    new = session.execute(
-        select(ReceivedPatch.acquisition_id, ReceivedPatch.tile, ReceivedPatch.patch, ReceivedPatch.area_km2)
-        .add_columns(ReceivedPatch.price)
-        .where(ReceivedPatch.acquisition_id.in_(acquisitions))
-        .order_by(ReceivedPatch.tile, ReceivedPatch.patch)
-    ).all()
-    paid = _paid(session, plan, {row.tile for row in new})
-    found: dict[tuple[uuid.UUID, int], list[Any]] = defaultdict(lambda: [0, Decimal(0), Decimal(0)])
-    for row in new:
-        if row.price is not None and not paid[row.tile] >> row.patch & 1:
-            entry = found[row.acquisition_id, row.tile]
-            entry[0] |= 1 << row.patch
-            entry[1] = money.EXACT.add(entry[1], row.area_km2)
-            entry[2] = money.EXACT.add(entry[2], row.price)
-    places = _places(session, plan, {tile for _, tile in found})
-    rows = [
-        {
-            "id": uuid7(),
-            "org_id": plan.org_id,
-            "kind": EntryKind.ACQUISITION.value,
-            "acquisition_id": acquisition_id,
-            "plan_id": plan.id,
-            "tile": tile,
-            "lon": places[tile][0],
-            "lat": places[tile][1],
-            "release": plan.release,
-            "release_version": plan.release_version,
-            "product": AD_HOC,
-            "vendor": "",
-            "patches": mask,
-            "area_km2": area,
-            "currency": plan.currency,
-            "amount": amount,
-        }
-        for (acquisition_id, tile), (mask, area, amount) in found.items()
-    ]
-    _insert(session, rows)
-
-
-def _paid(session: Session, plan: Plan, tiles: Iterable[int]) -> dict[int, int]:
-    """By tile, the patches that live orders bought or that were entered when they were received."""
-    wanted = list(tiles)
-    paid: dict[int, int] = defaultdict(int)
-    ordered = (
-        select(OrderTile.tile, OrderTile.patches)
-        .join(Order, Order.id == OrderTile.order_id)
-        .where(OrderTile.plan_id == plan.id, OrderTile.tile.in_(wanted), Order.state.in_(LIVE))
+def reverse(session: Session, which: ColumnElement[bool], at: datetime, reason: str) -> None:
+    """Take back what these entries still stand at, their corrections included; each is taken back once."""
+    correction = aliased(LedgerEntry)
+    corrected = (
+        select(func.coalesce(func.sum(correction.amount), 0))
+        .where(correction.corrects == LedgerEntry.id, correction.kind == EntryKind.CORRECTION)
+        .scalar_subquery()
     )
-    entered = select(LedgerEntry.tile, LedgerEntry.patches).where(
-        LedgerEntry.plan_id == plan.id,
-        LedgerEntry.tile.in_(wanted),
-        LedgerEntry.kind == EntryKind.ACQUISITION,
-    )
-    for query in (ordered, entered):
-        for tile, mask in session.execute(query):
-            if tile is not None:
-                paid[tile] |= mask
-    return paid
-
-
-def _places(session: Session, plan: Plan, tiles: Iterable[int]) -> dict[int, Place]:
-    rows = session.scalars(select(TileRow).where(TileRow.plan_id == plan.id, TileRow.tile.in_(list(tiles))))
-    found = list(rows)
-    return {row.tile: place for row, place in zip(found, middles(found, raster_info(plan)), strict=True)}
+    values = {
+        **{name: getattr(LedgerEntry, name) for name in KEPT},
+        "id": func.gen_random_uuid(),
+        "at": literal(at),
+        "kind": literal(EntryKind.REVERSAL.value),
+        "corrects": LedgerEntry.id,
+        "patches": LedgerEntry.patches,
+        "area_km2": -LedgerEntry.area_km2,
+        "amount": -LedgerEntry.amount - corrected,
+        "reason": literal(reason),
+    }
+    taken = select(*values.values()).where(which)
+    session.execute(insert(LedgerEntry).from_select(list(values), taken).on_conflict_do_nothing())
 
 
 def correct(
@@ -190,9 +123,10 @@ def correct(
     )
     if entry is None:
         raise NotFound(f"There is no ledger entry {entry_id}.")
-    # corrections of what was bought together come one after the other, and not while it is being cancelled
+    # corrections of what was bought together come one after the other, and not while it is being taken back
     session.execute(select(Order.id).where(Order.id == entry.order_id).with_for_update())
-    session.execute(select(Acquisition.id).where(Acquisition.id == entry.acquisition_id).with_for_update())
+    if entry.order_id is None:
+        session.execute(select(Plan.id).where(Plan.id == entry.plan_id).with_for_update(key_share=True))
     if key is not None:
         known = session.scalar(
             select(LedgerEntry).where(LedgerEntry.corrects == entry.id, LedgerEntry.idempotency_key == key)
@@ -209,15 +143,8 @@ def correct(
     if taken_back:
         raise Unprocessable("This purchase was taken back, there is nothing left to correct.")
     _check_amount(session, entry, amount)
-    values = {
-        name: getattr(entry, name)
-        for name in (
-            *("org_id", "order_id", "plan_id", "tile", "lon", "lat", "release", "release_version"),
-            *("product", "vendor", "currency"),
-        )
-    }
     row = LedgerEntry(
-        **values,
+        **{name: getattr(entry, name) for name in KEPT},
         id=uuid7(),
         kind=EntryKind.CORRECTION.value,
         corrects=entry.id,
@@ -275,10 +202,11 @@ def _enter(session: Session, order: Order, at: datetime, rows: list[dict[str, An
         "vendor": order.vendor,
         "currency": order.currency,
     }
-    _insert(session, [{"id": uuid7(), **common, **row} for row in rows])
+    insert_rows(session, [{"id": uuid7(), **common, **row} for row in rows])
 
 
-def _insert(session: Session, rows: list[dict[str, Any]]) -> None:
+def insert_rows(session: Session, rows: list[dict[str, Any]]) -> None:
+    """Add entries; a purchase or delivery that is there already is left as it is."""
     for start in range(0, len(rows), ROWS_AN_INSERT):
         session.execute(insert(LedgerEntry).on_conflict_do_nothing(), rows[start : start + ROWS_AN_INSERT])
 

@@ -51,10 +51,9 @@ class LedgerEntry(Base):
         ),
         CheckConstraint("(corrects IS NOT NULL) = (kind IN ('reversal', 'correction'))", name="corrects"),
         CheckConstraint("(kind = 'acquisition') = (acquisition_id IS NOT NULL)", name="acquisition"),
-        CheckConstraint(
-            "kind NOT IN ('purchase', 'delivery', 'reversal') OR order_id IS NOT NULL", name="of_an_order"
-        ),
-        # what makes an entry happen once, however often it is asked for
+        CheckConstraint("kind NOT IN ('purchase', 'delivery') OR order_id IS NOT NULL", name="of_an_order"),
+        # what makes an entry happen once, however often it is asked for; what was received may be entered,
+        # taken back and entered again, and is held to once by its plan's lock
         Index(
             "uq_ledger_order",
             "order_id",
@@ -62,16 +61,10 @@ class LedgerEntry(Base):
             "tile",
             "kind",
             unique=True,
-            postgresql_where=text("kind IN ('purchase', 'delivery', 'reversal')"),
+            postgresql_where=text("kind IN ('purchase', 'delivery')"),
             postgresql_nulls_not_distinct=True,
         ),
-        Index(
-            "uq_ledger_acquisition",
-            "acquisition_id",
-            "tile",
-            unique=True,
-            postgresql_where=text("kind = 'acquisition'"),
-        ),
+        Index("uq_ledger_reversal", "corrects", unique=True, postgresql_where=text("kind = 'reversal'")),
         Index("ix_ledger_page", "org_id", "at", "id"),
         # the unique ones above are of some kinds only: no query by order or acquisition alone can use them
         Index("ix_ledger_order", "order_id", "at", "id", postgresql_where=text("order_id IS NOT NULL")),

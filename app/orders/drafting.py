@@ -11,9 +11,10 @@ from decimal import Decimal
 from typing import Any, Final
 
 import shapely
-from sqlalchemy import select
+from sqlalchemy import func, literal, select
 from sqlalchemy.orm import Session
 
+from app.acquisitions.tables import ReceivedPatch
 from app.budgets.areas import read_area
 from app.budgets.on_plan import product_of
 from app.budgets.tables import Budget
@@ -41,8 +42,10 @@ DIGITS: Final = 9
 class Wanted:
     """What an order is to be made of, read from the database in one go.
 
-    ``avoid`` is ground that no polygon may lie on. ``figure`` is what a budget said that this costs, with
-    VAT, and ``polygons`` what it had in mind (none where each patch is sold alone).
+    ``received`` are patches, as bits, that the request leaves out because they came before: a polygon that
+    covers them does not pay for them. ``avoid`` is ground that no polygon may lie on. ``figure`` is what a
+    budget said that this costs, with VAT, and ``polygons`` what it had in mind (none where each patch is sold
+    alone).
     """
 
     product: Product
@@ -51,6 +54,7 @@ class Wanted:
     chosen: list[Cell] = field(default_factory=list)
     others: list[Cell] = field(default_factory=list)
     places: dict[Tile, Place] = field(default_factory=dict)
+    received: dict[Tile, int] = field(default_factory=dict)
     avoid: shapely.Geometry | None = None
     figure: Decimal | None = None
     polygons: list[shapely.Geometry] = field(default_factory=list)
@@ -78,6 +82,8 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
     bought = _by_plan(source.bought)
     for plan in plans:
         _add_plan(session, wanted, plan, None if bought is None else bought[plan.id])
+    if form.classifications is not None:
+        wanted.received = _received(session, wanted.plan_ids)
     never = [budget.request] if budget is not None else [plan.options or {} for plan in plans]
     areas = [read_area(options.get("never_buy"), ("body", "never_buy")) for options in never]
     if any(area is not None for area in areas):
@@ -89,6 +95,20 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
     elif len(plans) == 1 and source.bought is None:
         _hold_to(wanted, product_of(plans[0]), plans[0].options)
     return wanted
+
+
+def _received(session: Session, plan_ids: Sequence[uuid.UUID]) -> dict[Tile, int]:
+    """By tile, the patches that were received, as bits."""
+    rows = session.execute(
+        select(
+            ReceivedPatch.plan_id,
+            ReceivedPatch.tile,
+            func.bit_or(literal(1).bitwise_lshift(ReceivedPatch.patch)),
+        )
+        .where(ReceivedPatch.plan_id.in_(plan_ids))
+        .group_by(ReceivedPatch.plan_id, ReceivedPatch.tile)
+    )
+    return {(plan_id, tile): mask for plan_id, tile, mask in rows}
 
 
 def _hold_to(wanted: Wanted, priced_with: Product | None, answer: dict[str, Any] | None) -> None:
@@ -246,7 +266,7 @@ def _tiles(order: Order, wanted: Wanted, found: Orderable, every: Sequence[Cell]
         if row is None:
             lon, lat = wanted.places[tile]
             row = rows[tile] = OrderTile(
-                order_id=order.id, plan_id=tile[0], tile=tile[1], patches=0, chosen=0,
+                order_id=order.id, plan_id=tile[0], tile=tile[1], patches=0, chosen=0, paid_before=0,
                 area_km2=Decimal(0), full_patches=0, full_area_km2=Decimal(0), lon=lon, lat=lat,
             )  # fmt: skip
         row.full_patches += 1
@@ -257,6 +277,8 @@ def _tiles(order: Order, wanted: Wanted, found: Orderable, every: Sequence[Cell]
         if cell.id in chosen:
             row.chosen |= bit
             alone[tile] = money.EXACT.add(alone[tile], cell.area_km2)
+        elif cell.id in covered and wanted.received.get(tile, 0) & bit:
+            row.paid_before |= bit
     areas = [row.full_area_km2 for row in rows.values()]
     full = shares(order.full_total, areas)
     full_nominal = shares(order.full_nominal, areas)

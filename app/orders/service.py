@@ -25,10 +25,11 @@ from app.core.errors import (
     Unprocessable,
 )
 from app.core.paging import Place
+from app.ledger import received
 from app.ledger import service as ledger
 from app.orders import drafting, reading
 from app.orders.schemas import MoveForm, OrderForm, OrderOut, QuoteForm
-from app.orders.states import OrderState, check_move
+from app.orders.states import LIVE, OrderState, check_move
 from app.orders.tables import Order, OrderMove
 from app.pricing.products import Product
 from app.webhooks.schemas import Event
@@ -203,11 +204,16 @@ def _move(
             return reading.whole(session, order), True
         here = OrderState(order.state)
         check_move(here, to)
-        # one moment for the move and its entries, after the wait for the lock
+        buys_other_than_before = (here in LIVE) != (to in LIVE)
+        if buys_other_than_before:
+            received.hold(session, order)
+        # one moment for the move and its entries, after the wait for the locks
         at = session.scalars(select(func.clock_timestamp())).one()
         write(session, order, at)
         order.state = to
         session.flush()
+        if buys_other_than_before:
+            received.settle(session, order, at)
         _note(session, principal, order, here, to, at=at, reason=reason, key=key, digest=digest)
         # read before the lock is given up: whoever waits for it may move the order on
         made = reading.whole(session, order)

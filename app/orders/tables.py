@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -111,7 +112,8 @@ class OrderTile(Base):
     """A tile of an ordered plan: what is bought of it (bit p of ``patches``), and what all of it would cost.
 
     Tiles of which nothing is bought are here too: full HR is the cost of them all. The shares of an order's
-    tiles add up to its totals exactly.
+    tiles add up to its totals exactly. ``paid_before`` are those of ``patches`` that the order was to leave
+    out, as they had been received: its polygons cover them, but it is not what paid for them.
     """
 
     __tablename__ = "order_tiles"
@@ -122,6 +124,7 @@ class OrderTile(Base):
     tile: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     patches: Mapped[int]
     chosen: Mapped[int]
+    paid_before: Mapped[int] = mapped_column(server_default=text("0"))
     area_km2: Mapped[Decimal] = mapped_column(Numeric)
     nominal: Mapped[Decimal] = mapped_column(Numeric)
     full_patches: Mapped[int]

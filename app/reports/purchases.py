@@ -1,8 +1,8 @@
 """What was bought, from the ledger: added up in the database, so that a million entries are a few groups.
 
-An event is a ledger entry of a tile, or a tile of an ordered plan of which nothing was bought: full HR would
-have bought it too. A tile counts once, with the union of the patches that live purchases bought; money and
-area of every purchase are added. What a tile counts changes at its events, and each change belongs to the
+An event is a ledger entry of a tile, or a tile of a plan that something was bought of, but not of it: full HR
+would have bought it too. A tile counts once, with the union of the patches that live purchases bought; money
+and area of every purchase are added. What a tile counts changes at its events, and each change belongs to the
 moment it happened: a second purchase adds only what is new, one that was taken back takes off what is then no
 longer bought. So the groups of a period add up to the whole, and so do reports of one period after the other.
 A product or an area by itself is what a report of only that would say: a tile of two counts in both.
@@ -24,18 +24,24 @@ from app.reports.schemas import FullHrFigure, PurchaseGroup, SavingFigure
 
 PATCHES: Final = 16
 
-# bought, taken back and corrected: each at its own time
+# bought, taken back and corrected: each at its own time; what is taken back is what had been bought, with its
+# corrections, which are no part of what patches alone cost
 _ENTRIES: Final = """
     SELECT e.plan_id, e.tile, e.order_id, e.product, e.currency, e.at, r.at AS ends,
-        CASE e.kind WHEN 'reversal' THEN -1 WHEN 'correction' THEN 0 ELSE 1 END AS sign,
-        e.patches, e.area_km2, e.amount
+        CASE e.kind WHEN 'correction' THEN 0 ELSE 1 END AS sign,
+        e.patches, e.area_km2, e.amount, e.amount AS alone
     FROM ledger e LEFT JOIN ledger r ON r.corrects = e.id AND r.kind = 'reversal'
-    WHERE e.org_id = :org AND e.tile IS NOT NULL"""
+    WHERE e.org_id = :org AND e.tile IS NOT NULL AND e.kind <> 'reversal'
+    UNION ALL
+    SELECT r.plan_id, r.tile, r.order_id, r.product, r.currency, r.at, NULL, -1,
+        r.patches, r.area_km2, r.amount, e.amount
+    FROM ledger r JOIN ledger e ON e.id = r.corrects
+    WHERE r.org_id = :org AND r.kind = 'reversal'"""
 
 # of an ordered plan, the tiles that the order left out: with the order, and against it when it was cancelled
 _LEFT_OUT: Final = """
     SELECT t.plan_id, t.tile, o.id, o.product, o.currency, m.at, c.at,
-        CASE m."to" WHEN 'placed' THEN 1 ELSE -1 END, 0, 0, 0
+        CASE m."to" WHEN 'placed' THEN 1 ELSE -1 END, 0, 0, 0, 0
     FROM orders o
     JOIN order_moves m ON m.order_id = o.id
         AND (m."to" = 'placed' OR (m."to" = 'cancelled' AND m.here = 'placed'))
@@ -44,19 +50,30 @@ _LEFT_OUT: Final = """
     JOIN order_tiles t ON t.order_id = o.id AND t.patches = 0
     WHERE o.org_id = :org"""
 
-# of a plan whose patches were bought by its own price, the tiles of which none came at first: what comes
-# later adds its patches then, and leaves what was said of the time before as it was
-_NOT_ACQUIRED: Final = """
-    SELECT t.plan_id, t.tile, NULL::uuid, a.product, a.currency, a.at, NULL, 1, 0, 0, 0
+# of a plan of which patches were bought by its own price, all tiles, those of which none came too: from when
+# the first was bought until orders bought all that came. What comes later adds its patches then, and leaves
+# what was said of the time before as it was
+_BY_OWN_PRICE: Final = """
+    SELECT t.plan_id, t.tile, NULL::uuid, a.product, a.currency, a.at, a.ends, a.sign, 0, 0, 0, 0
     FROM (
-        SELECT e.plan_id, e.product, e.currency, min(e.at) AS at FROM ledger e
-        WHERE e.org_id = :org AND e.kind = 'acquisition' GROUP BY e.plan_id, e.product, e.currency
+        SELECT plan_id, product, currency, at,
+            CASE WHEN stand > 0 THEN lead(at) OVER in_time END AS ends,
+            CASE WHEN stand > 0 THEN 1 ELSE -1 END AS sign
+        FROM (
+            SELECT *, lag(stand, 1, 0) OVER (PARTITION BY plan_id, product, currency ORDER BY at) AS stood
+            FROM (
+                SELECT plan_id, product, currency, at, sum(
+                    sum(CASE kind WHEN 'acquisition' THEN 1 ELSE -1 END)
+                ) OVER (PARTITION BY plan_id, product, currency ORDER BY at) AS stand
+                FROM ledger
+                WHERE org_id = :org AND (kind = 'acquisition' OR (kind = 'reversal' AND order_id IS NULL))
+                GROUP BY plan_id, product, currency, at
+            ) entries
+        ) moments
+        WHERE (stand > 0) <> (stood > 0)
+        WINDOW in_time AS (PARTITION BY plan_id, product, currency ORDER BY at)
     ) a
-    JOIN tiles t ON t.plan_id = a.plan_id
-    WHERE NOT EXISTS (
-        SELECT FROM ledger e WHERE e.plan_id = t.plan_id AND e.tile = t.tile AND e.kind = 'acquisition'
-            AND e.at <= a.at
-    )"""
+    JOIN tiles t ON t.plan_id = a.plan_id"""
 
 
 def purchases(session: Session, question: Question) -> list[PurchaseGroup]:
@@ -79,7 +96,7 @@ def _check_rates(session: Session, question: Question, values: dict[str, Any]) -
     """Without a rate an amount would silently count for nothing."""
     if question.currency is None:
         return
-    events = f"{_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_NOT_ACQUIRED}"
+    events = f"{_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_BY_OWN_PRICE}"
     dated = " AND ".join(sql.conditions(Question(question.org_id, until=question.until), "f.at"))
     # what a tile counted before tells what the first event since adds to it
     last = "true" if question.since is None else "f.last >= :since"
@@ -163,8 +180,8 @@ def _statement(session: Session, question: Question) -> str:
     # only names of closed lists, checked currencies and numbers are written into the statement
     return f"""
 WITH {"".join(cte + "," for cte in ctes)}
-events (plan_id, tile, order_id, product, currency, at, ends, sign, patches, area_km2, amount) AS (
-    {_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_NOT_ACQUIRED}
+events (plan_id, tile, order_id, product, currency, at, ends, sign, patches, area_km2, amount, alone) AS (
+    {_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_BY_OWN_PRICE}
 ),
 facts AS (
     SELECT x.*, {", ".join(columns)}, {known} AS correct FROM events x {" ".join(joins)}
@@ -176,7 +193,7 @@ priced AS (
         coalesce(t.full_nominal, s.price) * {rate} AS full_nominal,
         coalesce(t.full_area_km2, s.area) AS full_area,
         coalesce(t.full_patches, s.patches) AS full_patches,
-        CASE WHEN f.order_id IS NULL THEN f.amount ELSE t.nominal END * {rate} AS nominal
+        CASE WHEN f.order_id IS NULL THEN f.alone ELSE t.nominal END * {rate} AS nominal
     FROM facts f
     JOIN plans p ON p.id = f.plan_id
     {rates}

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.core import auth, money
 from app.core.db import get_engine, session_scope
 from app.core.work import uuid7
-from app.ledger import export, service
+from app.ledger import export, received, service
 from app.ledger.tables import LedgerEntry
 from app.plans.service import get_plan
 from app.plans.tables import Plan
@@ -63,7 +63,7 @@ def receive(plan_id: uuid.UUID, tile: int, *patches: int) -> uuid.UUID:
                 ),
                 {"id": acquisition, "patch": patch, "slot": slot, "plan": plan_id, "tile": tile},
             )
-        service.acquired(session, get_plan(session, plan.org_id, plan_id), [acquisition])
+        received.acquired(session, get_plan(session, plan.org_id, plan_id), [acquisition])
     return acquisition
 
 
@@ -81,7 +81,7 @@ def test_what_is_received_for_a_priced_plan_is_entered_once(client: TestClient) 
     # the same again, other pixels for a patch, and one more patch
     with session_scope() as session:
         row = session.get_one(Plan, plan)
-        service.acquired(session, row, [acquisition])
+        received.acquired(session, row, [acquisition])
     receive(plan, 0, 6, 7)
     receive(plan, 1, 0)
     masks = sorted((one["tile"], tuple(one["patches"])) for one in entries(client))

@@ -60,6 +60,29 @@ def test_what_to_buy_next_is_ordered_and_entered_once(live: Live, dear: str) -> 
     assert late.json()["type"] == "/problems/nothing-to-order"
 
 
+def test_what_a_polygon_merely_covers_stays_paid(live: Live, dear: str) -> None:
+    """The first two patches were bought before; the least polygon around the third covers them again."""
+    client = live.client
+    plan = made_plan(
+        client, lr_geotiff(), release=dear, max_patches="3", price_per_km2="2000", currency="EUR"
+    )
+    post_hr(client, plan["id"], patch_geotiff(0), patch_geotiff(15))
+    body = {
+        "classifications": [classify(client, plan["id"])["id"]],
+        "product": "example-archive/small-minimum",
+    }
+    before = sum(entry.amount for entry in entries())
+    order = ordered(client, **body).json()
+    assert {0, 15} < {*order["tiles"][0]["patches"]}
+    for to, price in (("placed", Decimal(order["price"])), ("cancelled", 0)):
+        assert client.post(f"/v1/orders/{order['id']}/moves", json={"to": to}).status_code == 200
+        assert sum(entry.amount for entry in entries()) == before + price
+    # one that asks for all that the plan chose buys them itself
+    whole = ordered(client, plans=[plan["id"]], product=body["product"]).json()
+    assert client.post(f"/v1/orders/{whole['id']}/moves", json={"to": "placed"}).status_code == 200
+    assert sum(entry.amount for entry in entries()) == Decimal(whole["price"])
+
+
 def test_what_a_placed_order_brings_is_not_ordered_again(live: Live, dear: str) -> None:
     client = live.client
     plan = made_plan(client, lr_geotiff(), release=dear, max_patches="3")

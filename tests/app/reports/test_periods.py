@@ -54,10 +54,12 @@ class Purchase:
 
 @dataclass
 class Past:
-    """Orders, some cancelled, whose dates an example chooses."""
+    """Orders, some cancelled, and what was received, some of it taken back: an example chooses the dates."""
 
     kept: list[uuid.UUID]
     cancelled: list[uuid.UUID]
+    received: list[uuid.UUID]
+    taken_back: list[uuid.UUID]
 
 
 @pytest.fixture
@@ -65,30 +67,59 @@ def past(client: TestClient) -> Past:
     price: dict[str, Any] = {"price": "1000", "currency": "EUR"}
     near = ready_plan(2, 1, chosen=lambda tile: (0, 1, 5) if tile else (), **price)
     far = ready_plan(west=402_000.0, **price)
-    # before an order buys them
+    # before an order buys them, and takes back what was entered
     receive(near, 0, 3)
     receive(near, 0, 3, 15)
     receive(near, 1, 5)
+    receive(far, 0, 3)
     kept = [order(client, near, BY_THE_PATCH, "placed"), order(client, far, CLASSIC, "placed")]
-    kept += [order(client, near, DOLLARS, "placed")]
+    kept += [order(client, far, DOLLARS, "placed")]
     cancelled = [
         order(client, plan, product, "placed", "cancelled")
         for plan, product in [(near, MINIMUM), (far, MINIMUM), (near, CLASSIC), (far, BY_THE_PATCH)]
     ]
-    return Past([uuid.UUID(made["id"]) for made in kept], [uuid.UUID(made["id"]) for made in cancelled])
+    with session_scope() as session:
+        received = session.execute(
+            text(
+                "SELECT e.id, r.id IS NOT NULL AS taken_back FROM ledger e LEFT JOIN ledger r"
+                " ON r.corrects = e.id AND r.kind = 'reversal' WHERE e.kind = 'acquisition' ORDER BY e.id"
+            )
+        ).all()
+    assert {entry.taken_back for entry in received} == {True, False}
+    return Past(
+        [uuid.UUID(made["id"]) for made in kept],
+        [uuid.UUID(made["id"]) for made in cancelled],
+        [entry.id for entry in received if not entry.taken_back],
+        [entry.id for entry in received if entry.taken_back],
+    )
 
 
-def rewrite(spans: dict[uuid.UUID, tuple[datetime, datetime]], received: Sequence[datetime]) -> None:
+Spans = dict[uuid.UUID, tuple[datetime, datetime]]
+
+
+def rewrite(orders: Spans, received: Spans) -> None:
     """Date every order's moves and entries, and the acquisitions' entries, as an example has them."""
     with rewriting() as session:
-        for order_id, (starts, ends) in spans.items():
+        for order_id, (starts, ends) in orders.items():
             backdate(session, order_id, placed=starts, cancelled=ends)
-        ids = session.scalars(text("SELECT id FROM ledger WHERE kind = 'acquisition' ORDER BY id")).all()
-        for entry, at in zip(ids, received, strict=True):
-            session.execute(text("UPDATE ledger SET at = :at WHERE id = :id"), {"at": at, "id": entry})
+        for entry, (starts, ends) in received.items():
+            values = {"starts": starts, "ends": ends, "id": entry}
+            session.execute(text("UPDATE ledger SET at = :starts WHERE id = :id"), values)
+            session.execute(text("UPDATE ledger SET at = :ends WHERE corrects = :id"), values)
 
 
-def purchases(spans: dict[uuid.UUID, tuple[datetime, datetime]]) -> list[Purchase]:
+def together(spans: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """When any of the spans is."""
+    found: list[tuple[datetime, datetime]] = []
+    for starts, ends in sorted(spans):
+        if found and starts <= found[-1][1]:
+            found[-1] = (found[-1][0], max(ends, found[-1][1]))
+        elif starts < ends:
+            found.append((starts, ends))
+    return found
+
+
+def purchases(orders: Spans, received: Spans) -> list[Purchase]:
     """Everything that was bought, from the rows."""
     with session_scope() as session:
         ordered = session.execute(
@@ -102,18 +133,18 @@ def purchases(spans: dict[uuid.UUID, tuple[datetime, datetime]]) -> list[Purchas
     found = [
         Purchase(
             (row.currency, row.plan_id, row.tile), row.order_id, row.patches, row.full_patches,
-            row.full_total, row.full_nominal, *spans[row.order_id],
+            row.full_total, row.full_nominal, *orders[row.order_id],
         )
         for row in ordered
     ]  # fmt: skip
     for tile in tiles:
-        own = [row for row in entered if row.tile == tile.tile]
+        of_plan = [row for row in entered if row.plan_id == tile.plan_id]
+        own = [(row.patches, *received[row.id]) for row in of_plan if row.tile == tile.tile]
         cost = sum(tile.prices, Decimal(0))
-        # the tile of which none came then counts from when its plan was first bought for
-        first = min(row.at for row in entered if row.plan_id == tile.plan_id)
-        left_out = [] if any(row.at <= first for row in own) else [(first, 0)]
-        for at, patches in [*((row.at, row.patches) for row in own), *left_out]:
-            found.append(Purchase(("EUR", tile.plan_id, tile.tile), None, patches, 16, cost, cost, at))
+        # a tile of which none came counts while its plan has been bought for
+        left_out = [(0, *span) for span in together([received[row.id] for row in of_plan])]
+        for patches, *span in [*own, *left_out]:
+            found.append(Purchase(("EUR", tile.plan_id, tile.tile), None, patches, 16, cost, cost, *span))
     return found
 
 
@@ -178,14 +209,14 @@ def bounds(by: str, value: str) -> tuple[datetime, datetime]:
 @given(data=st.data())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_periods_add_up_to_the_whole(client: TestClient, past: Past, data: st.DataObject) -> None:
-    spans: dict[uuid.UUID, tuple[datetime, datetime]] = {
-        order_id: (data.draw(moments), NEVER) for order_id in past.kept
-    }
-    for order_id in past.cancelled:
-        ends = data.draw(st.one_of(moments, st.just(NEVER)))
-        spans[order_id] = (min(data.draw(moments), ends), ends)
-    rewrite(spans, [data.draw(moments) for _ in range(3)])
-    bought = purchases(spans)
+    def span(stays: bool) -> tuple[datetime, datetime]:
+        ends = NEVER if stays else data.draw(st.one_of(moments, st.just(NEVER)))
+        return min(data.draw(moments), ends), ends
+
+    orders = {one: span(one in past.kept) for one in [*past.kept, *past.cancelled]}
+    received = {one: span(one in past.received) for one in [*past.received, *past.taken_back]}
+    rewrite(orders, received)
+    bought = purchases(orders, received)
     since = data.draw(st.one_of(st.none(), moments))
     question: dict[str, Any] = {"to": END.date().isoformat()}
     question |= {} if since is None else {"from": since.date().isoformat()}

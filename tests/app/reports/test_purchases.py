@@ -171,6 +171,49 @@ def test_what_comes_later_leaves_an_earlier_month_as_it_was(client: TestClient) 
     assert Decimal(february["full_hr"]["cost"]) == 0
 
 
+def test_what_an_order_bought_of_what_was_received_counts_by_the_order(client: TestClient) -> None:
+    """Of three tiles one is received before there is an order, in another currency; then it is cancelled."""
+    plan = ready_plan(3, 1, price="1000", currency="EUR")
+    receive(plan, 0, 5, 6)
+    [before] = report(client)["purchases"]
+    assert (before["tiles"], before["patches"]) == (3, 2)
+    made = order(client, plan, TASKING, "placed")
+    for by in ("currency", "product", "month", "product,month"):
+        euros, dollars = sorted(report(client, group_by=by)["purchases"], key=lambda group: group["currency"])
+        assert (euros["tiles"], euros["patches"], euros["spent"], euros["nominal_cost"]) == (
+            0,
+            0,
+            "0.00",
+            "0.00",
+        )
+        assert euros["full_hr"] == {"patches": 0, "area_km2": 0, "cost": "0.00", "nominal_cost": "0.00"}
+        assert (dollars["spent"], dollars["full_hr"]["cost"]) == (made["price"], made["full_hr"]["total"])
+    client.post(f"/v1/orders/{made['id']}/moves", json={"to": "cancelled"})
+    euros, dollars = report(client)["purchases"]
+    assert euros == before
+    assert (dollars["tiles"], dollars["spent"], dollars["full_hr"]["cost"]) == (0, "0.00", "0.00")
+
+
+def test_what_an_order_did_not_buy_still_counts_by_itself(client: TestClient) -> None:
+    plan = ready_plan(2, 1, price="1000", currency="EUR")
+    receive(plan, 0, 5, 0)
+    receive(plan, 1, 5)
+    [entry] = rows("SELECT id FROM ledger WHERE tile = 0")
+    credit = {"amount": "-0.10", "reason": "credit note"}
+    assert client.post(f"/v1/ledger/{entry.id}/corrections", json=credit).status_code == 201
+    made = order(client, plan, "example-archive/by-the-patch", "placed")
+    ad_hoc, ordered = report(client, group_by="product")["purchases"]
+    [tile] = rows("SELECT prices FROM tiles WHERE tile = 0")
+    alone = tile.prices[0]
+    assert (ad_hoc["tiles"], ad_hoc["patches"], ordered["spent"]) == (2, 1, made["price"])
+    # half of the credit note was of the patch that the order bought
+    assert Decimal(ad_hoc["spent"]) == cents(alone - Decimal("0.05"))
+    assert Decimal(ad_hoc["nominal_cost"]) == cents(alone)
+    [whole] = report(client)["purchases"]
+    assert (whole["tiles"], whole["patches"], whole["full_hr"]["patches"]) == (2, 9, 32)
+    assert whole["full_hr"]["cost"] == made["full_hr"]["total"]
+
+
 def test_filters(client: TestClient, bought: dict[str, Any]) -> None:
     for params, kept in FILTERS:
         groups = report(client, group_by="tag:team", **params)["purchases"]
