@@ -2,7 +2,8 @@
 
 The bell is rung by a queue message; a desk that hears none looks by itself every few seconds, which is the
 sweep that finds what a lost message, a killed worker or a wiped broker left behind. Rows that arrive while
-others are being worked on join at the next forward, so a plan of 10,000 tiles does not hold up a plan of one.
+others are being worked on join at the next forward, so a plan of 10,000 tiles does not hold up a plan of one,
+and a thousand plans of one organisation do not hold up another's.
 """
 
 import time
@@ -42,6 +43,8 @@ class ChildKilled(Exception):
 
 
 JOBS_AT_ONCE: Final = 32
+AN_ORGANISATION: Final = 24
+"""Of the jobs at a desk, how many may be one organisation's: the others find a place at once."""
 
 OPENING_S: Final = 1.0
 """Seconds for opening rows between two forwards: small ones join, large ones do not hold up who is open."""
@@ -128,7 +131,7 @@ class Desk(Looking):
                 self._bell.clear()
                 free = JOBS_AT_ONCE - len(table) - len(rows)
                 if free > 0:
-                    rows.extend(self._leases.take(self._model, free))
+                    rows.extend(self._leases.take(self._model, free, share=AN_ORGANISATION))
                 if not rows and not table:
                     return
                 self._open_some(rows, table)

@@ -42,10 +42,18 @@ class Leases:
         self._stopping.set()
         self._thread.join(timeout=5)
 
-    def take(self, model: type[Row], limit: int, only: ColumnElement[bool] | None = None) -> list[Row]:
-        """Claim up to ``limit`` open rows, of ``only`` some kind; their heartbeats begin with this call."""
+    def take(
+        self,
+        model: type[Row],
+        limit: int,
+        only: ColumnElement[bool] | None = None,
+        share: int | None = None,
+    ) -> list[Row]:
+        """Claim up to ``limit`` open rows, of ``only`` some kind, ``share`` of one organisation at most (see
+        ``claim``); their heartbeats begin with this call.
+        """
         with session_scope() as session:
-            rows = claim(session, model, owner_name(), limit, get_settings().lease_s, only)
+            rows = claim(session, model, owner_name(), limit, get_settings().lease_s, only, share)
         with self._lock:
             held = self._held.setdefault(model, {})
             held.update({row.id: row.fence for row in rows})

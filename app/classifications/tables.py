@@ -2,11 +2,12 @@
 
 import uuid
 
-from sqlalchemy import ARRAY, REAL, ForeignKey, Index, Integer, String
+from sqlalchemy import ARRAY, REAL, ColumnElement, ForeignKey, Index, Integer, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.db import Base
 from app.core.work import WorkRow, work_constraints
+from app.plans.tables import Plan
 
 
 class Classification(WorkRow, Base):
@@ -27,6 +28,11 @@ class Classification(WorkRow, Base):
     fusion: Mapped[str] = mapped_column(String(64))
     classes: Mapped[list[str]] = mapped_column(ARRAY(String(200)))
     fmow: Mapped[list[str | None]] = mapped_column(ARRAY(String(200)))
+
+    @classmethod
+    def tenant(cls) -> ColumnElement[uuid.UUID]:
+        """The organisation of the plan."""
+        return select(Plan.org_id).where(Plan.id == cls.plan_id).scalar_subquery()
 
 
 class ClassifiedTile(Base):

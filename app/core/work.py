@@ -19,6 +19,7 @@ from sqlalchemy import (
     DateTime,
     Index,
     String,
+    Subquery,
     case,
     func,
     or_,
@@ -88,6 +89,11 @@ class WorkRow:
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
 
+    @classmethod
+    def tenant(cls) -> ColumnElement[Any]:
+        """Whose work a row is, where organisations take turns (``claim``); by default each row is its own."""
+        return cls.id.expression
+
 
 Row = TypeVar("Row", bound=WorkRow)
 
@@ -118,26 +124,27 @@ def claim(
     limit: int,
     lease_s: float,
     only: ColumnElement[bool] | None = None,
+    share: int | None = None,
 ) -> list[Row]:
     """Take up to ``limit`` rows that are queued or whose holder's lease (``lease_s`` seconds) ran out.
 
-    ``only`` narrows them down to what the worker can do.
+    ``only`` narrows them down to what the worker can do. With a ``share`` the organisation of which the
+    owner holds fewest rows comes first, and none is given more than ``share`` together with those.
 
     Oldest first; rows another session is claiming are skipped, not waited for. A row already started
     ``max_attempts`` times is failed instead of being given out. The caller commits.
     """
+    is_open = or_(
+        model.status == WorkStatus.QUEUED,
+        (model.status == WorkStatus.RUNNING) & (model.lease_expires_at < func.clock_timestamp()),
+    )
+    found = select(model.id, model.attempts).where(is_open, true() if only is None else only)
+    if share is not None:
+        turns = _turns(model, owner, is_open)
+        found = found.join(turns, turns.c.id == model.id).where(turns.c.turn <= share)
+        found = found.order_by(turns.c.turn)
     open_rows = session.execute(
-        select(model.id, model.attempts)
-        .where(
-            or_(
-                model.status == WorkStatus.QUEUED,
-                (model.status == WorkStatus.RUNNING) & (model.lease_expires_at < func.clock_timestamp()),
-            ),
-            true() if only is None else only,
-        )
-        .order_by(model.created_at, model.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
+        found.order_by(model.created_at, model.id).limit(limit).with_for_update(of=model, skip_locked=True)
     ).all()
     most = get_settings().max_attempts
     for row_id, attempts in open_rows:
@@ -162,6 +169,24 @@ def claim(
         execution_options={"synchronize_session": False, "populate_existing": True},
     ).all()
     return sorted(taken, key=lambda row: (row.created_at, row.id))
+
+
+def _turns(model: type[Row], owner: str, is_open: ColumnElement[bool]) -> Subquery:
+    """(id, turn) of the open rows: the n-th of its organisation, after those of it that the owner holds."""
+    tenant = model.tenant()
+    held = (
+        select(tenant.label("tenant"), func.count().label("count"))
+        .where(model.status == WorkStatus.RUNNING, model.lease_owner == owner, ~is_open)
+        .group_by(tenant)
+        .subquery()
+    )
+    turn = func.row_number().over(partition_by=tenant, order_by=(model.created_at, model.id))
+    return (
+        select(model.id, (turn + func.coalesce(held.c.count, 0)).label("turn"))
+        .outerjoin(held, held.c.tenant.is_not_distinct_from(tenant))
+        .where(is_open)
+        .subquery()
+    )
 
 
 def heartbeat(

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    ColumnElement,
     DateTime,
     Double,
     ForeignKey,
@@ -81,6 +82,11 @@ class Plan(WorkRow, Base):
     # Raised by every acquisition under the row's lock: "the patches received as of revision r" has one
     # answer for ever, whatever arrives later.
     revision: Mapped[int] = mapped_column(default=0, server_default="0")
+
+    @classmethod
+    def tenant(cls) -> ColumnElement[uuid.UUID]:
+        """The organisation that asked."""
+        return cls.org_id.expression
 
     @property
     def lr_key(self) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    ColumnElement,
     DateTime,
     ForeignKey,
     Index,
@@ -151,6 +152,11 @@ class ShadowPlan(WorkRow, Base):
     card_sha256: Mapped[str] = mapped_column(String(64))
     result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
+    @classmethod
+    def tenant(cls) -> ColumnElement[uuid.UUID]:
+        """The organisation whose shadow it is."""
+        return cls.org_id.expression
+
 
 class ShadowClassification(WorkRow, Base):
     """What the organisation's shadow release would have answered to a live classification."""
@@ -167,3 +173,8 @@ class ShadowClassification(WorkRow, Base):
     release: Mapped[str] = mapped_column(String(200))
     card_sha256: Mapped[str] = mapped_column(String(64))
     result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+
+    @classmethod
+    def tenant(cls) -> ColumnElement[uuid.UUID]:
+        """The organisation whose shadow it is."""
+        return cls.org_id.expression

@@ -17,6 +17,7 @@ from app.core.store import get_store
 from app.core.work import WorkStatus, claim
 from app.plans.tables import Plan, TileRow
 from models.release import Decision
+from tests.conftest import make_key
 from tests.imagery import lr_geotiff
 from tests.workers.conftest import forwards, queue_plan
 from workers.desk import Desk
@@ -117,6 +118,31 @@ def test_a_large_plan_lets_those_of_other_releases_pass(client: TestClient, plan
     assert set(finished[:3]) == {*others, beside}
     assert finished[3] == large
     assert len(tiles_of(large)) == 320
+
+
+def test_plans_of_one_organisation_do_not_fill_a_desk(
+    client: TestClient, plan_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.desk.JOBS_AT_ONCE", 4)
+    monkeypatch.setattr("workers.desk.AN_ORGANISATION", 3)
+    large = [queue_plan(client, lr_geotiff(20, 16), tile_size_m="80.1") for _ in range(6)]
+    finished, late = list[str](), list[str]()
+    write, forward = plan_desk._write, plan_desk._forward_once
+
+    def note(job: Any) -> None:
+        write(job)
+        finished.append(str(job.row.id))
+
+    def arrive(table: Any) -> None:
+        if not late:  # when the desk is full of the other organisation's
+            client.headers["Authorization"] = f"Bearer {make_key(org='another')}"
+            late.append(queue_plan(client))
+        forward(table)
+
+    plan_desk._write, plan_desk._forward_once = note, arrive  # type: ignore[method-assign]
+    plan_desk.work()
+    assert finished[0] == late[0]
+    assert set(finished[1:]) == set(large)
 
 
 def test_a_failure_in_one_plan_of_a_batch_is_that_plans_alone(client: TestClient, plan_desk: Desk) -> None:

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.core.db import get_engine, session_scope
@@ -21,6 +22,12 @@ class Errand(WorkRow, ErrandBase):
     __table_args__ = work_constraints("errands")
 
     answer: Mapped[str | None] = mapped_column()
+    whose: Mapped[str] = mapped_column(default="")
+
+    @classmethod
+    def tenant(cls) -> ColumnElement[str]:
+        """Who asked."""
+        return cls.whose.expression
 
 
 @contextmanager
@@ -34,12 +41,12 @@ def errand_table() -> Iterator[None]:
         ErrandBase.metadata.drop_all(get_engine())
 
 
-def add_errands(count: int) -> list[uuid.UUID]:
+def add_errands(count: int, whose: str = "") -> list[uuid.UUID]:
     """Queue ``count`` errands; their ids, oldest first."""
     ids = []
     for _ in range(count):
         with session_scope() as session:
-            errand = Errand()
+            errand = Errand(whose=whose)
             session.add(errand)
             session.flush()
             ids.append(errand.id)

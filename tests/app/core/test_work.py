@@ -33,6 +33,11 @@ def claim(owner: str, limit: int = 10, lease_s: float = LEASE_S) -> list[Errand]
         return work.claim(session, Errand, owner, limit, lease_s)
 
 
+def shared(owner: str, limit: int, share: int) -> list[uuid.UUID]:
+    with session_scope() as session:
+        return [row.id for row in work.claim(session, Errand, owner, limit, LEASE_S, share=share)]
+
+
 def finish(errand_id: uuid.UUID, fence: int, answer: str) -> bool:
     with session_scope() as session:
         return work.finish(session, Errand, errand_id, fence, answer=answer)
@@ -45,6 +50,19 @@ def let_lease_run_out(errand_id: uuid.UUID) -> None:
             .where(Errand.id == errand_id, Errand.status == WorkStatus.RUNNING)
             .values(lease_expires_at=text("clock_timestamp() - interval '1 second'"))
         )
+
+
+def test_organisations_take_turns_and_none_has_more_than_its_share() -> None:
+    many, few = add_errands(20, "many"), add_errands(3, "few")
+    first = shared("a", 8, 6)
+    assert set(first) == {*many[:5], *few}
+    assert shared("a", 8, 6) == [many[5]]  # it holds five of them
+    assert shared("a", 8, 6) == []
+    (late,) = add_errands(1, "late")
+    assert shared("a", 8, 6) == [late]
+    assert shared("b", 4, 6) == many[6:10]  # another worker has a share of its own
+    let_lease_run_out(many[0])
+    assert shared("a", 8, 6) == [many[0]]  # open again: it no longer counts as held
 
 
 def test_oldest_first_and_each_once() -> None:
