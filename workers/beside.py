@@ -29,7 +29,8 @@ class BesideDesk(Desk):
     enlisting: ClassVar[TextClause]
     """Queues a row for each answer of the champion that the shadow has not seen yet.
 
-    Its parameters: org, since (when the alias was moved), champion, release and card of the shadow.
+    Its parameters: org, since (when the alias was moved), the champion and the hash of its weights, release
+    and card of the shadow.
     """
 
     def can_stand_in(self, _shadow: Found, _champion: Found) -> bool:
@@ -55,8 +56,15 @@ class BesideDesk(Desk):
                     continue
                 if not self.can_stand_in(shadow, champion):
                     continue
-                values = {"org": alias.org_id, "since": alias.moved_at, "champion": champion.key}
-                session.execute(self.enlisting, {**values, "release": shadow.key, "card": shadow.card_sha256})
+                values = {
+                    "org": alias.org_id,
+                    "since": alias.moved_at,
+                    "champion": champion.key,
+                    "champion_sha256": champion.card.weights_sha256,
+                    "release": shadow.key,
+                    "card": shadow.card_sha256,
+                }
+                session.execute(self.enlisting, values)
 
     def _forward_once(self, table: list[Any]) -> None:
         while _busy() and not self._stopping.wait(PAUSE_S):

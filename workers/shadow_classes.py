@@ -30,6 +30,7 @@ ENLIST: Final = text(
     WHERE plans.org_id = :org AND live.status = 'ready'
       AND live.created_at >= :since AND live.created_at > now() - interval '1 day'
       AND coalesce(live.release_id::text, live.release) = :champion
+      AND live.weights_sha256 = :champion_sha256
       AND NOT EXISTS (SELECT FROM shadow_classifications AS known WHERE known.classification_id = live.id
                       AND known.release = CAST(:release AS varchar)
                       AND known.card_sha256 = CAST(:card AS varchar))

@@ -39,6 +39,7 @@ ENLIST: Final = text(
     WHERE plans.org_id = :org AND plans.status = 'ready'
       AND plans.created_at >= :since AND plans.created_at > now() - interval '1 day'
       AND coalesce(plans.release_id::text, plans.release) = :champion
+      AND plans.weights_sha256 = :champion_sha256
       AND plans.product IS NULL AND plans.options IS NULL
       AND NOT EXISTS (SELECT FROM shadow_plans AS known WHERE known.plan_id = plans.id
                       AND known.release = CAST(:release AS varchar)

@@ -16,7 +16,7 @@ from app.labels.schemas import LabelForm
 from app.labels.tables import Label
 from app.plans.service import get_ready_plan
 from app.plans.tables import Plan, TileRow
-from app.releases.finding import made_with
+from app.releases.finding import find_key
 
 
 def record(session: Session, principal: Principal, plan_id: uuid.UUID, form: LabelForm) -> Sequence[Label]:
@@ -91,9 +91,9 @@ def _must_be_known(session: Session, plan: Plan, classes: set[str]) -> None:
 
 
 def _classes_of_release(session: Session, plan: Plan) -> set[str]:
-    # a release may be gone by now; then only what is in use is known
+    # of one that was replaced, those of what has its name by now; of one that is gone, what is in use alone
     with suppress(ProblemError):
-        release = made_with(session, plan.release, plan.weights_sha256, plan.release_id)
+        release = find_key(session, plan.org_id, str(plan.release_id or plan.release))
         return {entry.name for entry in release.card.classes}
     return set()
 

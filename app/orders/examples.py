@@ -67,7 +67,7 @@ ORDER: Final[dict[str, Any]] = {
             "geometry": SQUARE,
         }
     ],
-    "tiles": [{"plan_id": PLAN, "tile": 0, "patches": [1, 2, 3, 5, 6, 7, 9, 10, 11]}],
+    "tiles": [{"plan_id": PLAN, "tile": 0, "patches": [1, 2, 3, 5, 6, 7, 9, 10, 11], "paid_before": []}],
     "dropped": [],
     "moves": [
         {"here": None, "to": "draft", "at": "2026-11-22T15:00:00Z", "reason": None},

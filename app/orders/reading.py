@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.core import money
 from app.orders.schemas import (
+    BoughtPatchesOut,
     Estimate,
     FullHr,
     LineOut,
@@ -71,7 +72,12 @@ def whole(session: Session, order: Order) -> OrderOut:
             for line in lines
         ],
         tiles=[
-            TilePatchesOut(plan_id=tile.plan_id, tile=tile.tile, patches=patches_of(tile.patches))
+            BoughtPatchesOut(
+                plan_id=tile.plan_id,
+                tile=tile.tile,
+                patches=patches_of(tile.patches),
+                paid_before=patches_of(tile.paid_before),
+            )
             for tile in tiles
         ],
         dropped=[TilePatchesOut.model_validate(each) for each in order.dropped],

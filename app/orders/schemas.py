@@ -166,11 +166,20 @@ class LineOut(BaseModel):
 
 
 class TilePatchesOut(BaseModel):
-    """Patches that the order buys of one tile, whether chosen or merely covered."""
+    """Patches of one tile."""
 
     plan_id: uuid.UUID
     tile: int
     patches: list[int]
+
+
+class BoughtPatchesOut(TilePatchesOut):
+    """Patches that the order buys of one tile, whether chosen or merely covered."""
+
+    paid_before: list[int] = Field(
+        description="Those of them that had come before an order from `classifications` was drafted: "
+        "its polygons cover them, and what was paid for them is not taken back."
+    )
 
 
 class MoveOut(BaseModel):
@@ -210,7 +219,7 @@ class OrderOut(OrderSummary):
     model_config = ConfigDict(json_schema_extra={"example": examples.ORDER})
 
     lines: list[LineOut]
-    tiles: list[TilePatchesOut]
+    tiles: list[BoughtPatchesOut]
     dropped: list[TilePatchesOut] = Field(description="Chosen, but not worth what a polygon would cost.")
     moves: list[MoveOut]
 

@@ -332,5 +332,6 @@ def points(session: Session, question: Question, most: int) -> list[tuple[float,
 SELECT DISTINCT f.lon, f.lat FROM (
     SELECT e.*, NULL::text AS class FROM ledger e
     WHERE e.org_id = :org AND e.kind = 'acquisition' AND e.lon IS NOT NULL
+        AND NOT EXISTS (SELECT FROM ledger r WHERE r.corrects = e.id AND r.kind = 'reversal')
 ) f JOIN plans p ON p.id = f.plan_id WHERE {where} LIMIT :most"""  # noqa: S608
     return [(row.lon, row.lat) for row in session.execute(text(query), values)]

@@ -117,3 +117,41 @@ def test_comparisons_whose_data_set_is_gone_do_not_stop_the_migration(database: 
         assert session.scalars(text("SELECT dataset_id FROM comparisons")).all() == [kept]
         session.execute(text("DELETE FROM datasets"))
         assert session.scalars(text("SELECT dataset_id FROM comparisons")).all() == []
+
+
+def test_what_older_orders_merely_cover_stays_paid(database: Services) -> None:
+    """Of an order drafted after patches 0 and 15 had come for 7, which covers them and 5: these two alone."""
+    plan = ready_plan(price="1000", currency="EUR")
+    downgrade("0012")
+    received(plan, 1, 0, 15, price="0.4")
+    covered, chosen = 1 << 0 | 1 << 5 | 1 << 7 | 1 << 15, 1 << 7
+    orders = {False: uuid.uuid4(), True: uuid.uuid4()}
+    zeros = ", ".join("0" for _ in range(11))
+    with session_scope() as session:
+        for of_budget, order in orders.items():
+            values = {"id": order, "plan": plan, "budget": uuid.uuid4() if of_budget else None}
+            session.execute(
+                text(
+                    "INSERT INTO orders (id, org_id, state, budget_id, product, vendor, terms, currency,"
+                    " area_km2, charged_km2, net, fee, unused_minimum, rounding, vat, total, nominal,"
+                    " full_area_km2, full_total, full_nominal, optimal, dropped)"
+                    " SELECT :id, org_id, 'draft', :budget, 'a/b@1', 'V', '{}', 'EUR',"
+                    f" {zeros}, 0, true, '[]' FROM plans WHERE id = :plan"
+                ),
+                values,
+            )
+            session.execute(
+                text(
+                    "INSERT INTO order_tiles (order_id, plan_id, tile, patches, chosen, area_km2, nominal,"
+                    " full_patches, full_area_km2, full_total, full_nominal, lon, lat)"
+                    " VALUES (:id, :plan, 0, :covered, :chosen, 0, 0, 16, 0, 0, 0, 0, 0)"
+                ),
+                {**values, "covered": covered, "chosen": chosen},
+            )
+    received(plan, 9_000, 5, price="0.4")
+    migrate()
+    with session_scope() as session:
+        rows = session.execute(text("SELECT order_id, paid_before FROM order_tiles")).all()
+    # a budget's order is not drafted without what came
+    found = {row.order_id: row.paid_before for row in rows}
+    assert found == {orders[False]: 1 << 0 | 1 << 15, orders[True]: 0}

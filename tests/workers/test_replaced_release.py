@@ -70,6 +70,17 @@ def test_a_plan_is_not_classified_by_another_release_of_that_name(
     assert answer["release"]["weights_sha256"] == new.weights_sha256 != old["weights_sha256"]
 
 
+def test_labels_are_of_the_classes_that_the_name_stands_for(
+    client: TestClient, plan_desk: Desk, folder: Path
+) -> None:
+    plan = queue_plan(client)
+    plan_desk.work()
+    replaced(folder)
+    labels = {"labels": [{"tile": 0, "class": CLASSES[0]}]}
+    answer = client.post(f"/v1/plans/{plan}/labels", json=labels)
+    assert answer.status_code == 201, answer.text
+
+
 def test_a_release_that_comes_back_answers_again(
     client: TestClient, plan_desk: Desk, classify_desk: Desk, folder: Path
 ) -> None:
