@@ -63,9 +63,10 @@ FORM = multipart_body(
 async def create_acquisitions(request: Request, plan_id: uuid.UUID, principal: Buyer) -> Response:
     """Every patch of the plan that a file covers is taken, chosen or not; others are refused with a reason.
 
-    Files are placed by their own georeference. The same bytes again give the same answer; other bytes for a
-    received patch are a 409 unless `replace=true`. A request is taken whole or not at all: it fails if one of
-    its files is no good raster, or if no patch of any file can be taken.
+    Files are placed by their own georeference. The same bytes again give the same answer, and put back
+    pixels that the store has lost; other bytes for a received patch are a 409 unless `replace=true`. A
+    request is taken whole or not at all: it fails if one of its files is no good raster, or if no patch of
+    any file can be taken.
     """
     async with receive(request, file_fields={"files"}, text_fields=AcquisitionForm.model_fields) as upload:
         ids = await run_in_threadpool(service.take, principal, plan_id, upload)

@@ -88,12 +88,22 @@ def _fetch(received: ReceivedPatch, path: Path) -> None:
     except KeyError:
         log.error("object_missing", key=key)
         with session_scope() as session:
-            file = session.get_one(Acquisition, received.acquisition_id).file_sha256
+            acquisition = session.get_one(Acquisition, received.acquisition_id)
         raise PixelsLost(
-            f"The HR patches of acquisition {received.acquisition_id} are no longer in the object store. "
-            f"Send its file again (SHA-256 {file}) to plan {received.plan_id}, which puts them back, and ask "
-            "again.",
+            f"The HR patches of acquisition {acquisition.id} are no longer in the object store. Send its "
+            f"file again (SHA-256 {acquisition.file_sha256}) to plan {received.plan_id}"
+            f"{_sent_with(acquisition)}, which puts them back, and ask again. What was replaced "
+            "since stays replaced.",
             plan_id=str(received.plan_id),
-            acquisition_id=str(received.acquisition_id),
-            file_sha256=file,
+            acquisition_id=str(acquisition.id),
+            file_sha256=acquisition.file_sha256,
+            form=acquisition.form,
         ) from None
+
+
+def _sent_with(acquisition: Acquisition) -> str:
+    """The form fields without which the same bytes would be another file."""
+    if acquisition.form is None:
+        return " with the form fields bands, scale and offset it was sent with, if any"
+    given = " and ".join(f"{name}={value}" for name, value in acquisition.form.items())
+    return f" with {given}" if given else ""

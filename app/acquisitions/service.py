@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, defer, load_only
 
 from app.acquisitions import pixels
-from app.acquisitions.mending import put_back
+from app.acquisitions.mending import lost_of, put_back
 from app.acquisitions.schemas import AcquisitionForm
 from app.acquisitions.stretch import Sensed, scalings
 from app.acquisitions.tables import Acquisition, ReceivedPatch, pixels_key
@@ -32,6 +32,7 @@ from app.core.settings import get_settings
 from app.core.uploads import ReceivedFile, Upload
 from app.core.work import uuid7
 from app.ledger.received import acquired
+from app.plans.schemas import RasterForm
 from app.plans.service import get_ready_plan, limits, raster_info, read_form, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters import RasterInfo, Scaling, Tile, choose_bands, inspect, range_warnings, read_hr_patches
@@ -60,6 +61,7 @@ class _File:
     scaling: Scaling | None = None
     taken: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
+    put_back: list[uuid.UUID] = field(default_factory=list)
 
     @property
     def squares(self) -> Path:
@@ -69,6 +71,8 @@ class _File:
 
 def take(principal: Principal, plan_id: uuid.UUID, upload: Upload) -> list[uuid.UUID]:
     """The acquisitions of the request's files, in their order; those that came before are found again.
+
+    What the store has lost of these files is put back first, even where the request is then refused.
 
     Raises the rasters' ProblemErrors, NotFound, Conflict (plan not ready), PatchConflict (other pixels were
     received before), PatchesRefused (no patch of any file can be taken). Then nothing is left of any file.
@@ -81,6 +85,8 @@ def take(principal: Principal, plan_id: uuid.UUID, upload: Upload) -> list[uuid.
     with session_scope() as session:
         get_ready_plan(session, principal.org_id, plan_id)
     checked = _check(files, form)
+    # once, before the tries: what a first try puts back is no longer missing at the second
+    _put_back(principal.org_id, plan_id, checked, form)
     for attempt in range(1, TRIES + 1):
         try:
             return _take(principal.org_id, plan_id, checked, form)
@@ -94,6 +100,15 @@ def digest_of(sha256: str, form: AcquisitionForm) -> str:
     """What makes two files the same: their bytes and how their values are read."""
     reading = json.dumps([sha256, form.bands, form.scale, form.offset])
     return hashlib.sha256(reading.encode()).hexdigest()
+
+
+def _fields_given(form: AcquisitionForm) -> dict[str, str]:
+    """The form fields that say how values are read, as a form sends them, of those that were given."""
+    given = form.model_dump(include=set(RasterForm.model_fields), exclude_none=True)
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) else repr(value)
+        for name, value in given.items()
+    }
 
 
 def _check(files: Sequence[ReceivedFile], form: AcquisitionForm) -> list[_File]:
@@ -125,27 +140,50 @@ def _check(files: Sequence[ReceivedFile], form: AcquisitionForm) -> list[_File]:
     return list(found.values())
 
 
+def _put_back(org_id: uuid.UUID, plan_id: uuid.UUID, files: list[_File], form: AcquisitionForm) -> None:
+    """Put back what the store has lost of these files, of their every acquisition, whatever stands of it."""
+    lost = {file.digest: lost_of(plan_id, file.digest) for file in files}
+    if not any(lost.values()):
+        return
+    with session_scope() as session:
+        plan = get_ready_plan(session, org_id, plan_id)
+        tiles = _tiles(session, plan)
+    for file in files:
+        file.put_back = [
+            acquisition
+            for acquisition in lost[file.digest]
+            if put_back(plan, tiles, acquisition, file.received.path, file.info, form.bands)
+        ]
+
+
 def _take(
     org_id: uuid.UUID, plan_id: uuid.UUID, files: list[_File], form: AcquisitionForm
 ) -> list[uuid.UUID]:
     with session_scope() as session:
         plan = get_ready_plan(session, org_id, plan_id)
-        digests = {file.digest for file in files}
-        standing = {digest: _standing(session, plan_id, digest, digests) for digest in digests}
+        known = _known(session, plan_id, files, replace=form.replace)
         tiles = _tiles(session, plan)
-    new = [file for file in files if standing[file.digest] is None]
+    new = [file for file in files if known[file.digest] is None]
     stretches = _read(plan, tiles, new, form)
     if len(new) == len(files) and not any(file.taken for file in new):
         refused = [entry for file in new for entry in file.refused]
         raise PatchesRefused("No patch of the plan could be taken from what was sent.", refused=refused)
-    for file in files:
-        known = standing[file.digest]
-        if known is not None:
-            put_back(plan, tiles, known, file.received.path, file.info, form.bands)
     objects = {pixels_key(plan_id, file.id): file.squares for file in new if file.taken}
     with session_with_objects(objects) as session:
-        _keep(session, org_id, plan_id, standing, new, stretches, replace=form.replace)
-    return [standing[file.digest] or file.id for file in files]
+        _keep(session, org_id, plan_id, files, known, stretches, form)
+    return [known[file.digest] or file.id for file in files]
+
+
+def _known(
+    session: Session, plan_id: uuid.UUID, files: Sequence[_File], *, replace: bool
+) -> dict[str, uuid.UUID | None]:
+    """By digest, the acquisition that answers for a file; None for a file that is to be taken."""
+    digests = {file.digest for file in files}
+    return {
+        file.digest: _standing(session, plan_id, file.digest, digests)
+        or _restored(session, file, replace=replace)
+        for file in files
+    }
 
 
 def _standing(
@@ -174,6 +212,23 @@ def _standing(
     if gone or not left <= _brought_by(session, plan_id, {*together} - {digest}, {tile for tile, _ in left}):
         return None
     return last.id
+
+
+def _restored(session: Session, file: _File, *, replace: bool) -> uuid.UUID | None:
+    """The acquisition whose pixels the file has put back: it answers for it, and what was replaced since
+    stays replaced.
+
+    Only one of which nothing stands any more gives way to ``replace``, which could mean nothing else there.
+    """
+    if not file.put_back:
+        return None
+    standing = session.scalar(
+        select(ReceivedPatch.acquisition_id)
+        .where(ReceivedPatch.acquisition_id.in_(file.put_back), ReceivedPatch.superseded_in.is_(None))
+        .order_by(ReceivedPatch.acquisition_id.desc())
+        .limit(1)
+    )
+    return standing or (None if replace else file.put_back[0])
 
 
 def _brought_by(session: Session, plan_id: uuid.UUID, digests: set[str], tiles: set[int]) -> set[Place]:
@@ -248,24 +303,24 @@ def _keep(
     session: Session,
     org_id: uuid.UUID,
     plan_id: uuid.UUID,
-    standing: dict[str, uuid.UUID | None],
-    new: list[_File],
+    files: list[_File],
+    known: dict[str, uuid.UUID | None],
     stretches: dict[str, Any],
-    *,
-    replace: bool,
+    form: AcquisitionForm,
 ) -> None:
     """Write all rows under the plan's lock, which puts simultaneous requests one after the other."""
     plan = get_ready_plan(session, org_id, plan_id, lock=True)
-    if any(_standing(session, plan_id, digest, standing) != found for digest, found in standing.items()):
+    if _known(session, plan_id, files, replace=form.replace) != known:
         raise _Overtaken
     if any(sensor in plan.hr_scalings for sensor in stretches):
         raise _Overtaken
+    new = [file for file in files if known[file.digest] is None]
     if not new:
         return
     places = {(patch["tile"], patch["patch"]) for file in new for patch in file.taken}
     current = _current(session, plan_id, {tile for tile, _ in places})
     conflicts = sorted(places & current)
-    if conflicts and not replace:
+    if conflicts and not form.replace:
         raise PatchConflict(
             "Other pixels were received for some of these patches; replace=true puts these in their place.",
             patches=[{"tile": tile, "patch": patch} for tile, patch in conflicts],
@@ -273,7 +328,7 @@ def _keep(
     plan.revision += 1
     plan.hr_scalings = {**plan.hr_scalings, **stretches}
     _supersede(session, plan, conflicts)
-    _insert(session, plan, new)
+    _insert(session, plan, new, form)
     acquired(session, plan, [file.id for file in new])
 
 
@@ -302,7 +357,7 @@ def _supersede(session: Session, plan: Plan, places: list[Place]) -> None:
         )
 
 
-def _insert(session: Session, plan: Plan, files: list[_File]) -> None:
+def _insert(session: Session, plan: Plan, files: list[_File], form: AcquisitionForm) -> None:
     wanted = {patch["tile"] for file in files for patch in file.taken}
     tiles = session.scalars(select(TileRow).where(TileRow.plan_id == plan.id, TileRow.tile.in_(wanted)))
     by_tile = {row.tile: row for row in tiles}
@@ -316,6 +371,7 @@ def _insert(session: Session, plan: Plan, files: list[_File]) -> None:
                 file_sha256=file.received.sha256,
                 file_bytes=file.received.size,
                 raster=file.info.to_json(),
+                form=_fields_given(form),
                 bands=list(file.bands),
                 scaling=None if file.scaling is None else file.scaling.to_json(),
                 warnings=list(file.warnings),

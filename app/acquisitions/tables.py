@@ -26,7 +26,11 @@ from app.core.work import uuid7
 
 
 class Acquisition(Base):
-    """One GeoTIFF that brought at least one patch; its pixels, on the tiles' own grid, are one object."""
+    """One GeoTIFF that brought at least one patch; its pixels, on the tiles' own grid, are one object.
+
+    ``form`` holds the fields that said how its values are read (bands, scale, offset), as far as they were
+    given; null where that was not noted, before revision 0015.
+    """
 
     __tablename__ = "acquisitions"
     __table_args__ = (Index("ix_acquisitions_digest", "plan_id", "digest"),)
@@ -38,6 +42,7 @@ class Acquisition(Base):
     file_sha256: Mapped[str] = mapped_column(String(64))
     file_bytes: Mapped[int] = mapped_column(BigInteger)
     raster: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    form: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
     bands: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     scaling: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     warnings: Mapped[list[str]] = mapped_column(ARRAY(String(64)), server_default=text("'{}'"))

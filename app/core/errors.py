@@ -181,7 +181,8 @@ class PixelsLost(ProblemError):
     """The object store no longer has pixels that were kept: asking again does not help, sending them does.
 
     Of a plan's LR raster: post it as a new plan. Of an acquisition (``acquisition_id``): send the file with
-    this ``file_sha256`` to the plan again, which puts its patches back.
+    this ``file_sha256`` to the plan again, with the fields in ``form`` (null: not noted), which puts its
+    patches back; what was replaced since stays replaced.
     """
 
     status, slug, title = 500, "pixels-lost", "Pixels lost"

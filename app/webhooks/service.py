@@ -5,11 +5,11 @@ import json
 import random
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import and_, any_, case, func, literal, select, tuple_, update
+from sqlalchemy import CTE, and_, any_, case, func, literal, select, true, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.core.errors import Conflict, NotFound
@@ -24,6 +24,11 @@ MOST_ENDPOINTS: Final = 20
 LONGEST_WAIT_S: Final = 6 * 3600
 GRACE_S: Final = 20
 """Beyond the time a try may take, how long a worker may be silent before another tries."""
+IS_DUE: Final = and_(
+    WebhookDelivery.state == DeliveryState.WAITING,
+    # the statement's time and not each row's, by which no index could be searched
+    WebhookDelivery.next_try_at <= func.statement_timestamp(),
+)
 
 
 def register(session: Session, org_id: uuid.UUID, form: WebhookForm) -> WebhookEndpoint:
@@ -140,29 +145,14 @@ def take_due(
     (``held``, by organisation), and whose fewest are under way comes first: hosts that hang hold up their own
     organisation.
     """
-    is_due = and_(
-        WebhookDelivery.state == DeliveryState.WAITING,
-        WebhookDelivery.next_try_at <= func.clock_timestamp(),
-    )
-    under_way = case(dict(held), value=WebhookEndpoint.org_id, else_=0) if held else literal(0)
-    turn = func.row_number().over(
-        partition_by=WebhookEndpoint.org_id, order_by=(WebhookDelivery.next_try_at, WebhookDelivery.id)
-    )
-    ranked = (
-        select(WebhookDelivery.id, (under_way + turn).label("turn"))
-        .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
-        .where(is_due)
-        .subquery()
-    )
-    # is_due again: another worker may have taken a row since it was ranked
-    due = session.scalars(
-        select(WebhookDelivery.id)
-        .join(ranked, ranked.c.id == WebhookDelivery.id)
-        .where(is_due, ranked.c.turn <= share)
-        .order_by(ranked.c.turn, WebhookDelivery.next_try_at)
-        .limit(limit)
-        .with_for_update(of=WebhookDelivery, skip_locked=True)
-    ).all()
+    due = list[uuid.UUID]()
+    ranked = _ranked(session, held, share)
+    while ranked and len(due) < limit:
+        missing = limit - len(due)
+        some, ranked = ranked[:missing], ranked[missing:]
+        # due again: another worker may have taken a row since it was ranked
+        query = select(WebhookDelivery.id).where(WebhookDelivery.id.in_(some), IS_DUE)
+        due += session.scalars(query.with_for_update(skip_locked=True))
     if not due:
         return []
     lease = timedelta(seconds=get_settings().webhook_timeout_s + GRACE_S)
@@ -184,6 +174,43 @@ def take_due(
         )
     }
     return [(row, endpoints[row.endpoint_id]) for row in sorted(taken, key=lambda row: row.id)]
+
+
+def _ranked(session: Session, held: Mapping[uuid.UUID, int], share: int) -> Sequence[uuid.UUID]:
+    """Deliveries that are due, in the order of their turn: up to ``share`` of each organisation, less its
+    ``held``. What is looked at grows with the webhooks for which something waits, not with what waits.
+    """
+    told = _endpoints_told()
+    first = (
+        select(WebhookDelivery.id, WebhookDelivery.next_try_at)
+        .where(WebhookDelivery.endpoint_id == told.c.endpoint_id, IS_DUE)
+        .order_by(WebhookDelivery.next_try_at, WebhookDelivery.id)
+        .limit(share)
+        .lateral("first")
+    )
+    under_way = case(dict(held), value=WebhookEndpoint.org_id, else_=0) if held else literal(0)
+    turn = func.row_number().over(
+        partition_by=WebhookEndpoint.org_id, order_by=(first.c.next_try_at, first.c.id)
+    )
+    ranked = (
+        select(first.c.id, first.c.next_try_at, (under_way + turn).label("turn"))
+        .select_from(told)
+        .join(WebhookEndpoint, WebhookEndpoint.id == told.c.endpoint_id)
+        .join(first, true())
+        .subquery()
+    )
+    query = select(ranked.c.id).where(ranked.c.turn <= share).order_by(ranked.c.turn, ranked.c.next_try_at)
+    return session.scalars(query).all()
+
+
+def _endpoints_told() -> CTE:
+    """The webhooks for which deliveries wait, due or not, each found by one search of the index."""
+    waiting = select(WebhookDelivery.endpoint_id).where(WebhookDelivery.state == DeliveryState.WAITING)
+    # by the time too, as the index of what waits has it: that of pages would lead through what was delivered
+    next_one = waiting.order_by(WebhookDelivery.endpoint_id, WebhookDelivery.next_try_at).limit(1)
+    told = select(next_one.scalar_subquery().label("endpoint_id")).cte("told", recursive=True)
+    beyond = next_one.where(WebhookDelivery.endpoint_id > told.c.endpoint_id).scalar_subquery()
+    return told.union_all(select(beyond).where(told.c.endpoint_id.is_not(None)))
 
 
 def heard(session: Session, row: WebhookDelivery, status: int) -> bool:

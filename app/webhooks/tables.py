@@ -46,7 +46,13 @@ class WebhookDelivery(Base):
     __table_args__ = (
         CheckConstraint("state IN ('waiting', 'delivered', 'given_up')", name="known_state"),
         CheckConstraint("(state = 'waiting') = (finished_at IS NULL)", name="finished"),
-        Index("ix_webhook_deliveries_due", "next_try_at", postgresql_where=text("state = 'waiting'")),
+        Index(
+            "ix_webhook_deliveries_waiting",
+            "endpoint_id",
+            "next_try_at",
+            "id",
+            postgresql_where=text("state = 'waiting'"),
+        ),
         Index("ix_webhook_deliveries_page", "endpoint_id", "id"),
     )
 

@@ -29,8 +29,8 @@ def plan(client: TestClient, plan_desk: Desk) -> str:
     return plan
 
 
-def lose_hr(client: TestClient, plan: str) -> None:
-    assert post_hr(client, plan, HR).status_code == 201
+def lose_hr(client: TestClient, plan: str, **fields: str) -> None:
+    assert post_hr(client, plan, HR, **fields).status_code == 201
     [key] = get_store().keys(f"plans/{plan}/acquisitions")
     get_store().delete(key)
 
@@ -71,6 +71,19 @@ def test_so_does_the_preview(client: TestClient, plan: str) -> None:
     check_problem(answer, 500, "pixels-lost")
     assert names_the_file(answer.json(), client, plan)
     assert post_hr(client, plan, HR).status_code == 201
+    assert client.get(f"/v1/plans/{plan}/preview.png").status_code == 200
+
+
+def test_the_form_fields_that_the_file_was_sent_with_are_named(client: TestClient, plan_desk: Desk) -> None:
+    plan = queue_plan(client)
+    plan_desk.work()
+    lose_hr(client, plan, bands="3, 2,1", scale="0.0039")
+    problem = client.get(f"/v1/plans/{plan}/preview.png").json()
+    assert names_the_file(problem, client, plan)
+    assert "with bands=3,2,1 and scale=0.0039, " in problem["detail"]
+    # without them the same bytes are other pixels
+    assert post_hr(client, plan, HR).status_code == 409
+    assert post_hr(client, plan, HR, **problem["form"]).status_code == 201
     assert client.get(f"/v1/plans/{plan}/preview.png").status_code == 200
 
 

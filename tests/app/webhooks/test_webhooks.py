@@ -304,6 +304,55 @@ def test_who_has_the_fewest_under_way_is_next(client: TestClient, home: None, ap
         assert [orgs[endpoint.org_id] for _, endpoint in taken] == ["other", "other"]
 
 
+def backlog(hook: Any, count: int, due_in: str, state: str = "waiting") -> None:
+    """So many deliveries for a webhook, all due ``due_in`` (an interval) from now."""
+    with session_scope() as session:
+        session.execute(
+            text(
+                "INSERT INTO webhook_deliveries (id, endpoint_id, event, subject_id, body, state,"
+                " finished_at, next_try_at) SELECT gen_random_uuid(), :hook, 'order.placed',"
+                " gen_random_uuid(), '{}', CAST(:state AS text),"
+                " CASE WHEN :state <> 'waiting' THEN now() END, now() + CAST(:due_in AS interval)"
+                " FROM generate_series(1, :count)"
+            ),
+            {"hook": hook["id"], "count": count, "due_in": due_in, "state": state},
+        )
+
+
+def taken_and_read(limit: int, **more: Any) -> tuple[list[Any], int]:
+    """What ``take_due`` takes, and how many deliveries were looked at for it."""
+    looked_at = text(
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables"
+        " WHERE relname = 'webhook_deliveries'"
+    )
+    with session_scope() as session:
+        taken = service.take_due(session, limit, **more)
+        return taken, session.scalars(looked_at).one()
+
+
+def test_what_is_taken_costs_the_same_however_much_waits(client: TestClient, home: None) -> None:
+    due, same_org, later = (registered(client, f"http://127.0.0.1:9/{n}") for n in range(3))
+    backlog(due, 3000, "-3 hours", "delivered")
+    # all at one moment, as after the service was down
+    backlog(due, 3000, "-1 hour")
+    backlog(same_org, 3000, "-2 hours")
+    backlog(later, 3000, "1 hour")
+    for _ in range(3):
+        taken, looked_at = taken_and_read(AT_ONCE, held={}, share=AN_ORGANISATION)
+        # the longest due of the organisation's webhooks
+        assert [str(endpoint.id) for _, endpoint in taken] == [same_org["id"]] * AN_ORGANISATION
+        assert looked_at < 200
+
+
+def test_what_another_worker_is_taking_is_passed_over(client: TestClient, home: None) -> None:
+    backlog(registered(client, "http://127.0.0.1:9/"), 5, "-1 hour")
+    with session_scope() as one, session_scope() as other:
+        first = service.take_due(one, 2, held={}, share=4)
+        second = service.take_due(other, 4, held={}, share=4)
+        assert (len(first), len(second)) == (2, 2)
+        assert not {row.id for row, _ in first} & {row.id for row, _ in second}
+
+
 def test_410_ends_a_webhook(client: TestClient, listener: Listener, home: None) -> None:
     hook = registered(client, listener.url)
     listener.answers = [(410, {})]
