@@ -5,10 +5,12 @@ evidence of patches is summed, one pass over all patches tells the reward of any
 tried an image at the price of one, and the baseline is the mean of the others (less variance than Eq. 10's).
 
 The paper's row has only the patches' evidence. A second row lets the policy, which has seen all of x_l, add
-its own: it has as many more outputs as there are classes, and its time is the same.
+its own: it has as many more outputs as there are classes, and its time is the same. It learns that evidence
+before Pt, beside random patches': the first rewards say something then (docs/lab-notes.md).
 """
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +106,37 @@ class Whole(Learner):
         return {"loss": float(loss.detach()), "accuracy": float(right)}
 
 
+class Glance(Learner):
+    """The policy's own evidence beside that of random patches, of a BagNet that stands still."""
+
+    def __init__(self, bench: Bench, network: ConditionalBagNet, rate: float) -> None:
+        self.bench, self.network = bench, network
+        self._bag = cast("BagNet", folded(network.bag))
+        self._optimiser = optimiser(bench, (network.policy.parameters(), rate))
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"policy": self.network.policy}
+
+    def optimisers(self) -> dict[str, Optimizer]:
+        return {"glance": self._optimiser}
+
+    def step(self, indices: Indices, batch: Batch, draws: Draws) -> dict[str, float]:
+        del indices
+        assert batch.policy is not None
+        with self.bench.autocast(), torch.no_grad():
+            evidence = self._bag.per_patch(batch.hr).float()
+        drawn = rand((1, len(evidence), evidence.shape[1] + 1), draws)[0].to(evidence.device)
+        actions = (drawn[:, 1:] < drawn[:, :1]).float()  # any number of patches, each as likely
+        self.network.policy.train()
+        with self.bench.autocast():
+            _, own = self.network.asked(batch.policy)
+        said = (evidence * actions[..., None]).sum(dim=1) + own
+        loss = functional.cross_entropy(said, batch.labels)
+        descend(self._optimiser, loss)
+        right = (said.argmax(dim=1) == batch.labels).float().mean()
+        return {"loss": float(loss.detach()), "accuracy": float(right)}
+
+
 class Chosen(Learner):
     """The policy before a BagNet: alone (Pt), or `jointly` with it (Ft-1). Eq. 8-11."""
 
@@ -155,9 +188,7 @@ class Chosen(Learner):
             bag = self.network.bag.eval()
         else:
             if self._quick is None:
-                quick = folded(self.network.bag)
-                assert isinstance(quick, BagNet)
-                self._quick = quick
+                self._quick = cast("BagNet", folded(self.network.bag))
             bag = self._quick
         with self.bench.autocast():
             return bag.per_patch(hr).float()
@@ -176,6 +207,12 @@ def whole(bench: Bench) -> tuple[str, BagNet]:
     """The BagNet trained on all patches, and the hash of its training. Raises SliceOver."""
     plan, bag = bench.plan("bagnet"), bag_of(bench)
     return bench.fit("bagnet", Whole(bench, bag, plan.lr), plan), bag
+
+
+def glanced(bench: Bench, key: str, network: ConditionalBagNet) -> str:
+    """Train the policy's own evidence before the BagNet of the training `key`. Raises SliceOver."""
+    plan = bench.plan("bagnet-glance")
+    return bench.fit("bagnet-glance", Glance(bench, network, plan.lr), plan, (key,))
 
 
 def tried(bench: Bench, name: str) -> Stage:

@@ -30,6 +30,7 @@ _PASSES: dict[str, tuple[float, float, float]] = {
     "srgan": (4, 2, 0),
     "stn": (2, 0, 0),
     "bagnet": (3.3, 0, 0),
+    "bagnet-glance": (0, 3.3, 0),
     "bagnet-pt": (0, 6.6, 0),
     "bagnet-ft1": (13, 6.6, 0),
     "hard": (3, 0, 0),

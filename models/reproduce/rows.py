@@ -259,7 +259,7 @@ ROWS: dict[str, Row] = {
     "bagnet": Row(
         "Table 3",
         _bagnet,
-        ("hr", "lr", "bagnet", "bagnet-pt", "bagnet-ft1", "stn"),
+        ("hr", "lr", "bagnet", "bagnet-glance", "bagnet-pt", "bagnet-ft1", "stn"),
         bagnets.SETTINGS,
         reads=("pt", "ft1"),
     ),

@@ -19,7 +19,7 @@ from models.stages.draws import Draws
 from tests.models.baselines.made_up import accuracy, made_up, striped
 
 QUICK = Plan(1, 16, 2e-3)
-PLANS = dict.fromkeys(("bagnet", "bagnet-pt", "bagnet-ft1", "stn"), QUICK)
+PLANS = dict.fromkeys(("bagnet", "bagnet-glance", "bagnet-pt", "bagnet-ft1", "stn"), QUICK)
 seeds = st.integers(0, 2**16)
 
 
@@ -79,8 +79,8 @@ def test_a_patch_says_the_same_wherever_it_is() -> None:
     assert torch.allclose(before.roll((1, 2), dims=(0, 1)), after, atol=1e-12)
 
 
-def bench_of(folder: Path, plans: dict[str, Plan], count: int = 48) -> Bench:
-    pictures, labels, _ = striped(count, period=4)
+def bench_of(folder: Path, plans: dict[str, Plan], count: int = 48, period: int = 4) -> Bench:
+    pictures, labels, _ = striped(count, period)
     return made_up(folder, pictures, labels, plans, epochs=1)
 
 
@@ -136,6 +136,17 @@ def test_pt_moves_the_policy_alone_and_ft1_both(rows: BagNets, jointly: bool, gl
         for name, m in learner.modules().items()
     }
     assert moved == {"policy": True, "bag": jointly}
+
+
+def test_a_glance_learns_what_the_patches_do_not_say(tmp_path: Path) -> None:
+    """The BagNet is untrained and says nothing: what x_l tells is all there is. It stays as it was."""
+    bench = bench_of(tmp_path, {"bagnet-glance": Plan(25, 16, 1e-2)}, 192, period=8)
+    network = bagnet.conditional(bench, bagnet.bag_of(bench), glance=True)
+    before = [tensor.clone() for tensor in network.bag.state_dict().values()]
+    bagnet.glanced(bench, "key", network)
+    assert accuracy(bench, bagnet.answers(bench, network).probabilities) > 0.8
+    pairs = zip(before, network.bag.state_dict().values(), strict=True)
+    assert all(torch.equal(then, now) for then, now in pairs)
 
 
 def test_it_learns_what_to_take(tmp_path: Path) -> None:
