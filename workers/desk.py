@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from app.core.db import DATABASE_LOST, session_scope
 from app.core.errors import Internal, ProblemError
+from app.core.settings import get_settings
 from app.core.work import WorkRow, fail, finish
 from models.disk import is_full
 from models.release import Release
@@ -126,12 +127,17 @@ class Desk(Looking):
         """Take rows and work on them until there are none left (or the desk is stopped)."""
         table: list[_Open] = []
         rows: deque[WorkRow] = deque()
+        nothing_for, look_at = 0, 0.0
         try:
             while not self._stopping.is_set():
+                rang = self._bell.is_set()
                 self._bell.clear()
                 free = JOBS_AT_ONCE - len(table) - len(rows)
-                if free > 0:
-                    rows.extend(self._leases.take(self._model, free, share=AN_ORGANISATION))
+                # a long queue of an organisation that has its share is not read before every forward
+                if free > 0 and (rang or free != nothing_for or time.monotonic() >= look_at):
+                    taken = self._leases.take(self._model, free, share=AN_ORGANISATION)
+                    rows.extend(taken)
+                    nothing_for, look_at = 0 if taken else free, time.monotonic() + get_settings().sweep_s
                 if not rows and not table:
                     return
                 self._open_some(rows, table)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import session_scope
 from app.core.settings import get_settings
-from app.core.work import WorkRow, claim, give_back, heartbeat, put_off
+from app.core.work import WorkRow, claim, give_back, heartbeat, put_off, within_share
 
 log = structlog.get_logger(__name__)
 
@@ -49,11 +49,17 @@ class Leases:
         only: ColumnElement[bool] | None = None,
         share: int | None = None,
     ) -> list[Row]:
-        """Claim up to ``limit`` open rows, of ``only`` some kind, ``share`` of one organisation at most (see
-        ``claim``); their heartbeats begin with this call.
+        """Claim up to ``limit`` open rows, of ``only`` some kind; their heartbeats begin with this call.
+
+        With a ``share`` no organisation has more than so many of them and of those that are held already.
         """
+        with self._lock:
+            mine = list(self._held.get(model, ()))
         with session_scope() as session:
-            rows = claim(session, model, owner_name(), limit, get_settings().lease_s, only, share)
+            if share is not None:
+                room, others = within_share(session, model, mine, share)
+                limit, only = min(limit, room), others if only is None else others & only
+            rows = claim(session, model, owner_name(), limit, get_settings().lease_s, only)
         with self._lock:
             held = self._held.setdefault(model, {})
             held.update({row.id: row.fence for row in rows})

@@ -8,7 +8,7 @@ that was thought dead cannot overwrite its successor's. All times are the databa
 import secrets
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -19,7 +19,6 @@ from sqlalchemy import (
     DateTime,
     Index,
     String,
-    Subquery,
     case,
     func,
     or_,
@@ -91,7 +90,7 @@ class WorkRow:
 
     @classmethod
     def tenant(cls) -> ColumnElement[Any]:
-        """Whose work a row is, where organisations take turns (``claim``); by default each row is its own."""
+        """Whose work a row is, where organisations share a worker; by default each row is its own."""
         return cls.id.expression
 
 
@@ -124,27 +123,26 @@ def claim(
     limit: int,
     lease_s: float,
     only: ColumnElement[bool] | None = None,
-    share: int | None = None,
 ) -> list[Row]:
     """Take up to ``limit`` rows that are queued or whose holder's lease (``lease_s`` seconds) ran out.
 
-    ``only`` narrows them down to what the worker can do. With a ``share`` the organisation of which the
-    owner holds fewest rows comes first, and none is given more than ``share`` together with those.
+    ``only`` narrows them down to what the worker can do.
 
     Oldest first; rows another session is claiming are skipped, not waited for. A row already started
     ``max_attempts`` times is failed instead of being given out. The caller commits.
     """
-    is_open = or_(
-        model.status == WorkStatus.QUEUED,
-        (model.status == WorkStatus.RUNNING) & (model.lease_expires_at < func.clock_timestamp()),
-    )
-    found = select(model.id, model.attempts).where(is_open, true() if only is None else only)
-    if share is not None:
-        turns = _turns(model, owner, is_open)
-        found = found.join(turns, turns.c.id == model.id).where(turns.c.turn <= share)
-        found = found.order_by(turns.c.turn)
     open_rows = session.execute(
-        found.order_by(model.created_at, model.id).limit(limit).with_for_update(of=model, skip_locked=True)
+        select(model.id, model.attempts)
+        .where(
+            or_(
+                model.status == WorkStatus.QUEUED,
+                (model.status == WorkStatus.RUNNING) & (model.lease_expires_at < func.clock_timestamp()),
+            ),
+            true() if only is None else only,
+        )
+        .order_by(model.created_at, model.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
     ).all()
     most = get_settings().max_attempts
     for row_id, attempts in open_rows:
@@ -171,22 +169,17 @@ def claim(
     return sorted(taken, key=lambda row: (row.created_at, row.id))
 
 
-def _turns(model: type[Row], owner: str, is_open: ColumnElement[bool]) -> Subquery:
-    """(id, turn) of the open rows: the n-th of its organisation, after those of it that the owner holds."""
+def within_share(
+    session: Session, model: type[Row], held: Collection[uuid.UUID], share: int
+) -> tuple[int, ColumnElement[bool]]:
+    """How many more rows may be claimed at once, and of whom, so that of no organisation more than ``share``
+    are among the ``held`` and those.
+    """
     tenant = model.tenant()
-    held = (
-        select(tenant.label("tenant"), func.count().label("count"))
-        .where(model.status == WorkStatus.RUNNING, model.lease_owner == owner, ~is_open)
-        .group_by(tenant)
-        .subquery()
-    )
-    turn = func.row_number().over(partition_by=tenant, order_by=(model.created_at, model.id))
-    return (
-        select(model.id, (turn + func.coalesce(held.c.count, 0)).label("turn"))
-        .outerjoin(held, held.c.tenant.is_not_distinct_from(tenant))
-        .where(is_open)
-        .subquery()
-    )
+    rows = session.execute(select(tenant, func.count()).where(model.id.in_(held)).group_by(tenant)).all()
+    full = [whose for whose, count in rows if count >= share]
+    most = max((count for _, count in rows if count < share), default=0)
+    return share - most, tenant.not_in(full)
 
 
 def heartbeat(

@@ -96,7 +96,8 @@ def _fig7(plt: Any, store: Store, _: Tensor) -> Any:
         taken = np.concatenate([one.actions for one in kept]).mean(axis=0)
         right.bar(np.arange(len(taken)) + (k - 0.5) * width, taken, width, color=_INK[k], label=title)
     for colour, ds in zip(_INK, sorted({r.ds for r in store.records if r.row == "ours"}), strict=False):
-        found = [of(store, "ours", f"cost {cost:g}", ds) for cost in COSTS]
+        every = len(of(store, "ours", "", ds))
+        found = [f for cost in COSTS if len(f := of(store, "ours", f"cost {cost:g}", ds)) == every]
         middle.plot(
             [mean_s(f)["value"] for f in found if f],
             [100 * accuracy(f)["value"] for f in found if f],

@@ -340,7 +340,7 @@ def _bagnet(folder: Path) -> list[Line]:
             times = [r.told["more"] for r in plain]
             ratio, alone = (sum(t[stage][at] for t in times) / sum(t[BAGNET][at] for t in times) for at in AT)
             said = f"{ratio:.2f} of its time at batch 64 ({alone:.2f} at batch 1); {_less(conditional, less)}"
-            said += f"; less BagNet trained as long {_points(fair)}"
+            said += f"; less BagNet for Ft-1's epochs more {_points(fair)}"
             here = known._replace(figure=f"{data}: BagNet, {stage}")
             lines.append(here.said(said, ratio <= 0.45 and min(less["value"], fair["value"]) > 0))
     return lines or [known]

@@ -91,7 +91,9 @@ def test_a_killed_worker_and_a_killed_child_make_one_dataset(live: Live, tmp_pat
     assert found["status"] == "ready", found["error"]
     assert found["content_sha256"] == expected
     assert found["pictures"] == PICTURES
-    assert row().attempts == row().fence == (3 if killed else 2)
+    # a child that was caught may have answered just before
+    assert row().attempts == row().fence
+    assert row().attempts in ((2, 3) if killed else (2,))
     assert get_store().keys("datasets") == sorted([str(row().snapshot_key), str(row().inventory_key)])
     assert list((get_settings().data_dir / "scratch").glob("*/dataset-*")) == []
 

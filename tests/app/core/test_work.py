@@ -17,6 +17,7 @@ from app.core.settings import get_settings
 from app.core.work import TRANSITIONS, WorkStatus
 from patchplan.embedded import Services
 from tests.app.core.errand import Errand, add_errands, errand_table, read_errand
+from workers import leases
 
 LEASE_S = 600
 PROBLEM = {"type": "/problems/conflict", "title": "Conflict", "status": 409, "detail": "no"}
@@ -33,11 +34,6 @@ def claim(owner: str, limit: int = 10, lease_s: float = LEASE_S) -> list[Errand]
         return work.claim(session, Errand, owner, limit, lease_s)
 
 
-def shared(owner: str, limit: int, share: int) -> list[uuid.UUID]:
-    with session_scope() as session:
-        return [row.id for row in work.claim(session, Errand, owner, limit, LEASE_S, share=share)]
-
-
 def finish(errand_id: uuid.UUID, fence: int, answer: str) -> bool:
     with session_scope() as session:
         return work.finish(session, Errand, errand_id, fence, answer=answer)
@@ -52,17 +48,30 @@ def let_lease_run_out(errand_id: uuid.UUID) -> None:
         )
 
 
-def test_organisations_take_turns_and_none_has_more_than_its_share() -> None:
+def test_no_organisation_has_more_than_its_share() -> None:
     many, few = add_errands(20, "many"), add_errands(3, "few")
-    first = shared("a", 8, 6)
-    assert set(first) == {*many[:5], *few}
-    assert shared("a", 8, 6) == [many[5]]  # it holds five of them
-    assert shared("a", 8, 6) == []
+    worker, other = leases.Leases(), leases.Leases()
+    assert taken(worker, 8) == many[:6]
+    assert taken(worker, 8) == few  # it holds six of the others
+    assert taken(worker, 8) == []
+    assert taken(other, 4) == many[6:10]  # another worker has a share of its own
     (late,) = add_errands(1, "late")
-    assert shared("a", 8, 6) == [late]
-    assert shared("b", 4, 6) == many[6:10]  # another worker has a share of its own
-    let_lease_run_out(many[0])
-    assert shared("a", 8, 6) == [many[0]]  # open again: it no longer counts as held
+    assert taken(worker, 8) == [late]
+    worker.let_go(read_errand(many[0]))
+    assert taken(worker, 8) == [many[10]]
+
+
+def test_two_workers_share_the_queue_of_one_organisation() -> None:
+    ids = add_errands(20)
+    with session_scope() as first, session_scope() as second:
+        for session, expected in ((first, ids[:6]), (second, ids[6:12])):
+            room, others = work.within_share(session, Errand, [], 6)
+            found = work.claim(session, Errand, "w", room, LEASE_S, others)
+            assert [row.id for row in found] == expected
+
+
+def taken(worker: leases.Leases, limit: int) -> list[uuid.UUID]:
+    return [row.id for row in worker.take(Errand, limit, share=6)]
 
 
 def test_oldest_first_and_each_once() -> None:

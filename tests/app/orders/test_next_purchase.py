@@ -45,7 +45,7 @@ def test_what_to_buy_next_is_ordered_and_entered_once(live: Live, dear: str) -> 
     assert answer.status_code == 201, answer.text
     order = answer.json()
     assert order["plans"] == [plan["id"]]
-    assert order["tiles"] == [{"plan_id": plan["id"], "tile": 0, "patches": [following]}]
+    assert order["tiles"] == [{"plan_id": plan["id"], "tile": 0, "patches": [following], "paid_before": []}]
     price = Decimal(plan["tiles"][0]["patches"][following]["price"])
     assert Decimal(order["price"]) == price.quantize(Decimal("0.01"))
     before = sum(entry.amount for entry in entries())
