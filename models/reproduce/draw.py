@@ -97,10 +97,10 @@ def _fig7(plt: Any, store: Store, _: Tensor) -> Any:
         right.bar(np.arange(len(taken)) + (k - 0.5) * width, taken, width, color=_INK[k], label=title)
     for colour, ds in zip(_INK, sorted({r.ds for r in store.records if r.row == "ours"}), strict=False):
         every = len(of(store, "ours", "", ds))
-        found = [f for cost in COSTS if len(f := of(store, "ours", f"cost {cost:g}", ds)) == every]
+        found = [f for cost in COSTS if (f := of(store, "ours", f"cost {cost:g}", ds)) and len(f) == every]
         middle.plot(
-            [mean_s(f)["value"] for f in found if f],
-            [100 * accuracy(f)["value"] for f in found if f],
+            [mean_s(f)["value"] for f in found],
+            [100 * accuracy(f)["value"] for f in found],
             color=colour,
             marker="o",
             markersize=4,

@@ -40,6 +40,19 @@ def tiles_of(plan_id: str) -> list[TileRow]:
         )
 
 
+def note_finished(desk: Desk) -> list[str]:
+    """The ids of what the desk finishes from now on, in that order."""
+    finished: list[str] = []
+    write = desk._write
+
+    def note(job: Any) -> None:
+        write(job)
+        finished.append(str(job.row.id))
+
+    desk._write = note  # type: ignore[method-assign]
+    return finished
+
+
 def expire_leases() -> None:
     with session_scope() as session:
         session.execute(
@@ -86,14 +99,7 @@ def test_plans_that_take_long_to_open_do_not_hold_up_those_that_are_open(
 def test_a_large_plan_lets_small_ones_pass(client: TestClient, plan_desk: Desk, leases: Leases) -> None:
     large = queue_plan(client, lr_geotiff(20, 16), tile_size_m="80.1")
     small = queue_plan(client)
-    finished: list[str] = []
-    write = plan_desk._write
-
-    def note(job: Any) -> None:
-        write(job)
-        finished.append(str(job.row.id))
-
-    plan_desk._write = note  # type: ignore[method-assign]
+    finished = note_finished(plan_desk)
     before = forwards()
     plan_desk.work()
     assert finished == [small, large]
@@ -106,14 +112,7 @@ def test_a_large_plan_lets_those_of_other_releases_pass(client: TestClient, plan
     large = queue_plan(client, lr_geotiff(20, 16), tile_size_m="80.1")
     others = [queue_plan(client, release="tiny-hr") for _ in range(2)]
     beside = queue_plan(client)
-    finished: list[str] = []
-    write = plan_desk._write
-
-    def note(job: Any) -> None:
-        write(job)
-        finished.append(str(job.row.id))
-
-    plan_desk._write = note  # type: ignore[method-assign]
+    finished = note_finished(plan_desk)
     plan_desk.work()
     assert set(finished[:3]) == {*others, beside}
     assert finished[3] == large
@@ -126,12 +125,8 @@ def test_plans_of_one_organisation_do_not_fill_a_desk(
     monkeypatch.setattr("workers.desk.JOBS_AT_ONCE", 4)
     monkeypatch.setattr("workers.desk.AN_ORGANISATION", 3)
     large = [queue_plan(client, lr_geotiff(20, 16), tile_size_m="80.1") for _ in range(6)]
-    finished, late = list[str](), list[str]()
-    write, forward = plan_desk._write, plan_desk._forward_once
-
-    def note(job: Any) -> None:
-        write(job)
-        finished.append(str(job.row.id))
+    finished, late = note_finished(plan_desk), list[str]()
+    forward = plan_desk._forward_once
 
     def arrive(table: Any) -> None:
         if not late:  # when the desk is full of the other organisation's
@@ -139,7 +134,7 @@ def test_plans_of_one_organisation_do_not_fill_a_desk(
             late.append(queue_plan(client))
         forward(table)
 
-    plan_desk._write, plan_desk._forward_once = note, arrive  # type: ignore[method-assign]
+    plan_desk._forward_once = arrive  # type: ignore[method-assign]
     plan_desk.work()
     assert finished[0] == late[0]
     assert set(finished[1:]) == set(large)
