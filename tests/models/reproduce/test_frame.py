@@ -20,6 +20,7 @@ from models.reproduce.answers import Answers, Kept
 from models.reproduce.pooled import accuracy, by_image, difference, mean_s
 from models.reproduce.profiles import load_profile
 from models.reproduce.protocol import fewer, protocol
+from models.reproduce.rows import ROWS
 from models.reproduce.store import Record, Store
 from models.reproduce.study import images_at, name_of, open_study, usual_px
 from models.reproduce.write import of, page
@@ -238,6 +239,12 @@ def test_differences_are_paired_and_of_common_parts_only() -> None:
     assert difference(ours, [record(7, [1], [1])]) is None
     with pytest.raises(ValueError, match="same images"):
         difference(ours, [record(0, [1, 2, 9], [1, 1, 1])])
+
+
+def test_stages_that_came_later_are_stages_of_their_row() -> None:
+    for row in ROWS.values():
+        assert set(row.added) < set(row.stages)
+        assert row.stages[0] == row.finished[0]
 
 
 def test_a_store_finds_what_other_tables_made_and_keeps_both_lengths(tmp_path: Path) -> None:
