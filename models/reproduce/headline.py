@@ -173,16 +173,17 @@ class _Case(NamedTuple):
     hr: list[Record]
     cheaper: dict[str, list[Record]]
 
-    def less(self, row: str, found: list[Record] | None = None) -> dict[str, Any] | None:
-        """Ours, or what was `found` at another price, less another row."""
-        mine = self.ours if found is None else found
-        return difference(mine, self.hr if row == "hr-cnn" else of(self.store, row, "", self.ds, mine))
+    def less(self, row: str, found: list[Record]) -> dict[str, Any] | None:
+        """Ours, as it was `found` at some price, less another row."""
+        return difference(found, self.hr if row == "hr-cnn" else of(self.store, row, "", self.ds, found))
 
-    def told(self, found: list[Record] | None = None) -> str:
-        """Ours less HR-CNN, and at which S."""
-        less, mine = self.less("hr-cnn", found), self.ours if found is None else found
+    def told(self, cost: str, found: list[Record]) -> str:
+        """Ours less HR-CNN, and at which S; at its own price also less HR-CNN over the same views."""
+        less = self.less("hr-cnn", found)
         assert less is not None
-        return _less(mine, less) if found is None else f"{_points(less)} at S = {mean_s(mine)['value']:.2f}"
+        if not cost:
+            return _less(found, less) + _same_views(self.store, self.ds, found)
+        return f"for {cost} patches a missed answer {_points(less)} at S = {mean_s(found)['value']:.2f}"
 
     def within(self, limit: float) -> tuple[str, list[Record]] | None:
         """The dearest price that does not buy more than `limit` where ours' own does: chosen by S alone."""
@@ -267,16 +268,17 @@ def _nearest(
 
 def _beyond(case: _Case) -> Line:
     """Fine LR nearly decides: HR must be beaten, and buying must be better than buying nothing."""
-    prices: list[tuple[str, list[Record] | None]] = [("", None)]
+    prices = [("", case.ours)]
     if (cheaper := case.within(2.0)) is not None:
         prices.append(cheaper)
     said, ok = [], False
     for cost, found in prices:
         less, above = case.less("hr-cnn", found), case.less("ours-s0", found)
-        told = f"for {cost} patches a missed answer {case.told(found)}" if cost else _against(case)
-        said.append(told + ("" if above is None else f"; above always-S=0 by {_points(above)}"))
+        said.append(
+            case.told(cost, found) + ("" if above is None else f"; above always-S=0 by {_points(above)}")
+        )
         good = less is not None and less["value"] >= 0.005 and above is not None and above["value"] > 0
-        ok = good and mean_s(case.ours if found is None else found)["value"] <= 2
+        ok = good and mean_s(found)["value"] <= 2
     reach = "+0.5 or better at S <= 2.0, and above always-S=0"
     return Line(f"{case.place}: fused - HR-CNN", "fMoW, ds 4: +1.0 at 5.2", reach).said("; ".join(said), ok)
 
@@ -284,18 +286,14 @@ def _beyond(case: _Case) -> Line:
 def _coarse(case: _Case) -> Line:
     """Coarse LR: the honest test of a policy. Random patches were measured at ours' own price alone."""
     limit = 4.0 if case.ds == 16 else 6.0
-    less, over = case.less("hr-cnn"), case.less("ours-random")
-    said = _against(case) + ("" if over is None else f"; over random patches by {_points(over)}")
+    less, over = case.less("hr-cnn", case.ours), case.less("ours-random", case.ours)
+    said = case.told("", case.ours) + ("" if over is None else f"; over random patches by {_points(over)}")
     if (cheaper := case.within(limit)) is not None:
-        said += f"; for {cheaper[0]} patches a missed answer {case.told(cheaper[1])}"
+        said += f"; {case.told(*cheaper)}"
     good = less is not None and less["value"] >= 0 and over is not None and over["value"] >= 0.03
     reach = f"0 or better at S <= {limit}; 3 points over random patches"
     within = mean_s(case.ours)["value"] <= limit
     return Line(f"{case.place}: fused - HR-CNN", "-", reach).said(said, good and within)
-
-
-def _against(case: _Case) -> str:
-    return case.told() + _same_views(case.store, case.ds, case.ours)
 
 
 def _same_views(store: Store, ds: int, ours: list[Record]) -> str:
