@@ -21,10 +21,11 @@ from models.reproduce.pooled import accuracy, by_image, difference, mean_s
 from models.reproduce.profiles import load_profile
 from models.reproduce.protocol import fewer, protocol
 from models.reproduce.rows import ROWS
-from models.reproduce.store import Record, Store
+from models.reproduce.store import Store
 from models.reproduce.study import images_at, name_of, open_study, usual_px
 from models.reproduce.write import of, page
 from models.stages.draws import Draws
+from tests.models.reproduce.records import record
 from tests.models.scenes import write_scenes
 
 
@@ -78,22 +79,6 @@ def test_stochastic_takes_s_on_average() -> None:
     assert float(choosing.stochastic(6, draws, 4000).sum(dim=1).mean()) == pytest.approx(6, abs=0.15)
 
 
-def record(
-    part: int,
-    images: list[int],
-    right: list[int],
-    s: int = 4,
-    row: str = "ours",
-    stage: str = "",
-    length: str = "cpu",
-) -> Record:
-    actions = np.zeros((len(images), 16), dtype=bool)
-    actions[:, :s] = True
-    kept = Kept(np.array(images), np.array(right, dtype=bool), actions)
-    gain = [{"predicted": 0.9, "realised": 0.9 if tenth else 0.87} for tenth in range(11)]
-    return Record(row, stage, 4, part, length, "key", kept, {"seed": part, "gain": gain})
-
-
 def test_an_image_held_out_twice_counts_once() -> None:
     records = [record(0, [1, 2], [1, 0], 2), record(1, [2, 3], [1, 1], 4)]
     assert by_image([r.kept for r in records], lambda k: k.right).tolist() == [1, 0.5, 1]
@@ -117,97 +102,6 @@ def test_rows_of_other_lengths_are_not_compared(tmp_path: Path) -> None:
     assert headline.write(tmp_path).read_text().count("d, ds 4") == 0
 
 
-def test_the_headline_compares_with_the_stricter_rows_too(tmp_path: Path) -> None:
-    images = list(range(10))
-    made = {
-        "hr-cnn": [0] * 3 + [1] * 7,
-        "hr-cnn-longer": [0, 0] + [1] * 8,
-        "hr-cnn-views": [1] * 10,
-        "ours": [1] * 9 + [0],
-        "ours-s0": [0] * 5 + [1] * 5,
-        "ours-random": [1] * 10,
-        "ours-order": [0] + [1] * 9,
-    }
-    rows = [record(0, images, right, 2, row=row) for row, right in made.items()]
-    rows += [record(0, images, [1] * 8 + [0] * 2, 5, row="patchdrop", stage="ft2")]
-    rows += [record(0, images, [1] * 9 + [0], 5, row="random", stage="ft2")]
-    rows += [record(0, images, [1] * 7 + [0] * 3, 5, row="fixed-h", stage="ft2")]
-    Store(tmp_path / "table1-d.json", {"data": "d"}).add(rows)
-    lines = headline.write(tmp_path).read_text().splitlines()
-    (against,) = (line for line in lines if "fused - HR-CNN" in line)
-    assert "+10.00 (" in against
-    assert "less HR-CNN over the same views -10.00 (" in against
-    assert against.endswith("| yes |")
-    (others,) = (line for line in lines if "best of 2 other choices" in line)
-    assert "-10.00 (" in others
-    assert "over ours-random" in others
-    (told,) = (line for line in lines if "gain model" in line)
-    assert "at most +3.0 points" in told
-    assert told.endswith("| no |")
-    (rules,) = (line for line in lines if "best of 2 rules" in line)
-    assert "+3.4 (fMoW)" in rules
-    assert "-10.00 (" in rules
-    assert rules.endswith("| - |")
-
-
-def test_ours_is_compared_with_the_better_hr_cnn(tmp_path: Path) -> None:
-    made = {"hr-cnn": [0] + [1] * 9, "hr-cnn-longer": [0, 0] + [1] * 8, "ours": [1] * 10}
-    rows = [record(0, list(range(10)), right, row=row) for row, right in made.items()]
-    Store(tmp_path / "table1-d.json", {"data": "d"}).add(rows)
-    assert "| +10.00 (" in headline.write(tmp_path).read_text()
-
-
-def test_the_stricter_of_both_over_the_same_views_is_told(tmp_path: Path) -> None:
-    made = {"hr-cnn": 7, "hr-cnn-views": 8, "hr-cnn-own-views": 10, "ours": 9}
-    rows = [record(0, list(range(10)), [1] * n + [0] * (10 - n), row=row) for row, n in made.items()]
-    Store(tmp_path / "table1-d.json", {"data": "d"}).add(rows)
-    assert "less HR-CNN over the same views -10.00 (" in headline.write(tmp_path).read_text()
-
-
-def test_the_headline_tells_s_of_the_parts_that_it_compares(tmp_path: Path) -> None:
-    rows = [record(part, [part], [1], 1 if part else 15) for part in range(3)]
-    Store(tmp_path / "table1-d.json", {"data": "d"}).add([*rows, record(0, [0], [1], row="hr-cnn")])
-    (told,) = (line for line in headline.write(tmp_path).read_text().splitlines() if "fused - HR-CNN" in line)
-    assert "at S = 15.00 (1 part(s), cpu)" in told
-    assert told.endswith("| no |")
-
-
-def test_the_headline_judges_a_cheaper_price_where_ours_own_buys_too_much(tmp_path: Path) -> None:
-    """S <= 2 at ds 4: of those that keep it the dearest price is told, whatever it is right about."""
-    images, right = list(range(100)), {"": 100, "cost 100": 95, "cost 30": 99, "cost 1000": 100}
-    s = {"": 3, "cost 100": 2, "cost 30": 1, "cost 1000": 9}
-    rows = [record(0, images, [1] * n + [0] * (100 - n), s[stage], stage=stage) for stage, n in right.items()]
-    hr = record(0, images, [1] * 90 + [0] * 10, 16, row="hr-cnn")
-    Store(tmp_path / "table1-d.json", {"data": "d"}).add(
-        [*rows, hr, record(0, images, [0] * 100, 0, "ours-s0")]
-    )
-    (told,) = (line for line in headline.write(tmp_path).read_text().splitlines() if "fused - HR-CNN" in line)
-    assert "| +10.00 (" in told
-    assert "; for 100 patches a missed answer +5.00 (" in told
-    assert told.count("a missed answer") == 1
-    assert "at S = 2.00; above always-S=0 by +95.00 (" in told
-    assert told.endswith("| yes |")
-
-
-@pytest.mark.parametrize(("wrong", "reached"), [(2, "no"), (1, "yes")])
-def test_tiles_left_alone_are_told_down_to_the_price_that_leaves_enough(
-    tmp_path: Path, wrong: int, reached: str
-) -> None:
-    images = list(range(100))
-    found = {"": 10, "cost 100": 40, "cost 30": 90}
-    rows = []
-    for stage, alone in found.items():
-        one = record(0, images, [1] * 20 + [0] * wrong + [1] * (80 - wrong), 4, stage=stage)
-        one.kept.actions[:alone] = False
-        rows.append(one)
-    hr = record(0, images, [1] * 39 + [0] + [1] * 60, 16, row="hr-cnn")
-    Store(tmp_path / "table1-d.json", {"data": "d"}).add([*rows, hr])
-    (told,) = (line for line in headline.write(tmp_path).read_text().splitlines() if "LR is enough" in line)
-    assert "| 10 % of tiles; there 100.00 %, HR-CNN 100.00 %; for 100 patches a missed answer 40 % of" in told
-    assert "30 patches" not in told
-    assert told.endswith(f"| {reached} |")
-
-
 def test_a_whole_image_is_answered_by_the_other() -> None:
     found, whole = record(0, [1, 2, 3], [1, 0, 0]).kept, record(0, [1, 2, 3], [0, 1, 1], 16).kept
     assert found.whole_by(whole).right.tolist() == [True, False, False]
@@ -217,17 +111,6 @@ def test_a_whole_image_is_answered_by_the_other() -> None:
     assert joined.s.tolist() == [4, 16, 4]
     with pytest.raises(ValueError, match="same images"):
         found.whole_by(record(0, [1, 2, 9], [1, 1, 1]).kept)
-
-
-@pytest.mark.parametrize("parts", [1, 2])
-def test_ours_of_the_headline_is_with_hr_cnns_weights_where_all_parts_are(tmp_path: Path, parts: int) -> None:
-    rows = [record(part, [part], [1], 16, row="hr-cnn") for part in range(2)]
-    rows += [record(part, [part], [0], 16) for part in range(2)]
-    rows += [record(part, [part], [1], 16, row="ours-whole") for part in range(parts)]
-    Store(tmp_path / "table1-d.json", {"data": "d"}).add(rows)
-    lines = headline.write(tmp_path).read_text().splitlines()
-    (told,) = (line for line in lines if "d, ds 4: fused - HR-CNN" in line)
-    assert ("| +0.00 (" in told, "| -100.00 (" in told) == (parts == 2, parts == 1)
 
 
 def test_differences_are_paired_and_of_common_parts_only() -> None:
