@@ -1,7 +1,7 @@
 """The figures that count, beside the paper's and what is to be reached: `patchplan reproduce headline`."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,18 +9,16 @@ import numpy as np
 
 from models.baselines.hard import CUTOUT, HARD, NONE
 from models.reproduce.bagnets import AT, BAGNET, CONDITIONAL, LONGER
-from models.reproduce.ours import COSTS
+from models.reproduce.case import WHOLE, Case, at_s, case_of, points, same_views, with_hr
 from models.reproduce.paper import FMOW, Printed, data_set, printed
 from models.reproduce.paper import HARD as PRINTED_HARD
 from models.reproduce.pooled import by_image, difference, gains, mean_s
 from models.reproduce.speed import SHIPPED
 from models.reproduce.store import Record, Store
 from models.reproduce.tables import RIVALS
-from models.reproduce.write import OVER_VIEWS, best_difference, best_of, marked, of
+from models.reproduce.write import marked, of
 
-WHOLE = "ours-whole"
 _RULES = ("fixed-h", "fixed-v", "stochastic", "random", "stn")
-_CEILING = -0.005
 
 
 class Line(NamedTuple):
@@ -78,22 +76,6 @@ def _stores(folder: Path, table: str) -> Iterator[tuple[str, Store]]:
         yield file.stem.partition("-")[2], store
 
 
-def _beside_hr(store: Store, ds: int, every: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """A row and HR-CNN, of the parts that have both: trained as long, or the plain one where that is right
-    more often.
-    """
-    hr = best_of([of(store, row, "", ds, every) for row in ("hr-cnn-longer", "hr-cnn")], every)
-    parts = {record.part for record in hr}
-    return [record for record in every if record.part in parts], hr
-
-
-def _ours(store: Store, ds: int) -> tuple[str, list[Record]]:
-    """Ours, with HR-CNN's answer for whole images where that row was made for as many parts."""
-    plain = of(store, "ours", "", ds)
-    whole = of(store, WHOLE, "", ds, plain)
-    return (WHOLE, whole) if whole and len(whole) == len(plain) else ("ours", plain)
-
-
 def _small(folder: Path) -> list[Line]:
     known = Line("CIFAR-10, ds 4", _papers(printed("cifar10")), "HR-CNN - 0.3 or better at S <= 6.0")
     rows = {
@@ -105,16 +87,16 @@ def _small(folder: Path) -> list[Line]:
     lines = []
     for data, store in _stores(folder, "table2"):
         for title, (row, stage) in rows.items():
-            found, hr = _beside_hr(store, 4, of(store, row, stage, 4))
+            found, hr = with_hr(store, 4, of(store, row, stage, 4))
             if (less := difference(found, hr)) is not None:
                 ok = less["value"] >= -0.003 and mean_s(found)["value"] <= 6
                 lines.append(
                     known._replace(
                         figure=f"{data}, ds 4, {title}{marked(store, row, 4)}", paper=_papers(printed(data))
-                    ).said(_less(found, less) + (_same_views(store, 4, found) if "ours" in row else ""), ok)
+                    ).said(at_s(found, less) + (same_views(store, 4, found) if "ours" in row else ""), ok)
                 )
         lines += _rules(store, data)
-        if (case := _case(store, data, 4)) is not None:
+        if (case := case_of(store, data, 4)) is not None:
             lines += [*_choices(case), _gain_model(case)]
     return lines or [known]
 
@@ -144,7 +126,7 @@ def _rules(store: Store, data: str) -> list[Line]:
             f"{data}, ds 4: PatchDrop Ft-2 less the best of {len(found)} rules, S rounded up",
             f"{gain:+.1f}" + ("" if printed(data) else " (fMoW)"),
             "-",
-            f"{_points(less)} over {best} at S = {mean_s(shared)['value']:.2f} ({len(shared)} part(s))",
+            f"{points(less)} over {best} at S = {mean_s(shared)['value']:.2f} ({len(shared)} part(s))",
         )
     ]
 
@@ -159,55 +141,8 @@ def _aerial(folder: Path) -> list[Line]:
     return found or [Line("aerial, fused - HR-CNN", "fMoW, ds 4: +1.0 at 5.2", "+0.5 or better at S <= 2.0")]
 
 
-class _Case(NamedTuple):
-    """Ours and HR-CNN of the parts that have both, and the same network at every other price of a missed
-    answer that was measured for all of them, the dearest first.
-    """
-
-    store: Store
-    ds: int
-    place: str
-    ours: list[Record]
-    hr: list[Record]
-    prices: dict[str, list[Record]]
-
-    @property
-    def cheaper(self) -> dict[str, list[Record]]:
-        """The prices at which it buys less than at its own, the dearest first."""
-        most = mean_s(self.ours)["value"]
-        return {cost: found for cost, found in self.prices.items() if mean_s(found)["value"] < most}
-
-    def less(self, row: str, found: list[Record]) -> dict[str, Any] | None:
-        """Ours, as it was `found` at some price, less another row."""
-        return difference(found, self.hr if row == "hr-cnn" else of(self.store, row, "", self.ds, found))
-
-    def told(self, cost: str, found: list[Record]) -> str:
-        """Ours less HR-CNN, and at which S; at its own price also less HR-CNN over the same views."""
-        less = self.less("hr-cnn", found)
-        assert less is not None
-        if not cost:
-            return _less(found, less) + _same_views(self.store, self.ds, found)
-        return f"for {cost} patches a missed answer {_points(less)} at S = {mean_s(found)['value']:.2f}"
-
-    def within(self, limit: float) -> tuple[str, list[Record]] | None:
-        """The dearest price that does not buy more than `limit` where ours' own does: chosen by S alone."""
-        if mean_s(self.ours)["value"] <= limit:
-            return None
-        return next((at for at in self.cheaper.items() if mean_s(at[1])["value"] <= limit), None)
-
-    def at_ceiling(self) -> tuple[str, list[Record]] | None:
-        """The price, its own first and then the cheapest, at which even the lower bound is within half a
-        point of HR-CNN. Other prices than its own are so chosen with accuracies in sight.
-        """
-        for cost, found in [("", self.ours), *reversed(self.prices.items())]:
-            less = self.less("hr-cnn", found)
-            if less is not None and less["ci95"][0] > _CEILING:
-                return cost, found
-        return None
-
-
 def _of_ds(store: Store, data: str, ds: int) -> Iterator[Line]:
-    if (case := _case(store, data, ds)) is None:
+    if (case := case_of(store, data, ds)) is None:
         return
     yield _beyond(case) if ds <= 8 else _coarse(case)
     yield from _choices(case)
@@ -216,22 +151,7 @@ def _of_ds(store: Store, data: str, ds: int) -> Iterator[Line]:
         yield _untouched(case)
 
 
-def _case(store: Store, data: str, ds: int) -> _Case | None:
-    """None where no part has both ours and HR-CNN."""
-    row, every = _ours(store, ds)
-    ours, hr = _beside_hr(store, ds, every)
-    if difference(ours, hr) is None:
-        return None
-    parts = {record.part for record in ours}
-    prices = {
-        f"{cost:g}": [r for r in of(store, row, f"cost {cost:g}", ds, ours) if r.part in parts]
-        for cost in sorted(COSTS, reverse=True)
-    }
-    whole = {cost: found for cost, found in prices.items() if len(found) == len(ours)}
-    return _Case(store, ds, f"{data}, ds {ds}{marked(store, row, ds)}", ours, hr, whole)
-
-
-def _choices(case: _Case) -> Iterator[Line]:
+def _choices(case: Case) -> Iterator[Line]:
     """Ours against the choice that comes nearest of those made for all of its parts; then the others."""
     store, ds, ours = case.store, case.ds, case.ours
     every = {row: found for row in RIVALS if (found := of(store, row, "", ds, ours))}
@@ -246,10 +166,10 @@ def _choices(case: _Case) -> Iterator[Line]:
         "3.4 (fMoW, Ft-2)",
         "4 above it, or at the ceiling",
     )
-    said = f"{_points(over)} over {best} ({len(shared)} part(s))"
+    said = f"{points(over)} over {best} ({len(shared)} part(s))"
     for row in [row for row in every if row not in rivals]:
         if (apart := difference(ours, every[row])) is not None:
-            said += f"; {_points(apart)} over {row}, of which there are {len(every[row])}"
+            said += f"; {points(apart)} over {row}, of which there are {len(every[row])}"
     if (there := case.at_ceiling()) is not None:
         cost, found = there
         at = f" for {cost} patches a missed answer, at S = {mean_s(found)['value']:.2f}" if cost else ""
@@ -257,7 +177,7 @@ def _choices(case: _Case) -> Iterator[Line]:
     yield known.said(said, over["value"] >= 0.04 or there is not None)
 
 
-def _gain_model(case: _Case) -> Line:
+def _gain_model(case: Case) -> Line:
     """Whether the chances that the policy tells of a right answer come true."""
     ours = of(case.store, "ours", "", case.ds)
     known = Line(
@@ -281,7 +201,7 @@ def _nearest(
     return row, less[row], [record for record in ours if record.part in parts]
 
 
-def _beyond(case: _Case) -> Line:
+def _beyond(case: Case) -> Line:
     """Fine LR nearly decides: HR must be beaten, and buying must be better than buying nothing."""
     prices = [("", case.ours)]
     if (cheaper := case.within(2.0)) is not None:
@@ -290,7 +210,7 @@ def _beyond(case: _Case) -> Line:
     for cost, found in prices:
         less, above = case.less("hr-cnn", found), case.less("ours-s0", found)
         said.append(
-            case.told(cost, found) + ("" if above is None else f"; above always-S=0 by {_points(above)}")
+            case.told(cost, found) + ("" if above is None else f"; above always-S=0 by {points(above)}")
         )
         good = less is not None and less["value"] >= 0.005 and above is not None and above["value"] > 0
         ok = good and mean_s(found)["value"] <= 2
@@ -298,11 +218,11 @@ def _beyond(case: _Case) -> Line:
     return Line(f"{case.place}: fused - HR-CNN", "fMoW, ds 4: +1.0 at 5.2", reach).said("; ".join(said), ok)
 
 
-def _coarse(case: _Case) -> Line:
+def _coarse(case: Case) -> Line:
     """Coarse LR: the honest test of a policy. Random patches were measured at ours' own price alone."""
     limit = 4.0 if case.ds == 16 else 6.0
     less, over = case.less("hr-cnn", case.ours), case.less("ours-random", case.ours)
-    said = case.told("", case.ours) + ("" if over is None else f"; over random patches by {_points(over)}")
+    said = case.told("", case.ours) + ("" if over is None else f"; over random patches by {points(over)}")
     if (cheaper := case.within(limit)) is not None:
         said += f"; {case.told(*cheaper)}"
     good = less is not None and less["value"] >= 0 and over is not None and over["value"] >= 0.03
@@ -311,12 +231,7 @@ def _coarse(case: _Case) -> Line:
     return Line(f"{case.place}: fused - HR-CNN", "-", reach).said(said, good and within)
 
 
-def _same_views(store: Store, ds: int, ours: list[Record]) -> str:
-    less = best_difference(store, ours, OVER_VIEWS, ds)
-    return "" if less is None else f"; less HR-CNN over the same views {_points(less)}"
-
-
-def _untouched(case: _Case) -> Line:
+def _untouched(case: Case) -> Line:
     """How many tiles LR is enough for, and how right it is there: at ours' own price, and at cheaper ones
     down to the first that leaves 40 % of them alone.
     """
@@ -352,8 +267,8 @@ def _bagnet(folder: Path) -> list[Line]:
         if (less := difference(conditional, plain)) is not None and fair is not None:
             times = [r.told["more"] for r in plain]
             ratio, alone = (sum(t[stage][at] for t in times) / sum(t[BAGNET][at] for t in times) for at in AT)
-            said = f"{ratio:.2f} of its time at batch 64 ({alone:.2f} at batch 1); {_less(conditional, less)}"
-            said += f"; less BagNet for Ft-1's epochs more {_points(fair)}"
+            said = f"{ratio:.2f} of its time at batch 64 ({alone:.2f} at batch 1); {at_s(conditional, less)}"
+            said += f"; less BagNet for Ft-1's epochs more {points(fair)}"
             here = known._replace(figure=f"{data}: BagNet, {stage}")
             lines.append(here.said(said, ratio <= 0.45 and min(less["value"], fair["value"]) > 0))
     return lines or [known]
@@ -377,7 +292,7 @@ def _hard(folder: Path) -> list[Line]:
         gain, over = difference(hard, none), difference(hard, cutout)
         if gain is not None and over is not None:
             wanted = _printed_gain(data)
-            said = f"{_points(gain)}; over CutOut {_points(over)}"
+            said = f"{points(gain)}; over CutOut {points(over)}"
             ok = gain["value"] >= wanted and over["value"] > 0
             lines.append(known._replace(figure=f"{data}: {known.figure}").said(said, ok))
     return lines or [known]
@@ -402,18 +317,8 @@ def _shipped(release: Path) -> list[Line]:
             f"{title}, ds {ds}: fused - its HR classifier at S = 16",
             "-",
             "reported",
-            f"{_points(told['fused_minus_hr'])} at S = {told['s_mean']['value']:.2f}; "
+            f"{points(told['fused_minus_hr'])} at S = {told['s_mean']['value']:.2f}; "
             f"{100 * told['s0_share']['value']:.0f} % of tiles at S = 0",
         )
         for ds, told in card["figures"]["by_ds"].items()
     ]
-
-
-def _less(found: Sequence[Record], less: dict[str, Any]) -> str:
-    lengths = ", ".join(sorted({r.profile for r in found}))
-    return f"{_points(less)} at S = {mean_s(found)['value']:.2f} ({len(found)} part(s), {lengths})"
-
-
-def _points(figure: dict[str, Any]) -> str:
-    low, high = figure["ci95"]
-    return f"{100 * figure['value']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
