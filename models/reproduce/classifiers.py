@@ -1,6 +1,7 @@
 """The classifiers that rows share: trained once for each set of images they may learn from."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +28,10 @@ from models.stages.trainer import Trainer
 from models.system import System
 
 FIFTHS = 5
-"""Without folds the policy learns from one of so many parts, and its judge from the others."""
+"""Without folds a judge learns from all but one of so many parts, and the policy from that one."""
+
+ENOUGH = 5_000
+"""Images that a policy needs to learn how many patches pay: judges are added until it has so many."""
 
 
 class Watching(Watch):
@@ -208,19 +212,20 @@ class Judged:
 def judged(study: Study, part: Part) -> Judged:
     """Mask-trained classifiers, and for each image that the policy learns from one that has not.
 
-    Of folds they are the other folds' own. Else there is one, trained on four fifths of what the part
-    learns, and the policy learns from the other fifth.
+    Of folds they are the other folds' own. Else each is trained on four fifths of what the part learns, and
+    the policy learns from the other fifth of each: of as many as make it `ENOUGH`, or all five.
     """
     if study.protocol.folds:
         policy = part.learns
         others = [(p.learns, p.tests, p.seed) for p in study.protocol.parts if p.number != part.number]
     else:
         groups = study.protocol.groups[part.learns]
-        held = kfold(study.labels.numpy()[part.learns], groups, FIFTHS, part.seed)[0]
-        policy = part.learns[held]
-        others = [(np.setdiff1d(part.learns, policy), policy, part.seed)]
+        fifths = kfold(study.labels.numpy()[part.learns], groups, FIFTHS, part.seed)
+        unseen = [part.learns[held] for held in fifths[: judges_of(len(part.learns))]]
+        policy = np.sort(np.concatenate(unseen))
+        others = [(np.setdiff1d(part.learns, held), held, part.seed) for held in unseen]
     keys, members, of = [], [], np.zeros(len(study.labels), dtype=np.int64)
-    for number, (learns, unseen, seed) in enumerate(others):
+    for number, (learns, held, seed) in enumerate(others):
         lr_key, lr = lr_of(study, learns, seed)
         key, body = long_trained(study, learns, seed, masks=True, given=False)
         keys += [lr_key, key]
@@ -229,8 +234,13 @@ def judged(study: Study, part: Part) -> Judged:
             whole_key, whole = long_trained(study, learns, seed, masks=False, given=False)
             keys.append(whole_key)
         members.append(Member(body, lr, learns, whole))
-        of[unseen] = number
+        of[held] = number
     return Judged("+".join(keys), policy, Judges(tuple(members), of))
+
+
+def judges_of(images: int) -> int:
+    """How many judges there are where that many images are learned from without folds."""
+    return min(FIFTHS, math.ceil(ENOUGH / (images / FIFTHS)))
 
 
 def lr_of(study: Study, learns: Indices, seed: int) -> tuple[str, nn.Module]:

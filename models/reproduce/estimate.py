@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.precision import autocast
 from models.reproduce import timing
-from models.reproduce.classifiers import FIFTHS, epochs_of
+from models.reproduce.classifiers import FIFTHS, epochs_of, judges_of
 from models.reproduce.rows import ROWS
 from models.reproduce.study import Study
 from models.reproduce.tables import Cell
@@ -102,11 +102,13 @@ def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str
                     passes = (passes[0], 0, passes[2])
                 add(unit, len(part.learns), passes, epochs_of(study, unit))
         if any(unit == "ours" for unit, _ in units):
-            rewarded = len(part.learns) if study.protocol.folds else len(part.learns) / FIFTHS
-            add("ours", rewarded, _of_ours(study), profile.epochs["ours"])
+            judges = FIFTHS if study.protocol.folds else judges_of(len(part.learns))
+            fifth = len(part.learns) / FIFTHS
+            add("ours", judges * fifth, _of_ours(study), profile.epochs["ours"])
             if not study.protocol.folds:
                 for unit in ("lr", *_judged(study)):
-                    add(unit, len(part.learns) - rewarded, _PASSES[unit], profile.epochs[unit])
+                    learned = judges * (len(part.learns) - fifth)
+                    add(unit, learned, _PASSES[unit], profile.epochs[unit])
     if study.protocol.folds and any(unit == "ours" for unit, _ in units):
         for part in study.protocol.parts[len(chosen) :]:  # its judges
             for unit in ("hr", "lr", *_judged(study)):

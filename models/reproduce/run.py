@@ -74,6 +74,8 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
         together = study.protocol.groups[part.learns]
         if len(np.unique(together)) < len(together):  # they say which images its judge may learn from
             depends.append(together.tolist())
+        if (judges := classifiers.judges_of(len(part.learns))) > 1:
+            depends.append({"judges": judges})
     if "ours" in row.units:
         depends.append(profile.ours.stages["ft2"].told())
     whole = (name, ds, part.seed, part.learns.tolist(), part.tests.tolist(), depends)

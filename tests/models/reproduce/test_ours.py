@@ -207,7 +207,7 @@ def test_whole_images_have_hr_cnns_weights_where_the_recipe_says_so(tmp_path: Pa
     actions = torch.ones(len(bench.tests), 16)
     actions[::2, 3] = 0
     assert torch.allclose(found.answers(actions).probabilities, of_pixels(found, actions), atol=1e-4)
-    (judge,) = classifiers.judged(bench.study, bench.part).by.members
+    judge = classifiers.judged(bench.study, bench.part).by.members[0]
     assert judge.whole is not None
     expected = classifiers.long_trained(bench.study, judge.learns, bench.part.seed, masks=False, given=False)[
         1

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
@@ -148,7 +150,8 @@ def test_a_table_without_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         assert len(held) == 24
         assert kind == "halves" or all("test" in names[i] for i in held)
     units = sorted(file.name.partition("-")[0] for file in (tmp_path / "work").glob("*/units/*.pt"))
-    assert units == ["base"] * 4 + ["masked"] * 4 + ["ours"] * 2
+    # of both parts one of their own and five judges
+    assert units == ["base"] * 12 + ["masked"] * 12 + ["ours"] * 2
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +170,11 @@ def other_weights(study: Study, seed: int) -> dict[str, torch.Tensor]:
     return weights(study.system(study.profile.paper, seed).hr.body)
 
 
-def test_the_policy_learns_from_a_fifth_that_its_judge_does_not_know(bench: Bench) -> None:
+def test_the_policy_learns_from_a_fifth_that_its_judge_does_not_know(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study, part = bench.study, bench.part
+    monkeypatch.setattr(classifiers, "ENOUGH", 1)
     found = classifiers.judged(study, part)
     (judge,) = found.by.members
     assert sorted([*found.learns.tolist(), *judge.learns.tolist()]) == sorted(part.learns.tolist())
@@ -181,6 +187,27 @@ def test_the_policy_learns_from_a_fifth_that_its_judge_does_not_know(bench: Benc
     other = classifiers.judged(study, replace(part, seed=1))
     assert other.learns.tolist() != found.learns.tolist()
     assert other.key != found.key
+
+
+def test_few_images_are_all_learned_from_each_by_a_judge_that_does_not_know_it(bench: Bench) -> None:
+    """And what belongs together is judged together."""
+    study, part = bench.study, bench.part
+    found = classifiers.judged(study, part)
+    assert found.learns.tolist() == sorted(part.learns.tolist())
+    assert len(found.by.members) == 5
+    groups = study.protocol.groups
+    for number, judge in enumerate(found.by.members):
+        judged = found.learns[found.by.of[found.learns] == number]
+        assert sorted([*judged.tolist(), *judge.learns.tolist()]) == sorted(part.learns.tolist())
+        assert not set(groups[judged]) & set(groups[judge.learns])
+
+
+@given(st.integers(1, 10**7))
+def test_judges_are_as_few_as_show_the_policy_enough(images: int) -> None:
+    judges = classifiers.judges_of(images)
+    fifth = images / classifiers.FIFTHS
+    assert judges == 5 or judges * fifth >= classifiers.ENOUGH
+    assert judges == 1 or (judges - 1) * fifth < classifiers.ENOUGH
 
 
 def test_each_fold_is_judged_by_the_others(bench: Bench) -> None:
@@ -244,11 +271,11 @@ def test_judges_have_not_learned_from_given_weights(bench: Bench, tmp_path: Path
     found = classifiers.judged(bench.study, bench.part)
     with_given = classifiers.judged(published(bench.study, tmp_path / "weights.th"), bench.part)
     assert with_given.key == found.key
-    (one,), (other,) = found.by.members, with_given.by.members
-    assert same(weights(one.hr), weights(other.hr))
-    assert one.lr is not None
-    assert other.lr is not None
-    assert same(weights(one.lr), weights(other.lr))
+    for one, other in zip(found.by.members, with_given.by.members, strict=True):
+        assert same(weights(one.hr), weights(other.hr))
+        assert one.lr is not None
+        assert other.lr is not None
+        assert same(weights(one.lr), weights(other.lr))
 
 
 @pytest.mark.parametrize("folds", [False, True])
