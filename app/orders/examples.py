@@ -28,6 +28,7 @@ SUMMARY: Final[dict[str, Any]] = {
     "currency": "EUR",
     "plans": [PLAN],
     "budget": None,
+    "left_out": {"received": 1, "ordered": 0},
     "estimate": {
         "patches": 9,
         "area_km2": 0.8812,
@@ -57,6 +58,11 @@ SUMMARY: Final[dict[str, Any]] = {
 }
 ORDER: Final[dict[str, Any]] = {
     **SUMMARY,
+    "left_out": {
+        "received": 1,
+        "ordered": 0,
+        "tiles": [{"plan_id": PLAN, "tile": 0, "received": [0], "ordered": []}],
+    },
     "lines": [
         {
             "line": 1,

@@ -34,7 +34,7 @@ Line = Annotated[str, Field(max_length=500), AfterValidator(_plain)]
 
 class OrderForm(BaseModel):
     """What to order, and as which product: the chosen patches of plans, what a budget buys, or what
-    classifications say to buy next.
+    classifications say to buy next; without what is there already.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.FORM]})
@@ -50,8 +50,7 @@ class OrderForm(BaseModel):
         None,
         min_length=1,
         max_length=MOST_PLANS,
-        description="Ready classifications, one a plan; what their tiles' `buy_next` names and was not "
-        "received since is ordered.",
+        description="Ready classifications, one a plan; what their tiles' `buy_next` names is ordered.",
     )
     product: str | None = Field(
         None,
@@ -65,6 +64,11 @@ class OrderForm(BaseModel):
         gt=0,
         description="With plans or classifications: what a patch may cost at most, VAT included; what costs "
         "more to make legal is dropped.",
+    )
+    again: bool = Field(
+        False,
+        description="Order also what was received, or is in an order that was placed: pixels of no use, or "
+        "of another day. Default: the order leaves it out and says so.",
     )
 
     @model_validator(mode="after")
@@ -177,9 +181,31 @@ class BoughtPatchesOut(TilePatchesOut):
     """Patches that the order buys of one tile, whether chosen or merely covered."""
 
     paid_before: list[int] = Field(
-        description="Those of them that had come before an order from `classifications` was drafted: "
+        description="Those of them that had come before the order was drafted and that it does not ask for: "
         "its polygons cover them, and what was paid for them is not taken back."
     )
+
+
+class LeftOutPatchesOut(BaseModel):
+    """Patches of one tile that the order does not ask for again."""
+
+    plan_id: uuid.UUID
+    tile: int
+    received: list[int]
+    ordered: list[int]
+
+
+class LeftOutCounts(BaseModel):
+    """How many patches to be bought the order does not ask for: they were there when it was drafted."""
+
+    received: int = Field(description="Patches whose pixels were received.")
+    ordered: int = Field(description="Others, which orders that were placed and not cancelled cover.")
+
+
+class LeftOutOut(LeftOutCounts):
+    """How many patches the order does not ask for again, and which."""
+
+    tiles: list[LeftOutPatchesOut]
 
 
 class MoveOut(BaseModel):
@@ -203,6 +229,7 @@ class OrderSummary(BaseModel):
     currency: str
     plans: list[uuid.UUID]
     budget: uuid.UUID | None
+    left_out: LeftOutCounts
     estimate: Estimate
     full_hr: FullHr
     saving: OrderSaving
@@ -218,6 +245,7 @@ class OrderOut(OrderSummary):
 
     model_config = ConfigDict(json_schema_extra={"example": examples.ORDER})
 
+    left_out: LeftOutOut
     lines: list[LineOut]
     tiles: list[BoughtPatchesOut]
     dropped: list[TilePatchesOut] = Field(description="Chosen, but not worth what a polygon would cost.")

@@ -44,6 +44,9 @@ EVENTS: Final = {
     OrderState.CANCELLED: Event.CANCELLED,
 }
 
+LATER_FIELDS: Final = {"classifications": None, "again": False}
+"""What says nothing in fields that forms did not always have: keys from before still hold."""
+
 DRAFTS_AT_ONCE: Final = 2
 """In one process: a draft holds a processor for up to twice ``order_search_s``, and a thread of the API."""
 DRAFT_WAIT_S: Final = 5.0
@@ -54,8 +57,9 @@ _TURNS: Final = threading.BoundedSemaphore(DRAFTS_AT_ONCE)
 def fingerprint(form: OrderForm | QuoteForm | MoveForm) -> str:
     """What makes two bodies the same."""
     said = form.model_dump(mode="json")
-    if said.get("classifications") is None:
-        said.pop("classifications", None)  # keys from before there was such a field still hold
+    for name, unsaid in LATER_FIELDS.items():
+        if said.get(name) == unsaid:
+            said.pop(name, None)
     meaning = [type(form).__name__, said]
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 

@@ -112,8 +112,10 @@ class OrderTile(Base):
     """A tile of an ordered plan: what is bought of it (bit p of ``patches``), and what all of it would cost.
 
     Tiles of which nothing is bought are here too: full HR is the cost of them all. The shares of an order's
-    tiles add up to its totals exactly. ``paid_before`` are those of ``patches`` that the order was to leave
-    out, as they had been received: its polygons cover them, but it is not what paid for them.
+    tiles add up to its totals exactly. ``paid_before`` are those of ``patches`` that the order did not ask
+    for and that had been received: its polygons cover them, but it is not what paid for them.
+    ``left_out_received`` and ``left_out_ordered`` were to be bought and were not asked for: they had come, or
+    a live order covered them.
     """
 
     __tablename__ = "order_tiles"
@@ -125,6 +127,8 @@ class OrderTile(Base):
     patches: Mapped[int]
     chosen: Mapped[int]
     paid_before: Mapped[int] = mapped_column(server_default=text("0"))
+    left_out_received: Mapped[int] = mapped_column(server_default=text("0"))
+    left_out_ordered: Mapped[int] = mapped_column(server_default=text("0"))
     area_km2: Mapped[Decimal] = mapped_column(Numeric)
     nominal: Mapped[Decimal] = mapped_column(Numeric)
     full_patches: Mapped[int]

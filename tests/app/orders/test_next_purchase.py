@@ -77,8 +77,8 @@ def test_what_a_polygon_merely_covers_stays_paid(live: Live, dear: str) -> None:
     for to, price in (("placed", Decimal(order["price"])), ("cancelled", 0)):
         assert client.post(f"/v1/orders/{order['id']}/moves", json={"to": to}).status_code == 200
         assert sum(entry.amount for entry in entries()) == before + price
-    # one that asks for all that the plan chose buys them itself
-    whole = ordered(client, plans=[plan["id"]], product=body["product"]).json()
+    # one that asks again for all that the plan chose buys them itself
+    whole = ordered(client, plans=[plan["id"]], product=body["product"], again=True).json()
     assert client.post(f"/v1/orders/{whole['id']}/moves", json={"to": "placed"}).status_code == 200
     assert sum(entry.amount for entry in entries()) == Decimal(whole["price"])
 
