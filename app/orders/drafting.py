@@ -82,11 +82,10 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
     product = _product(session, org_id, form, plans, budget)
     wanted = Wanted(product, form.budget, [plan.id for plan in plans])
     bought = _by_plan(source.bought)
-    had = read_had(session, wanted.plan_ids)
+    had = Had({}, {}) if form.again else read_had(session, wanted.plan_ids)
     wanted.received = had.received
     for plan in plans:
-        of_plan = None if bought is None else bought[plan.id]
-        _add_plan(session, wanted, plan, of_plan, None if form.again else had)
+        _add_plan(session, wanted, plan, None if bought is None else bought[plan.id], had)
     never = [budget.request] if budget is not None else [plan.options or {} for plan in plans]
     areas = [read_area(options.get("never_buy"), ("body", "never_buy")) for options in never]
     if any(area is not None for area in areas):
@@ -140,7 +139,7 @@ def _add_plan(
     wanted: Wanted,
     plan: Plan,
     bought: Mapping[int, frozenset[int]] | None,
-    had: Had | None,
+    had: Had,
 ) -> None:
     query = select(TileRow).where(TileRow.plan_id == plan.id).order_by(TileRow.tile)
     if bought is not None:
@@ -157,12 +156,11 @@ def _add_plan(
         )
         for row in rows
     }
-    if had is not None:
-        for tile, patches in chosen.items():
-            left_out = had.of((plan.id, tile), patches)
-            if any(left_out):
-                wanted.left_out[plan.id, tile] = left_out
-                chosen[tile] = patches - {*patches_of(left_out.received | left_out.ordered)}
+    for tile, patches in chosen.items():
+        left_out = had.of((plan.id, tile), patches)
+        if any(left_out):
+            wanted.left_out[plan.id, tile] = left_out
+            chosen[tile] = patches - {*patches_of(left_out.received | left_out.ordered)}
     for cell in cells_of_rows(plan, rows, "all"):
         (wanted.chosen if cell.patch in chosen[cell.tile] else wanted.others).append(cell)
 

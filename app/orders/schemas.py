@@ -29,6 +29,7 @@ def _plain(text: str) -> str:
 
 
 Amount = Annotated[Decimal, BeforeValidator(_read_amount, json_schema_input_type=str), Field(ge=0)]
+Currency = Annotated[str, AfterValidator(money.parse_currency)]
 Line = Annotated[str, Field(max_length=500), AfterValidator(_plain)]
 
 
@@ -68,7 +69,7 @@ class OrderForm(BaseModel):
     again: bool = Field(
         False,
         description="Order also what was received, or is in an order that was placed: pixels of no use, or "
-        "of another day. Default: the order leaves it out and says so.",
+        "of another day. The order then pays for all that its polygons cover. Default: that is left out.",
     )
 
     @model_validator(mode="after")
@@ -84,6 +85,11 @@ class OrderForm(BaseModel):
         return self
 
 
+def _check_minor_units(name: str, amount: Decimal, currency: str) -> None:
+    if amount != money.total_of(amount, currency):
+        raise ValueError(f"{name} is finer than the minor unit of {currency}")
+
+
 class QuoteForm(BaseModel):
     """The vendor's offer for an order."""
 
@@ -92,27 +98,44 @@ class QuoteForm(BaseModel):
     total: Amount = Field(
         description="What is to be paid, VAT included; decimal string, minor units at most."
     )
-    currency: Annotated[str, AfterValidator(money.parse_currency)] = Field(description="The order's.")
+    currency: Currency = Field(description="The order's.")
     reference: Line | None = Field(None, description="The vendor's number of the offer.")
     valid_until: date | None = Field(None, description="The last day on which it holds.")
     note: Line | None = None
 
     @model_validator(mode="after")
     def _minor_units(self) -> "QuoteForm":
-        if self.total != money.total_of(self.total, self.currency):
-            raise ValueError(f"total is finer than the minor unit of {self.currency}")
+        _check_minor_units("total", self.total, self.currency)
         return self
 
 
 class MoveForm(BaseModel):
     """Where an order goes next. `quoted` comes by itself with a quote."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.MOVE_FORM]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [examples.MOVE_FORM, examples.CANCEL_FORM]}
+    )
 
     to: Literal["placed", "received", "cancelled"]
     reason: Line | None = Field(
         None, description="Kept with the move, and with what it enters in the ledger."
     )
+    cancellation_fee: Amount | None = Field(
+        None,
+        description="With `cancelled`, of an order that was placed: what the vendor charges for that, VAT "
+        "included; no more than the order's price. Decimal string, minor units at most. Default: nothing.",
+    )
+    currency: Currency | None = Field(None, description="With a fee: the order's.")
+
+    @model_validator(mode="after")
+    def _whole_fee(self) -> "MoveForm":
+        if (self.cancellation_fee is None) != (self.currency is None):
+            raise ValueError("a cancellation_fee comes with its currency, and neither without the other")
+        if self.cancellation_fee is not None and self.currency is not None:
+            if self.to != "cancelled":
+                raise ValueError("only an order that is cancelled has a cancellation_fee")
+            _check_minor_units("cancellation_fee", self.cancellation_fee, self.currency)
+        return self
 
 
 class Estimate(BaseModel):
@@ -235,6 +258,9 @@ class OrderSummary(BaseModel):
     saving: OrderSaving
     quote: QuoteOut | None
     price: Money = Field(description="What placing enters in the ledger: the quote, else the estimate.")
+    cancellation_fee: Money | None = Field(
+        description="What the vendor charged for cancelling: it stands in the ledger in place of the price."
+    )
     optimal: bool = Field(description="Whether nothing cheaper is possible with the polygons looked at.")
     bound: Money | None = Field(description="No set of the polygons looked at comes to less than this.")
     links: dict[str, str]

@@ -40,6 +40,10 @@ class Order(Base):
         ),
         CheckConstraint("(quote_total IS NULL) = (quoted_at IS NULL)", name="quote_has_time"),
         CheckConstraint("total >= 0 AND (quote_total IS NULL OR quote_total >= 0)", name="not_negative"),
+        CheckConstraint(
+            "cancellation_fee IS NULL OR (cancellation_fee >= 0 AND state = 'cancelled')",
+            name="fee_of_a_cancelled",
+        ),
         UniqueConstraint("org_id", "idempotency_key"),
         Index("ix_orders_page", "org_id", "created_at", "id"),
     )
@@ -75,6 +79,8 @@ class Order(Base):
     quote_total: Mapped[Decimal | None] = mapped_column(Numeric)
     quoted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     quote: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+
+    cancellation_fee: Mapped[Decimal | None] = mapped_column(Numeric)
 
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     fingerprint: Mapped[str | None] = mapped_column(String(64))
