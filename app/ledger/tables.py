@@ -43,7 +43,7 @@ class LedgerEntry(Base):
     Only a ``delivery`` is of no tile: it says that an order's imagery for a plan came, and costs nothing. A
     ``cancellation_fee`` is a tile's share of what was charged for cancelling its order, and buys no patch.
     ``amount`` has the currency's full precision and more: the entries of an order add up to the order's
-    rounded total exactly. ``patches`` has bit p set for patch p.
+    rounded total exactly, or to its cancellation fee. ``patches`` has bit p set for patch p.
     """
 
     __tablename__ = "ledger"

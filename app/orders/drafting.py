@@ -196,11 +196,12 @@ def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
 def _nothing_left(wanted: Wanted) -> NothingToOrder:
     received = sum(each.received.bit_count() for each in wanted.left_out.values())
     ordered = sum(each.ordered.bit_count() for each in wanted.left_out.values())
-    if not received and not ordered:
+    there = [f"{received} were received"] if received else []
+    there += [f"{ordered} are in orders that were placed"] if ordered else []
+    if not there:
         return NothingToOrder("No patch is to be bought: there is nothing to order.")
     return NothingToOrder(
-        f"Nothing is left to order: of the patches to be bought {received} were received, and {ordered} more "
-        "are in orders that were placed. With `again` they are ordered once more.",
+        f"No patch is left to order: of those to be bought, {' and '.join(there)}. `again` orders them anew.",
         left_out={"received": received, "ordered": ordered},
     )
 

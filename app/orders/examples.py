@@ -17,7 +17,7 @@ QUOTE_FORM: Final[dict[str, Any]] = {
     "valid_until": "2026-12-24",
 }
 MOVE_FORM: Final[dict[str, Any]] = {"to": "placed", "reason": "approved by purchasing"}
-CANCEL_FORM: Final = {
+CANCEL_FORM: Final[dict[str, Any]] = {
     "to": "cancelled",
     "reason": "clouds all month",
     "cancellation_fee": "5.00",

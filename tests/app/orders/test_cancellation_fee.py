@@ -1,5 +1,6 @@
 """What a vendor charges for cancelling: money in the ledger that buys no patch, to the cent."""
 
+import json
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -161,6 +162,16 @@ def test_in_a_currency_without_cents(client: TestClient) -> None:
     check_problem(cancelled(client, order, "10.5", "JPY"), 422, "unprocessable")
     assert cancelled(client, order, "10", "JPY").status_code == 200
     assert spent(client, "JPY") == 10
+
+
+def test_webhooks_tell_of_it(client: TestClient) -> None:
+    order = placed(client, ready_plan())
+    hook = {"url": "https://example.com/hook", "events": ["order.cancelled"]}
+    assert client.post("/v1/webhooks", json=hook).status_code == 201
+    cancelled(client, order, "5.00")
+    with session_scope() as session:
+        [body] = session.scalars(text("SELECT body FROM webhook_deliveries")).all()
+    assert json.loads(body)["data"]["cancellation_fee"] == "5.00"
 
 
 def test_one_key_charges_once(client: TestClient) -> None:

@@ -73,7 +73,7 @@ def test_what_a_placed_order_covers_is_left_out(client: TestClient) -> None:
     refused = ordered(client, plan, **body)
     check_problem(refused, 422, "nothing-to-order")
     assert refused.json()["left_out"] == {"received": 1, "ordered": 3}
-    assert "1 were received, and 3 more" in refused.json()["detail"]
+    assert "1 were received and 3 are in orders" in refused.json()["detail"]
     move(client, first, "received")
     assert ordered(client, plan, **body).status_code == 422
 

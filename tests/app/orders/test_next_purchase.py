@@ -58,6 +58,9 @@ def test_what_to_buy_next_is_ordered_and_entered_once(live: Live, dear: str) -> 
     assert (group["tiles"], group["patches"], group["full_hr"]["patches"]) == (1, 3, 16)
     late = ordered(client, classifications=[classified["id"]])
     assert late.json()["type"] == "/problems/nothing-to-order"
+    assert late.json()["left_out"] == {"received": 1, "ordered": 0}
+    again = ordered(client, classifications=[classified["id"]], again=True)
+    assert [one["patches"] for one in again.json()["tiles"]] == [[following]]
 
 
 def test_what_a_polygon_merely_covers_stays_paid(live: Live, dear: str) -> None:
