@@ -195,7 +195,9 @@ class OrderMoveRefused(Conflict):
 
 
 class NothingToOrder(Unprocessable):
-    """The plans or the budget leave no patch that is worth ordering by the product's rules."""
+    """No patch is to be bought, none is worth ordering by the product's rules, or all were received or are in
+    orders that were placed; then ``left_out`` counts both.
+    """
 
     slug, title = "nothing-to-order", "Nothing to order"
 

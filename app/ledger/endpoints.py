@@ -54,7 +54,7 @@ def list_ledger(
     ] = None,
     accept: Annotated[str | None, Header(description=f"`{JSON}` or `{CSV}`.", examples=[CSV])] = None,
 ) -> Response:
-    """Every purchase, delivery, reversal and correction, newest first; as CSV all of them, oldest first.
+    """Every purchase, delivery, reversal, correction and fee, newest first; as CSV all of them, oldest first.
 
     Nothing in it is ever changed or deleted. `amount` added up over all entries is what was spent.
     """

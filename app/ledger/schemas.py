@@ -93,7 +93,9 @@ class EntryOut(BaseModel):
     patches: list[int]
     area_km2: AreaKm2
     currency: str
-    amount: Money = Field(description="Unrounded; the entries of an order add up to its price exactly.")
+    amount: Money = Field(
+        description="Unrounded; an order's entries add up to its price exactly, or to its cancellation fee."
+    )
     reason: str | None
 
 

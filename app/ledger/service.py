@@ -28,16 +28,33 @@ KEPT: Final = (
 
 def placed(session: Session, order: Order, at: datetime) -> None:
     """Enter what an order buys: one entry a tile, adding up to the order's price exactly."""
+    _enter_shares(session, order, at, EntryKind.PURCHASE, order.price, None)
+
+
+def charged(session: Session, order: Order, at: datetime, fee: Decimal, reason: str | None) -> None:
+    """Enter what a vendor charges for cancelling an order: one entry a tile, adding up to the fee exactly.
+
+    By tile as a purchase, so that reports of an area, a release or a class find their part of it.
+    """
+    _enter_shares(
+        session, order, at, EntryKind.CANCELLATION_FEE, fee, reason or "The order was cancelled at a fee."
+    )
+
+
+def _enter_shares(
+    session: Session, order: Order, at: datetime, kind: EntryKind, total: Decimal, reason: str | None
+) -> None:
     tiles = session.execute(
         select(OrderTile, Plan.release, Plan.release_version)
         .join(Plan, Plan.id == OrderTile.plan_id)
         .where(OrderTile.order_id == order.id, OrderTile.patches != 0)
         .order_by(OrderTile.plan_id, OrderTile.tile)
     ).all()
-    amounts = shares(order.price, [tile.area_km2 for tile, _, _ in tiles])
+    amounts = shares(total, [tile.area_km2 for tile, _, _ in tiles])
+    buys = kind is EntryKind.PURCHASE
     rows = [
         {
-            "kind": EntryKind.PURCHASE.value,
+            "kind": kind.value,
             "order_id": order.id,
             "plan_id": tile.plan_id,
             "tile": tile.tile,
@@ -45,9 +62,10 @@ def placed(session: Session, order: Order, at: datetime) -> None:
             "lat": tile.lat,
             "release": release,
             "release_version": version,
-            "patches": tile.patches,
-            "area_km2": tile.area_km2,
+            "patches": tile.patches if buys else 0,
+            "area_km2": tile.area_km2 if buys else Decimal(0),
             "amount": amount,
+            "reason": reason,
         }
         for (tile, release, version), amount in zip(tiles, amounts, strict=True)
     ]
@@ -115,8 +133,8 @@ def correct(
 ) -> tuple[LedgerEntry, bool]:
     """Add a correction of an entry by ``amount`` (its currency, may be negative); True if it was there.
 
-    Raises NotFound, IdempotencyMismatch, and Unprocessable for an entry that is none of a purchase, an amount
-    finer than the minor unit, and one that leaves less than nothing of what was bought together.
+    Raises NotFound, IdempotencyMismatch, and Unprocessable for an entry that is no purchase and no fee, an
+    amount finer than the minor unit, and one that leaves less than nothing of what was bought together.
     """
     entry = session.scalar(
         select(LedgerEntry).where(LedgerEntry.id == entry_id, LedgerEntry.org_id == org_id)
@@ -135,7 +153,7 @@ def correct(
             if (known.amount, known.reason) != (amount, reason):
                 raise IdempotencyMismatch("This Idempotency-Key was used before with another body.")
             return known, True
-    if entry.kind not in (EntryKind.PURCHASE, EntryKind.ACQUISITION):
+    if entry.kind not in (EntryKind.PURCHASE, EntryKind.ACQUISITION, EntryKind.CANCELLATION_FEE):
         raise Unprocessable(f"An entry of kind {entry.kind} is not corrected; correct the purchase.")
     taken_back = session.scalar(
         select(func.count()).where(LedgerEntry.corrects == entry.id, LedgerEntry.kind == EntryKind.REVERSAL)
@@ -206,7 +224,7 @@ def _enter(session: Session, order: Order, at: datetime, rows: list[dict[str, An
 
 
 def insert_rows(session: Session, rows: list[dict[str, Any]]) -> None:
-    """Add entries; a purchase or delivery that is there already is left as it is."""
+    """Add entries; what an order enters once and is there already is left as it is."""
     for start in range(0, len(rows), ROWS_AN_INSERT):
         session.execute(insert(LedgerEntry).on_conflict_do_nothing(), rows[start : start + ROWS_AN_INSERT])
 

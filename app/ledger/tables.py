@@ -34,24 +34,30 @@ class EntryKind(StrEnum):
     DELIVERY = "delivery"
     REVERSAL = "reversal"
     CORRECTION = "correction"
+    CANCELLATION_FEE = "cancellation_fee"
 
 
 class LedgerEntry(Base):
     """One purchase of patches of one tile, its reversal, or a correction. A trigger keeps rows as they are.
 
-    Only a ``delivery`` is of no tile: it says that an order's imagery for a plan came, and costs nothing.
+    Only a ``delivery`` is of no tile: it says that an order's imagery for a plan came, and costs nothing. A
+    ``cancellation_fee`` is a tile's share of what was charged for cancelling its order, and buys no patch.
     ``amount`` has the currency's full precision and more: the entries of an order add up to the order's
-    rounded total exactly. ``patches`` has bit p set for patch p.
+    rounded total exactly, or to its cancellation fee. ``patches`` has bit p set for patch p.
     """
 
     __tablename__ = "ledger"
     __table_args__ = (
         CheckConstraint(
-            "kind IN ('purchase', 'acquisition', 'delivery', 'reversal', 'correction')", name="known_kind"
+            "kind IN ('purchase', 'acquisition', 'delivery', 'reversal', 'correction', 'cancellation_fee')",
+            name="known_kind",
         ),
         CheckConstraint("(corrects IS NOT NULL) = (kind IN ('reversal', 'correction'))", name="corrects"),
         CheckConstraint("(kind = 'acquisition') = (acquisition_id IS NOT NULL)", name="acquisition"),
-        CheckConstraint("kind NOT IN ('purchase', 'delivery') OR order_id IS NOT NULL", name="of_an_order"),
+        CheckConstraint(
+            "kind NOT IN ('purchase', 'delivery', 'cancellation_fee') OR order_id IS NOT NULL",
+            name="of_an_order",
+        ),
         # what makes an entry happen once, however often it is asked for; what was received may be entered,
         # taken back and entered again, and is held to once by its plan's lock
         Index(
@@ -61,7 +67,7 @@ class LedgerEntry(Base):
             "tile",
             "kind",
             unique=True,
-            postgresql_where=text("kind IN ('purchase', 'delivery')"),
+            postgresql_where=text("kind IN ('purchase', 'delivery', 'cancellation_fee')"),
             postgresql_nulls_not_distinct=True,
         ),
         Index("uq_ledger_reversal", "corrects", unique=True, postgresql_where=text("kind = 'reversal'")),

@@ -11,10 +11,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 import shapely
-from sqlalchemy import func, literal, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.acquisitions.tables import ReceivedPatch
 from app.budgets.areas import read_area
 from app.budgets.on_plan import product_of
 from app.budgets.tables import Budget
@@ -25,8 +24,10 @@ from app.core.work import uuid7
 from app.ledger.places import Place, middles
 from app.ledger.shares import shares
 from app.orderable import Cell, CellId, Orderable, as_given, cells_of_rows, orderable
+from app.orders.had import Had, LeftOut, Tile, read_had
+from app.orders.reading import patches_of
 from app.orders.schemas import OrderForm
-from app.orders.sources import Tile, source_of
+from app.orders.sources import source_of
 from app.orders.tables import Order, OrderLine, OrderPlan, OrderTile
 from app.plans.service import raster_info
 from app.plans.tables import Plan, TileRow
@@ -42,10 +43,10 @@ DIGITS: Final = 9
 class Wanted:
     """What an order is to be made of, read from the database in one go.
 
-    ``received`` are patches, as bits, that the request leaves out because they came before: a polygon that
-    covers them does not pay for them. ``avoid`` is ground that no polygon may lie on. ``figure`` is what a
-    budget said that this costs, with VAT, and ``polygons`` what it had in mind (none where each patch is sold
-    alone).
+    ``left_out`` is what was to be bought and is there or on its way already. ``received`` are all patches
+    that came before, as bits: a polygon that merely covers one does not pay for it. ``avoid`` is ground that
+    no polygon may lie on. ``figure`` is what a budget said that this costs, with VAT, and ``polygons`` what
+    it had in mind (none where each patch is sold alone).
     """
 
     product: Product
@@ -54,7 +55,8 @@ class Wanted:
     chosen: list[Cell] = field(default_factory=list)
     others: list[Cell] = field(default_factory=list)
     places: dict[Tile, Place] = field(default_factory=dict)
-    received: dict[Tile, int] = field(default_factory=dict)
+    received: Mapping[Tile, int] = field(default_factory=dict)
+    left_out: dict[Tile, LeftOut] = field(default_factory=dict)
     avoid: shapely.Geometry | None = None
     figure: Decimal | None = None
     polygons: list[shapely.Geometry] = field(default_factory=list)
@@ -80,10 +82,10 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
     product = _product(session, org_id, form, plans, budget)
     wanted = Wanted(product, form.budget, [plan.id for plan in plans])
     bought = _by_plan(source.bought)
+    had = Had({}, {}) if form.again else read_had(session, wanted.plan_ids)
+    wanted.received = had.received
     for plan in plans:
-        _add_plan(session, wanted, plan, None if bought is None else bought[plan.id])
-    if form.classifications is not None:
-        wanted.received = _received(session, wanted.plan_ids)
+        _add_plan(session, wanted, plan, None if bought is None else bought[plan.id], had)
     never = [budget.request] if budget is not None else [plan.options or {} for plan in plans]
     areas = [read_area(options.get("never_buy"), ("body", "never_buy")) for options in never]
     if any(area is not None for area in areas):
@@ -95,20 +97,6 @@ def read(session: Session, org_id: uuid.UUID, form: OrderForm) -> Wanted:
     elif len(plans) == 1 and source.bought is None:
         _hold_to(wanted, product_of(plans[0]), plans[0].options)
     return wanted
-
-
-def _received(session: Session, plan_ids: Sequence[uuid.UUID]) -> dict[Tile, int]:
-    """By tile, the patches that were received, as bits."""
-    rows = session.execute(
-        select(
-            ReceivedPatch.plan_id,
-            ReceivedPatch.tile,
-            func.bit_or(literal(1).bitwise_lshift(ReceivedPatch.patch)),
-        )
-        .where(ReceivedPatch.plan_id.in_(plan_ids))
-        .group_by(ReceivedPatch.plan_id, ReceivedPatch.tile)
-    )
-    return {(plan_id, tile): mask for plan_id, tile, mask in rows}
 
 
 def _hold_to(wanted: Wanted, priced_with: Product | None, answer: dict[str, Any] | None) -> None:
@@ -147,7 +135,11 @@ def _by_plan(
 
 
 def _add_plan(
-    session: Session, wanted: Wanted, plan: Plan, bought: Mapping[int, frozenset[int]] | None
+    session: Session,
+    wanted: Wanted,
+    plan: Plan,
+    bought: Mapping[int, frozenset[int]] | None,
+    had: Had,
 ) -> None:
     query = select(TileRow).where(TileRow.plan_id == plan.id).order_by(TileRow.tile)
     if bought is not None:
@@ -164,6 +156,11 @@ def _add_plan(
         )
         for row in rows
     }
+    for tile, patches in chosen.items():
+        left_out = had.of((plan.id, tile), patches)
+        if any(left_out):
+            wanted.left_out[plan.id, tile] = left_out
+            chosen[tile] = patches - {*patches_of(left_out.received | left_out.ordered)}
     for cell in cells_of_rows(plan, rows, "all"):
         (wanted.chosen if cell.patch in chosen[cell.tile] else wanted.others).append(cell)
 
@@ -171,7 +168,7 @@ def _add_plan(
 def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
     """The order. Takes seconds for thousands of tiles, and no session. Raises NothingToOrder."""
     if not wanted.chosen:
-        raise NothingToOrder("No patch is to be bought: there is nothing to order.")
+        raise _nothing_left(wanted)
     product = wanted.product
     found = _cheapest(wanted)
     if not found.polygons:
@@ -193,6 +190,19 @@ def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
         [OrderPlan(order_id=order.id, plan_id=plan_id) for plan_id in wanted.plan_ids],
         _lines(order, found),
         _tiles(order, wanted, found, every),
+    )
+
+
+def _nothing_left(wanted: Wanted) -> NothingToOrder:
+    received = sum(each.received.bit_count() for each in wanted.left_out.values())
+    ordered = sum(each.ordered.bit_count() for each in wanted.left_out.values())
+    there = [f"{received} were received"] if received else []
+    there += [f"{ordered} are in orders that were placed"] if ordered else []
+    if not there:
+        return NothingToOrder("No patch is to be bought: there is nothing to order.")
+    return NothingToOrder(
+        f"No patch is left to order: of those to be bought, {' and '.join(there)}. `again` orders them anew.",
+        left_out={"received": received, "ordered": ordered},
     )
 
 
@@ -265,8 +275,10 @@ def _tiles(order: Order, wanted: Wanted, found: Orderable, every: Sequence[Cell]
         row = rows.get(tile)
         if row is None:
             lon, lat = wanted.places[tile]
+            left_out = wanted.left_out.get(tile, LeftOut(0, 0))
             row = rows[tile] = OrderTile(
                 order_id=order.id, plan_id=tile[0], tile=tile[1], patches=0, chosen=0, paid_before=0,
+                left_out_received=left_out.received, left_out_ordered=left_out.ordered,
                 area_km2=Decimal(0), full_patches=0, full_area_km2=Decimal(0), lon=lon, lat=lat,
             )  # fmt: skip
         row.full_patches += 1

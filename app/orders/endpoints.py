@@ -201,7 +201,8 @@ def move_order(
 ) -> Response:
     """Say that an order was placed, received or cancelled.
 
-    Placing enters the purchase in the ledger, cancelling a placed order takes it back. Of two moves at once
+    Placing enters the purchase in the ledger, cancelling a placed order takes it back and enters what the
+    vendor charges for that. Of two moves at once
     one is made; the other sees the new state, and is a 409 if it is not possible from there.
     """
     return _answer(*service.move(principal, order_id, form, _key(idempotency_key)))

@@ -17,6 +17,12 @@ QUOTE_FORM: Final[dict[str, Any]] = {
     "valid_until": "2026-12-24",
 }
 MOVE_FORM: Final[dict[str, Any]] = {"to": "placed", "reason": "approved by purchasing"}
+CANCEL_FORM: Final[dict[str, Any]] = {
+    "to": "cancelled",
+    "reason": "clouds all month",
+    "cancellation_fee": "5.00",
+    "currency": "EUR",
+}
 
 SUMMARY: Final[dict[str, Any]] = {
     "id": ID,
@@ -28,6 +34,7 @@ SUMMARY: Final[dict[str, Any]] = {
     "currency": "EUR",
     "plans": [PLAN],
     "budget": None,
+    "left_out": {"received": 1, "ordered": 0},
     "estimate": {
         "patches": 9,
         "area_km2": 0.8812,
@@ -51,12 +58,18 @@ SUMMARY: Final[dict[str, Any]] = {
         "quoted_at": "2026-11-22T15:04:00Z",
     },
     "price": "22.90",
+    "cancellation_fee": None,
     "optimal": True,
     "bound": "22.00",
     "links": {"self": f"/v1/orders/{ID}", "ledger": f"/v1/ledger?order={ID}"},
 }
 ORDER: Final[dict[str, Any]] = {
     **SUMMARY,
+    "left_out": {
+        "received": 1,
+        "ordered": 0,
+        "tiles": [{"plan_id": PLAN, "tile": 0, "received": [0], "ordered": []}],
+    },
     "lines": [
         {
             "line": 1,

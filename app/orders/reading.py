@@ -15,6 +15,9 @@ from app.orders.schemas import (
     BoughtPatchesOut,
     Estimate,
     FullHr,
+    LeftOutCounts,
+    LeftOutOut,
+    LeftOutPatchesOut,
     LineOut,
     MoveOut,
     OrderOut,
@@ -37,29 +40,31 @@ def summaries(session: Session, orders: Sequence[Order]) -> list[OrderSummary]:
         .order_by(OrderPlan.plan_id)
     ):
         plans[order_id].append(plan_id)
+    masks = (OrderTile.patches, OrderTile.left_out_received, OrderTile.left_out_ordered)
     counted = session.execute(
-        select(OrderTile.order_id, func.sum(func.bit_count(func.int4send(OrderTile.patches))))
+        select(OrderTile.order_id, *(func.sum(func.bit_count(func.int4send(mask))) for mask in masks))
         .where(OrderTile.order_id.in_(ids))
         .group_by(OrderTile.order_id)
     )
-    patches = {row[0]: int(row[1]) for row in counted}
-    return [_summary(order, plans[order.id], patches.get(order.id, 0)) for order in orders]
+    counts = {order_id: tuple(map(int, of_order)) for order_id, *of_order in counted}
+    return [_summary(order, plans[order.id], *counts.get(order.id, (0, 0, 0))) for order in orders]
 
 
 def whole(session: Session, order: Order) -> OrderOut:
     """An order with its polygons, patches and moves."""
     [summary] = summaries(session, [order])
     lines = lines_of(session, order.id)
+    left_out = OrderTile.left_out_received.bitwise_or(OrderTile.left_out_ordered)
     tiles = session.scalars(
         select(OrderTile)
-        .where(OrderTile.order_id == order.id, OrderTile.patches != 0)
+        .where(OrderTile.order_id == order.id, OrderTile.patches.bitwise_or(left_out) != 0)
         .order_by(OrderTile.plan_id, OrderTile.tile)
-    )
+    ).all()
     moves = session.scalars(
         select(OrderMove).where(OrderMove.order_id == order.id).order_by(OrderMove.number)
     )
     return OrderOut(
-        **dict(summary),
+        **dict(summary) | {"left_out": _left_out(summary.left_out, tiles)},
         lines=[
             LineOut(
                 line=line.line,
@@ -79,6 +84,7 @@ def whole(session: Session, order: Order) -> OrderOut:
                 paid_before=patches_of(tile.paid_before),
             )
             for tile in tiles
+            if tile.patches
         ],
         dropped=[TilePatchesOut.model_validate(each) for each in order.dropped],
         moves=[
@@ -89,6 +95,22 @@ def whole(session: Session, order: Order) -> OrderOut:
                 reason=move.reason,
             )
             for move in moves
+        ],
+    )
+
+
+def _left_out(counts: LeftOutCounts, tiles: Sequence[OrderTile]) -> LeftOutOut:
+    return LeftOutOut(
+        **dict(counts),
+        tiles=[
+            LeftOutPatchesOut(
+                plan_id=tile.plan_id,
+                tile=tile.tile,
+                received=patches_of(tile.left_out_received),
+                ordered=patches_of(tile.left_out_ordered),
+            )
+            for tile in tiles
+            if tile.left_out_received | tile.left_out_ordered
         ],
     )
 
@@ -104,7 +126,7 @@ def patches_of(mask: int) -> list[int]:
     return [patch for patch in range(mask.bit_length()) if mask >> patch & 1]
 
 
-def _summary(order: Order, plans: list[uuid.UUID], patches: int) -> OrderSummary:
+def _summary(order: Order, plans: list[uuid.UUID], patches: int, received: int, ordered: int) -> OrderSummary:
     real = order.full_total - order.price
     nominal = order.full_nominal - order.nominal
     return OrderSummary(
@@ -117,6 +139,7 @@ def _summary(order: Order, plans: list[uuid.UUID], patches: int) -> OrderSummary
         currency=order.currency,
         plans=plans,
         budget=order.budget_id,
+        left_out=LeftOutCounts(received=received, ordered=ordered),
         estimate=Estimate(
             patches=patches,
             area_km2=order.area_km2,
@@ -137,6 +160,7 @@ def _summary(order: Order, plans: list[uuid.UUID], patches: int) -> OrderSummary
         ),
         quote=_quote(order),
         price=order.price,
+        cancellation_fee=order.cancellation_fee,
         optimal=order.optimal,
         bound=order.bound,
         links={"self": f"/v1/orders/{order.id}", "ledger": f"/v1/ledger?order={order.id}"},

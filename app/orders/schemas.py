@@ -29,12 +29,13 @@ def _plain(text: str) -> str:
 
 
 Amount = Annotated[Decimal, BeforeValidator(_read_amount, json_schema_input_type=str), Field(ge=0)]
+Currency = Annotated[str, AfterValidator(money.parse_currency)]
 Line = Annotated[str, Field(max_length=500), AfterValidator(_plain)]
 
 
 class OrderForm(BaseModel):
     """What to order, and as which product: the chosen patches of plans, what a budget buys, or what
-    classifications say to buy next.
+    classifications say to buy next; without what is there already.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.FORM]})
@@ -50,8 +51,7 @@ class OrderForm(BaseModel):
         None,
         min_length=1,
         max_length=MOST_PLANS,
-        description="Ready classifications, one a plan; what their tiles' `buy_next` names and was not "
-        "received since is ordered.",
+        description="Ready classifications, one a plan; what their tiles' `buy_next` names is ordered.",
     )
     product: str | None = Field(
         None,
@@ -65,6 +65,11 @@ class OrderForm(BaseModel):
         gt=0,
         description="With plans or classifications: what a patch may cost at most, VAT included; what costs "
         "more to make legal is dropped.",
+    )
+    again: bool = Field(
+        False,
+        description="Order also what was received, or is in an order that was placed: pixels of no use, or "
+        "of another day. The order then pays for all that its polygons cover. Default: that is left out.",
     )
 
     @model_validator(mode="after")
@@ -80,6 +85,11 @@ class OrderForm(BaseModel):
         return self
 
 
+def _check_minor_units(name: str, amount: Decimal, currency: str) -> None:
+    if amount != money.total_of(amount, currency):
+        raise ValueError(f"{name} is finer than the minor unit of {currency}")
+
+
 class QuoteForm(BaseModel):
     """The vendor's offer for an order."""
 
@@ -88,27 +98,44 @@ class QuoteForm(BaseModel):
     total: Amount = Field(
         description="What is to be paid, VAT included; decimal string, minor units at most."
     )
-    currency: Annotated[str, AfterValidator(money.parse_currency)] = Field(description="The order's.")
+    currency: Currency = Field(description="The order's.")
     reference: Line | None = Field(None, description="The vendor's number of the offer.")
     valid_until: date | None = Field(None, description="The last day on which it holds.")
     note: Line | None = None
 
     @model_validator(mode="after")
     def _minor_units(self) -> "QuoteForm":
-        if self.total != money.total_of(self.total, self.currency):
-            raise ValueError(f"total is finer than the minor unit of {self.currency}")
+        _check_minor_units("total", self.total, self.currency)
         return self
 
 
 class MoveForm(BaseModel):
     """Where an order goes next. `quoted` comes by itself with a quote."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.MOVE_FORM]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [examples.MOVE_FORM, examples.CANCEL_FORM]}
+    )
 
     to: Literal["placed", "received", "cancelled"]
     reason: Line | None = Field(
         None, description="Kept with the move, and with what it enters in the ledger."
     )
+    cancellation_fee: Amount | None = Field(
+        None,
+        description="With `cancelled`, of an order that was placed: what the vendor charges for that, VAT "
+        "included; no more than the order's price. Decimal string, minor units at most. Default: nothing.",
+    )
+    currency: Currency | None = Field(None, description="With a fee: the order's.")
+
+    @model_validator(mode="after")
+    def _whole_fee(self) -> "MoveForm":
+        if (self.cancellation_fee is None) != (self.currency is None):
+            raise ValueError("a cancellation_fee comes with its currency, and neither without the other")
+        if self.cancellation_fee is not None and self.currency is not None:
+            if self.to != "cancelled":
+                raise ValueError("only an order that is cancelled has a cancellation_fee")
+            _check_minor_units("cancellation_fee", self.cancellation_fee, self.currency)
+        return self
 
 
 class Estimate(BaseModel):
@@ -177,9 +204,31 @@ class BoughtPatchesOut(TilePatchesOut):
     """Patches that the order buys of one tile, whether chosen or merely covered."""
 
     paid_before: list[int] = Field(
-        description="Those of them that had come before an order from `classifications` was drafted: "
+        description="Those of them that had come before the order was drafted and that it does not ask for: "
         "its polygons cover them, and what was paid for them is not taken back."
     )
+
+
+class LeftOutPatchesOut(BaseModel):
+    """Patches of one tile that the order does not ask for again."""
+
+    plan_id: uuid.UUID
+    tile: int
+    received: list[int]
+    ordered: list[int]
+
+
+class LeftOutCounts(BaseModel):
+    """How many patches to be bought the order does not ask for: they were there when it was drafted."""
+
+    received: int = Field(description="Patches whose pixels were received.")
+    ordered: int = Field(description="Others, which orders that were placed and not cancelled cover.")
+
+
+class LeftOutOut(LeftOutCounts):
+    """How many patches the order does not ask for again, and which."""
+
+    tiles: list[LeftOutPatchesOut]
 
 
 class MoveOut(BaseModel):
@@ -203,11 +252,15 @@ class OrderSummary(BaseModel):
     currency: str
     plans: list[uuid.UUID]
     budget: uuid.UUID | None
+    left_out: LeftOutCounts
     estimate: Estimate
     full_hr: FullHr
     saving: OrderSaving
     quote: QuoteOut | None
     price: Money = Field(description="What placing enters in the ledger: the quote, else the estimate.")
+    cancellation_fee: Money | None = Field(
+        description="What the vendor charged for cancelling: it stands in the ledger in place of the price."
+    )
     optimal: bool = Field(description="Whether nothing cheaper is possible with the polygons looked at.")
     bound: Money | None = Field(description="No set of the polygons looked at comes to less than this.")
     links: dict[str, str]
@@ -218,6 +271,7 @@ class OrderOut(OrderSummary):
 
     model_config = ConfigDict(json_schema_extra={"example": examples.ORDER})
 
+    left_out: LeftOutOut
     lines: list[LineOut]
     tiles: list[BoughtPatchesOut]
     dropped: list[TilePatchesOut] = Field(description="Chosen, but not worth what a polygon would cost.")

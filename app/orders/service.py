@@ -44,6 +44,9 @@ EVENTS: Final = {
     OrderState.CANCELLED: Event.CANCELLED,
 }
 
+LATER_FIELDS: Final = {"classifications": None, "again": False, "cancellation_fee": None, "currency": None}
+"""What says nothing in fields that forms did not always have: keys from before still hold."""
+
 DRAFTS_AT_ONCE: Final = 2
 """In one process: a draft holds a processor for up to twice ``order_search_s``, and a thread of the API."""
 DRAFT_WAIT_S: Final = 5.0
@@ -54,8 +57,9 @@ _TURNS: Final = threading.BoundedSemaphore(DRAFTS_AT_ONCE)
 def fingerprint(form: OrderForm | QuoteForm | MoveForm) -> str:
     """What makes two bodies the same."""
     said = form.model_dump(mode="json")
-    if said.get("classifications") is None:
-        said.pop("classifications", None)  # keys from before there was such a field still hold
+    for name, unsaid in LATER_FIELDS.items():
+        if said.get(name) == unsaid:
+            said.pop(name, None)
     meaning = [type(form).__name__, said]
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
@@ -171,7 +175,8 @@ def move(principal: Principal, order_id: uuid.UUID, form: MoveForm, key: str | N
     """Move an order and enter in the ledger what that means: the order as this move left it, and whether the
     key had done so before (then as it stands).
 
-    Raises NotFound, OrderMoveRefused, PriceListExpired.
+    Raises NotFound, OrderMoveRefused, PriceListExpired, Unprocessable for a fee that this order cannot have
+    cost.
     """
     to = OrderState(form.to)
 
@@ -182,8 +187,14 @@ def move(principal: Principal, order_id: uuid.UUID, form: MoveForm, key: str | N
             ledger.placed(session, order, at)
         elif to is OrderState.RECEIVED:
             ledger.delivered(session, order, at)
-        elif order.state == OrderState.PLACED:
-            ledger.cancelled(session, order, at, form.reason)
+        else:
+            _check_fee(order, form)
+            if order.state == OrderState.PLACED:
+                ledger.cancelled(session, order, at, form.reason)
+            if form.cancellation_fee:
+                ledger.charged(session, order, at, form.cancellation_fee, form.reason)
+            # last: the database takes a fee together with the state, and queries write what was changed
+            order.cancellation_fee = form.cancellation_fee
 
     return _move(principal, order_id, to, form.reason, key, fingerprint(form), write)
 
@@ -269,7 +280,21 @@ def _message(order: Order, here: OrderState | None, to: OrderState) -> dict[str,
         "currency": order.currency,
         "estimate": money.plain(order.total),
         "quote": None if order.quote_total is None else money.plain(order.quote_total),
+        "cancellation_fee": None if order.cancellation_fee is None else money.plain(order.cancellation_fee),
     }
+
+
+def _check_fee(order: Order, form: MoveForm) -> None:
+    if form.cancellation_fee is None:
+        return
+    if order.state != OrderState.PLACED:
+        raise _refused("cancellation_fee", "The order was not placed: nobody charges for cancelling it.")
+    if form.currency != order.currency:
+        raise _refused("currency", f"The order is in {order.currency}, and so is its fee.")
+    if form.cancellation_fee > order.price:
+        price = money.plain(order.price)
+        detail = f"The order's price is {price} {order.currency}: to cancel it costs no more."
+        raise _refused("cancellation_fee", detail)
 
 
 def _check_price_holds(order: Order) -> None:

@@ -7,27 +7,23 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.acquisitions.tables import ReceivedPatch
 from app.budgets.service import MAX_TILES
 from app.budgets.tables import Budget, BudgetTile
 from app.classifications.tables import Classification, ClassifiedTile
 from app.core.errors import Conflict, NotFound, Unprocessable
 from app.core.work import WorkStatus
-from app.orders.reading import patches_of
+from app.orders.had import Tile
 from app.orders.schemas import OrderForm
-from app.orders.states import LIVE
-from app.orders.tables import Order, OrderTile
 from app.plans.service import get_ready_plan
 from app.plans.tables import Plan
-
-Tile = tuple[uuid.UUID, int]
 
 
 @dataclass(frozen=True)
 class Source:
     """Ready plans, and what to buy of their tiles: ``bought`` is None where that is what the plans chose.
 
-    A budget may be about some tiles of a plan; then only those are in ``bought``.
+    What is there already is still in it. A budget may be about some tiles of a plan; then only those are in
+    ``bought``.
     """
 
     plans: list[Plan]
@@ -74,7 +70,7 @@ def _budget(
 
 
 def _next(session: Session, org_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> dict[Tile, frozenset[int]]:
-    """What to buy of every tile, without what was received or ordered since the classification."""
+    """What to buy of every tile."""
     rows: dict[uuid.UUID, Classification] = {}
     count = 0
     for row_id in ids:
@@ -100,14 +96,6 @@ def _next(session: Session, org_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> dict
 
 
 def _of_one(session: Session, row: Classification) -> dict[Tile, frozenset[int]]:
-    received = select(ReceivedPatch.tile, ReceivedPatch.patch).where(ReceivedPatch.plan_id == row.plan_id)
-    have = {(tile, patch) for tile, patch in session.execute(received)}
-    ordered = (
-        select(OrderTile.tile, OrderTile.patches)
-        .join(Order, Order.id == OrderTile.order_id)
-        .where(OrderTile.plan_id == row.plan_id, Order.state.in_(LIVE))
-    )
-    have |= {(tile, patch) for tile, mask in session.execute(ordered) for patch in patches_of(mask)}
     told = session.execute(
         select(ClassifiedTile.tile, ClassifiedTile.buy_next)
         .where(ClassifiedTile.classification_id == row.id)
@@ -120,7 +108,7 @@ def _of_one(session: Session, row: Classification) -> dict[Tile, frozenset[int]]
                 f"The classification {row.id} does not say what to buy next: its release looks once, or its "
                 "plan has a budget."
             )
-        found[row.plan_id, tile] = frozenset(patch for patch in patches if (tile, patch) not in have)
+        found[row.plan_id, tile] = frozenset(patches)
     return found
 
 

@@ -40,6 +40,10 @@ class Order(Base):
         ),
         CheckConstraint("(quote_total IS NULL) = (quoted_at IS NULL)", name="quote_has_time"),
         CheckConstraint("total >= 0 AND (quote_total IS NULL OR quote_total >= 0)", name="not_negative"),
+        CheckConstraint(
+            "cancellation_fee IS NULL OR (cancellation_fee >= 0 AND state = 'cancelled')",
+            name="fee_of_a_cancelled",
+        ),
         UniqueConstraint("org_id", "idempotency_key"),
         Index("ix_orders_page", "org_id", "created_at", "id"),
     )
@@ -75,6 +79,8 @@ class Order(Base):
     quote_total: Mapped[Decimal | None] = mapped_column(Numeric)
     quoted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     quote: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+
+    cancellation_fee: Mapped[Decimal | None] = mapped_column(Numeric)
 
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     fingerprint: Mapped[str | None] = mapped_column(String(64))
@@ -112,8 +118,10 @@ class OrderTile(Base):
     """A tile of an ordered plan: what is bought of it (bit p of ``patches``), and what all of it would cost.
 
     Tiles of which nothing is bought are here too: full HR is the cost of them all. The shares of an order's
-    tiles add up to its totals exactly. ``paid_before`` are those of ``patches`` that the order was to leave
-    out, as they had been received: its polygons cover them, but it is not what paid for them.
+    tiles add up to its totals exactly. ``paid_before`` are those of ``patches`` that the order did not ask
+    for and that had been received: its polygons cover them, but it is not what paid for them.
+    ``left_out_received`` and ``left_out_ordered`` were to be bought and were not asked for: they had come, or
+    a live order covered them.
     """
 
     __tablename__ = "order_tiles"
@@ -125,6 +133,8 @@ class OrderTile(Base):
     patches: Mapped[int]
     chosen: Mapped[int]
     paid_before: Mapped[int] = mapped_column(server_default=text("0"))
+    left_out_received: Mapped[int] = mapped_column(server_default=text("0"))
+    left_out_ordered: Mapped[int] = mapped_column(server_default=text("0"))
     area_km2: Mapped[Decimal] = mapped_column(Numeric)
     nominal: Mapped[Decimal] = mapped_column(Numeric)
     full_patches: Mapped[int]

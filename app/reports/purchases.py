@@ -25,10 +25,11 @@ from app.reports.schemas import FullHrFigure, PurchaseGroup, SavingFigure
 PATCHES: Final = 16
 
 # bought, taken back and corrected: each at its own time; what is taken back is what had been bought, with its
-# corrections, which are no part of what patches alone cost
+# corrections, which are no part of what patches alone cost. A correction and the fee of a cancelled order are
+# money alone
 _ENTRIES: Final = """
     SELECT e.plan_id, e.tile, e.order_id, e.product, e.currency, e.at, r.at AS ends,
-        CASE e.kind WHEN 'correction' THEN 0 ELSE 1 END AS sign,
+        CASE WHEN e.kind IN ('correction', 'cancellation_fee') THEN 0 ELSE 1 END AS sign,
         e.patches, e.area_km2, e.amount, e.amount AS alone
     FROM ledger e LEFT JOIN ledger r ON r.corrects = e.id AND r.kind = 'reversal'
     WHERE e.org_id = :org AND e.tile IS NOT NULL AND e.kind <> 'reversal'

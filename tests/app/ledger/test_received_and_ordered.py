@@ -30,8 +30,9 @@ def bare_plan(tiles_x: int = 1, **more: Any) -> uuid.UUID:
     return ready_plan(tiles_x, 1, price="1000", currency="EUR", **more)
 
 
-def draft(client: TestClient, *plans: uuid.UUID, product: str | None = None) -> Any:
-    body: dict[str, Any] = {"plans": [str(plan) for plan in plans]}
+def draft(client: TestClient, *plans: uuid.UUID, product: str | None = None, again: bool = True) -> Any:
+    """An order of all that the plans chose, as one that was drafted before anything came."""
+    body: dict[str, Any] = {"plans": [str(plan) for plan in plans], "again": again}
     answer = client.post("/v1/orders", json=body | ({} if product is None else {"product": product}))
     assert answer.status_code == 201, answer.text
     return answer.json()
@@ -143,18 +144,31 @@ def test_several_orders_over_one_plan(client: TestClient) -> None:
 
 def test_what_a_polygon_covers_is_bought(client: TestClient) -> None:
     plan = bare_plan()
+    order = draft(client, plan, product=MINIMUM)
     receive(client, plan, *range(16))
-    order = move(client, draft(client, plan, product=MINIMUM), "placed")
+    order = move(client, order, "placed")
     assert order["tiles"][0]["patches"] == list(range(16))
     assert spent(client) == Decimal(order["price"])
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_had_come_and_is_merely_covered_stays_paid(client: TestClient, again: bool) -> None:
+    plan = bare_plan()
+    receive(client, plan, 5, 0)
+    order = move(client, draft(client, plan, product=MINIMUM, again=again), "placed")
+    [tile] = order["tiles"]
+    assert (tile["patches"], tile["paid_before"]) == (list(range(16)), [] if again else [0, 5])
+    assert spent(client) == Decimal(order["price"]) + prices(client, plan, *tile["paid_before"])
+    move(client, order, "cancelled")
+    assert spent(client) == prices(client, plan, 5, 0)
 
 
 def test_an_order_in_another_currency(client: TestClient) -> None:
     plan = bare_plan()
     receive(client, plan, 5, 0)
     order = move(client, draft(client, plan, product=DOLLARS), "placed")
-    covered = order["tiles"][0]["patches"]
-    left = prices(client, plan, *({5, 0} - set(covered)))
+    [tile] = order["tiles"]
+    left = prices(client, plan, *({5, 0} - ({*tile["patches"]} - {*tile["paid_before"]})))
     assert (spent(client), spent(client, "USD")) == (left, Decimal(order["price"]))
 
 
@@ -273,7 +287,7 @@ def test_the_ledger_says_why(client: TestClient) -> None:
 STEPS = st.one_of(
     st.tuples(st.just("patches"), st.integers(0, 1), st.sets(st.integers(0, 15), min_size=1, max_size=3)),
     st.tuples(st.just("row"), st.integers(0, 1), st.integers(0, 3)),
-    st.tuples(st.just("draft"), st.sampled_from([None, MINIMUM]), st.just(0)),
+    st.tuples(st.just("draft"), st.sampled_from([None, MINIMUM]), st.booleans()),
     st.tuples(st.sampled_from(["placed", "received", "cancelled"]), st.integers(0, 3), st.just(0)),
     st.tuples(st.just("correct"), st.integers(0, 9), st.integers(1, 9)),
 )
@@ -285,15 +299,17 @@ def test_any_sequence_adds_up(client: TestClient, steps: list[Any]) -> None:
     """What was spent is the price of live orders, and of what was received and none of them bought."""
     name = uuid.uuid4().hex
     plan = bare_plan(2, chosen=lambda tile: (5, 6) if tile else (0, 1, 5), tags={"plan": name})
-    tiles = client.get(f"/v1/plans/{plan}").json()["tiles"]
-    own = {(tile, n): Decimal(tiles[tile]["patches"][n]["price"]) for tile in (0, 1) for n in range(16)}
+    listed = client.get(f"/v1/plans/{plan}").json()["tiles"]
+    own = {(tile, n): Decimal(listed[tile]["patches"][n]["price"]) for tile in (0, 1) for n in range(16)}
     orders: list[Any] = []
     came: set[tuple[int, int]] = set()
     corrected = Decimal(0)
 
     def check() -> None:
         live = [order for order in orders if order["state"] in ("placed", "received")]
-        bought = {(one["tile"], n) for order in live for one in order["tiles"] for n in one["patches"]}
+        tiles = [one for order in live for one in order["tiles"]]
+        covered = {(one["tile"], n) for one in tiles for n in one["patches"]}
+        bought = {(one["tile"], n) for one in tiles for n in one["patches"] if n not in one["paid_before"]}
         total = sum((Decimal(one["amount"]) for one in entries(client, plan=plan, limit=1000)), Decimal(0))
         expected = sum((own[place] for place in came - bought), Decimal(0))
         expected += sum((Decimal(order["price"]) for order in live), Decimal(0))
@@ -303,7 +319,7 @@ def test_any_sequence_adds_up(client: TestClient, steps: list[Any]) -> None:
         groups = client.get("/v1/reports/savings", params={"tag": f"plan={name}"}).json()["purchases"]
         assert [Decimal(group["spent"]) for group in groups] == [cents(total) for _ in groups]
         counted = [(group["patches"], group["tiles"], group["full_hr"]["patches"]) for group in groups]
-        everything = (len(came | bought), 2, 32) if came | bought else (0, 0, 0)
+        everything = (len(came | covered), 2, 32) if came | covered else (0, 0, 0)
         assert counted in ([], [(0, 0, 0)]) if everything == (0, 0, 0) else counted == [everything]
 
     for number, (what, which, more) in enumerate(steps):
@@ -316,7 +332,15 @@ def test_any_sequence_adds_up(client: TestClient, steps: list[Any]) -> None:
             receive(client, plan, *new, tile=which)
             came |= {(which, n) for n in new}
         elif what == "draft":
-            orders.append(quoted(client, draft(client, plan, product=which), f"{number + 1}.01"))
+            live = [order for order in orders if order["state"] in ("placed", "received")]
+            had = came | {
+                (one["tile"], n) for order in live for one in order["tiles"] for n in one["patches"]
+            }
+            if more or {(0, 0), (0, 1), (0, 5), (1, 5), (1, 6)} - had:
+                order = draft(client, plan, product=which, again=bool(more))
+                asked = {(one["tile"], n) for one in order["tiles"] for n in one["patches"]}
+                assert more or which or asked.isdisjoint(had)
+                orders.append(quoted(client, order, f"{number + 1}.01"))
         elif what == "correct":
             standing = [one for one in entries(client, plan=plan) if one["kind"] == "acquisition"]
             if standing:

@@ -58,6 +58,9 @@ def test_what_to_buy_next_is_ordered_and_entered_once(live: Live, dear: str) -> 
     assert (group["tiles"], group["patches"], group["full_hr"]["patches"]) == (1, 3, 16)
     late = ordered(client, classifications=[classified["id"]])
     assert late.json()["type"] == "/problems/nothing-to-order"
+    assert late.json()["left_out"] == {"received": 1, "ordered": 0}
+    again = ordered(client, classifications=[classified["id"]], again=True)
+    assert [one["patches"] for one in again.json()["tiles"]] == [[following]]
 
 
 def test_what_a_polygon_merely_covers_stays_paid(live: Live, dear: str) -> None:
@@ -77,8 +80,8 @@ def test_what_a_polygon_merely_covers_stays_paid(live: Live, dear: str) -> None:
     for to, price in (("placed", Decimal(order["price"])), ("cancelled", 0)):
         assert client.post(f"/v1/orders/{order['id']}/moves", json={"to": to}).status_code == 200
         assert sum(entry.amount for entry in entries()) == before + price
-    # one that asks for all that the plan chose buys them itself
-    whole = ordered(client, plans=[plan["id"]], product=body["product"]).json()
+    # one that asks again for all that the plan chose buys them itself
+    whole = ordered(client, plans=[plan["id"]], product=body["product"], again=True).json()
     assert client.post(f"/v1/orders/{whole['id']}/moves", json={"to": "placed"}).status_code == 200
     assert sum(entry.amount for entry in entries()) == Decimal(whole["price"])
 
