@@ -2,6 +2,8 @@
 
 import json
 import re
+import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -15,6 +17,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from app.core.db import session_scope
 from app.core.settings import get_settings
 from app.webhooks import service
+from app.webhooks.tables import WebhookDelivery, WebhookEndpoint
 from tests.app.webhooks.listening import PRODUCT, Listener, deliveries, draft, registered
 from tests.conftest import KeyMaker, checkout, free_port
 from tests.plans import ready_plan
@@ -211,15 +214,10 @@ def backlog(hook: Any, count: int, due_in: str, state: str = "waiting") -> None:
         )
 
 
-def taken_and_read(limit: int, **more: Any) -> tuple[list[Any], int]:
-    """What ``take_due`` takes, and how many deliveries were looked at for it."""
-    looked_at = text(
-        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables"
-        " WHERE relname = 'webhook_deliveries'"
-    )
-    with session_scope() as session:
-        taken = service.take_due(session, limit, **more)
-        return taken, session.scalars(looked_at).one()
+LOOKED_AT = text(
+    "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'webhook_deliveries'"
+)
+"""How many deliveries the transaction has looked at."""
 
 
 def test_what_is_taken_costs_the_same_however_much_waits(client: TestClient, home: None) -> None:
@@ -230,10 +228,50 @@ def test_what_is_taken_costs_the_same_however_much_waits(client: TestClient, hom
     backlog(same_org, 3000, "-2 hours")
     backlog(later, 3000, "1 hour")
     for _ in range(3):
-        taken, looked_at = taken_and_read(AT_ONCE, held={}, share=AN_ORGANISATION)
-        # the longest due of the organisation's webhooks
-        assert [str(endpoint.id) for _, endpoint in taken] == [same_org["id"]] * AN_ORGANISATION
-        assert looked_at < 200
+        # two workers at the same moment: the second passes over what the first has locked
+        with session_scope() as one, session_scope() as other:
+            for session in (one, other):
+                taken = service.take_due(session, AT_ONCE, held={}, share=AN_ORGANISATION)
+                # the longest due of the organisation's webhooks
+                assert [str(endpoint.id) for _, endpoint in taken] == [same_org["id"]] * AN_ORGANISATION
+                assert session.scalars(LOOKED_AT).one() < 200
+
+
+def ids(taken: list[tuple[WebhookDelivery, WebhookEndpoint]]) -> set[uuid.UUID]:
+    return {row.id for row, _ in taken}
+
+
+def test_two_workers_at_the_same_moment_both_fill_their_slots(client: TestClient, home: None) -> None:
+    hooks = [registered(client, f"http://127.0.0.1:9/{n}") for n in range(2)]
+    for hook in hooks:
+        backlog(hook, 5, "-1 hour")
+    with session_scope() as one, session_scope() as other, session_scope() as third:
+        first, second, rest = (
+            service.take_due(session, AT_ONCE, held={}, share=AN_ORGANISATION)
+            for session in (one, other, third)
+        )
+        # each its share of the organisation and no more, though there are slots; the third what is left
+        assert (len(first), len(second), len(rest)) == (AN_ORGANISATION, AN_ORGANISATION, 2)
+        assert len(ids(first) | ids(second) | ids(rest)) == 10
+
+
+def test_what_was_passed_over_changes_no_share(client: TestClient, home: None, api_key: KeyMaker) -> None:
+    other_key = {"Authorization": f"Bearer {api_key(org='other')}"}
+    theirs = client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/"}, headers=other_key).json()
+    ours = registered(client, "http://127.0.0.1:9/")
+    backlog(ours, 12, "-2 hours")
+    backlog(theirs, 3, "-1 hour")
+    with session_scope() as one, session_scope() as other:
+        first = service.take_due(one, 3, held={}, share=AN_ORGANISATION)
+        assert sorted(Counter(str(hook.id) for _, hook in first).values()) == [1, 2]
+        [org] = {hook.org_id for _, hook in first if str(hook.id) == ours["id"]}
+        # one of ours is under way there already, and of the first four two are locked
+        second = service.take_due(other, AT_ONCE, held={org: 1}, share=AN_ORGANISATION)
+        assert Counter(str(hook.id) for _, hook in second) == {
+            ours["id"]: AN_ORGANISATION - 1,
+            theirs["id"]: 2,
+        }
+        assert not ids(first) & ids(second)
 
 
 def test_what_another_worker_is_taking_is_passed_over(client: TestClient, home: None) -> None:
@@ -241,8 +279,8 @@ def test_what_another_worker_is_taking_is_passed_over(client: TestClient, home: 
     with session_scope() as one, session_scope() as other:
         first = service.take_due(one, 2, held={}, share=4)
         second = service.take_due(other, 4, held={}, share=4)
-        assert (len(first), len(second)) == (2, 2)
-        assert not {row.id for row, _ in first} & {row.id for row, _ in second}
+        assert (len(first), len(second)) == (2, 3)
+        assert not ids(first) & ids(second)
 
 
 def test_410_ends_a_webhook(client: TestClient, listener: Listener, home: None) -> None:
