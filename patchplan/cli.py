@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+store = typer.Typer(help="The object store.", no_args_is_help=True)
+app.add_typer(store, name="store")
 
 # these read their own options, --help included
 DELEGATES = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
@@ -164,6 +166,24 @@ def keys_revoke(prefix: Annotated[str, typer.Argument(help="The part after pp_."
         if not revoke(prefix):
             typer.echo(f"There is no working key {prefix}.", err=True)
             raise typer.Exit(1)
+
+
+@store.command("claim")
+def store_claim(
+    force: Annotated[bool, typer.Option("--force", help="Even one marked as another database's.")] = False,
+) -> None:
+    """Make the configured store this database's, as after its marker was lost."""
+    from app.core.marker import StoreAway, StoreMarker
+    from app.core.store import backend_here
+    from patchplan.database import database_here
+    from patchplan.migrate import migrate as run
+
+    with database_here():
+        run()
+        try:
+            typer.echo(StoreMarker(backend_here()).claim(force=force))
+        except StoreAway as error:
+            raise FrontDoorError(f"{error} --force takes it all the same.") from error
 
 
 def _delegate(module: str, arguments: list[str]) -> None:

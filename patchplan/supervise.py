@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+from obstore.exceptions import BaseError as StoreError
 
 from app.core import db, queue, store
 from app.core.settings import get_settings
@@ -110,6 +111,7 @@ def serving(*, say: Say = print, port: int | None = None) -> Iterator[Service]:
         stack.enter_context(environment(given))
         say("bringing the database up to date")
         migrate()
+        _must_have_its_store()
         key_file = first_key(data_dir, say)
         db.dispose_engine()
         check_stop()
@@ -185,6 +187,15 @@ def wait_until_ready(service: Service, seconds: float = READY_S) -> None:
             return
         answer = response.text
     raise ServingError(f"Not ready after {seconds:g} s: {answer}")
+
+
+def _must_have_its_store() -> None:
+    """Mark a new store, and refuse to start without the one that the database has noted."""
+    try:
+        store.get_store().check()
+    except StoreError as error:
+        why = str(error).splitlines()[0]
+        raise ServingError(f'{why}\n(docs/operations.md, "The object store\'s marker")') from error
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from app.core import auth, db
+from app.core.store import get_store
 from patchplan.child import Child
 from patchplan.embedded import Services, embedded_services
 from patchplan.migrate import migrate
@@ -61,11 +62,12 @@ def services() -> Iterator[Services]:
         }
         with environment(given):
             migrate()
+            get_store().check()
             yield running
 
 
 def empty_tables() -> None:
-    """Delete every row of every table.
+    """Delete every row of every table but that which says which object store is the database's.
 
     The processes of a service that lives through several tests ask all the while, for the tables in another
     order.
@@ -85,7 +87,7 @@ def _truncate() -> None:
         names = session.scalars(
             text(
                 "SELECT quote_ident(tablename) FROM pg_tables"
-                " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+                " WHERE schemaname = 'public' AND tablename NOT IN ('alembic_version', 'object_store')"
             )
         ).all()
         session.execute(text(f"TRUNCATE {', '.join(names)} RESTART IDENTITY CASCADE"))

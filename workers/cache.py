@@ -1,5 +1,6 @@
 """Releases of the object store on this machine: fetched once, verified, bounded, shared by its processes."""
 
+import hashlib
 import os
 import shutil
 import time
@@ -15,6 +16,7 @@ from app.core.db import session_scope
 from app.core.errors import ServiceUnavailable
 from app.core.settings import get_settings
 from app.core.store import get_store
+from app.releases.lost import release_lost
 from app.releases.tables import ReleaseRow
 from models.card import CARD_FILE, WEIGHTS_FILE, CardError
 from models.release import Release
@@ -32,7 +34,7 @@ class ReleaseCache:
     """
 
     def load(self, release_id: uuid.UUID, device: str) -> Release:
-        """The organisation's release; raises ServiceUnavailable where the store lost or damaged it."""
+        """The organisation's release; raises ReleaseLost where the store has lost or damaged it."""
         with session_scope() as session:
             row = session.scalar(select(ReleaseRow).where(ReleaseRow.id == release_id))
         if row is None:
@@ -49,10 +51,13 @@ class ReleaseCache:
             except (CardError, OSError, ValueError, KeyError, RuntimeError) as error:
                 # OSError: another process made room just now; the others: a disk that does not keep its word
                 log.warning("cached_release_unusable", release=str(release_id), error=str(error))
+                as_published = _weights_sha256(folder) in (None, row.weights_sha256)
                 shutil.rmtree(folder, ignore_errors=True)
+                if attempt and as_published:
+                    # whatever is wrong with it here, the store has kept it
+                    raise
                 if attempt:
-                    detail = f"The release {release_id} is damaged in the object store: {error}"
-                    raise ServiceUnavailable(detail) from error
+                    raise release_lost(row, "has damaged weights") from error
             else:
                 _touch(folder)
                 self._make_room(folder)
@@ -69,9 +74,7 @@ class ReleaseCache:
             if not folder.is_dir():
                 part.rename(folder)
         except KeyError:
-            raise ServiceUnavailable(
-                f"The weights of release {row.id} are not in the object store."
-            ) from None
+            raise release_lost(row, "no longer has the weights") from None
         except OSError:
             # another process was faster and its folder stands there by now
             if not folder.is_dir():
@@ -108,6 +111,15 @@ def _used_at(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _weights_sha256(folder: Path) -> str | None:
+    """Of the weights that lie there; None where none can be read."""
+    try:
+        with (folder / WEIGHTS_FILE).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def _touch(folder: Path) -> None:

@@ -26,6 +26,7 @@ from app.core.errors import DatasetTooLarge, Internal, ProblemError, SourceUnrea
 from app.core.settings import get_settings
 from app.core.store import get_store
 from app.core.work import WorkStatus, finish
+from app.datasets.lost import is_whole
 from app.datasets.sources import TABLES, LocalPlace, place_of
 from app.datasets.tables import PREFIX, Dataset, inventory_key, snapshot_key, upload_key
 from app.rasters.sandbox import bare_environment
@@ -90,6 +91,15 @@ class DatasetJob(Piece):
             "inventory_key": inventory_key(self.row.id, self.row.fence),
         }
         return self._found | keys | {"form": form}
+
+    def put_back(self, twin: Dataset) -> None:
+        """Keep what was read for the dataset with the same content, where the store lost its objects."""
+        assert self._folder is not None
+        kept = ((twin.snapshot_key, SNAPSHOT, twin.snapshot_bytes), (twin.inventory_key, INVENTORY, None))
+        for key, name, size in kept:
+            if key is not None and not is_whole(key, size):
+                get_store().put(key, self._folder / name)
+                log.warning("dataset_put_back", dataset=str(twin.id), key=key)
 
     def write(self, session: Session) -> None:
         """Nothing beside the row."""
@@ -168,12 +178,13 @@ class DatasetDesk(Desk):
             _quietly(lambda: tidy(job.row.id))
 
     def _write(self, job: Piece) -> None:
+        assert isinstance(job, DatasetJob)
         row, values = job.row, job.values()
-        assert isinstance(row, Dataset)
         with session_scope() as session:
             twin = _twin(session, row.org_id, values["content_sha256"])
             if twin is not None:
-                keys = {"snapshot_key": None, "inventory_key": None, "same_as": twin}
+                job.put_back(twin)
+                keys = {"snapshot_key": None, "inventory_key": None, "same_as": twin.id}
                 values = values | keys
             if finish(session, Dataset, row.id, row.fence, **values):
                 WORK_DONE.labels(self.kind, "ready").inc()
@@ -184,12 +195,12 @@ def _no_network(_: Any) -> Any:
     raise Internal("Datasets are not read by networks.")
 
 
-def _twin(session: Session, org_id: uuid.UUID, content_sha256: str) -> uuid.UUID | None:
+def _twin(session: Session, org_id: uuid.UUID, content_sha256: str) -> Dataset | None:
     """The organisation's dataset with this content; until the commit nobody else can make or delete one."""
     key = func.hashtextextended(f"{org_id}{content_sha256}", 0)
     session.execute(select(func.pg_advisory_xact_lock(key)))
     return session.scalar(
-        select(Dataset.id)
+        select(Dataset)
         .where(Dataset.org_id == org_id, Dataset.content_sha256 == content_sha256, Dataset.same_as.is_(None))
         .with_for_update(key_share=True, read=True)
     )

@@ -35,7 +35,8 @@ class Releases:
     def get(self, name: str, weights_sha256: str, release_id: uuid.UUID | None = None) -> Release:
         """The organisation's release ``release_id``, else the installed one called ``name``.
 
-        Raises ServiceUnavailable when this worker cannot get it, ReleaseReplaced when another has its name.
+        Raises ServiceUnavailable when it is not installed here, ReleaseLost when the store no longer has it,
+        ReleaseReplaced when another has its name.
         """
         key = (str(release_id or name), weights_sha256)
         with self._lock:

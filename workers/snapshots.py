@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from app.core.db import session_scope
-from app.core.errors import Conflict, NotFound, ServiceUnavailable
+from app.core.errors import Conflict, DatasetLost, NotFound
 from app.core.store import get_store
 from app.core.work import WorkStatus
+from app.datasets.lost import dataset_lost
 from app.datasets.tables import Dataset
 
 PIECE: Final = 4 * 1024 * 1024
@@ -23,7 +24,7 @@ def fetch(dataset: Dataset | uuid.UUID, folder: Path) -> Path:
 
     ``models.data.sources.open_source`` and ``models.train --data`` read it, splits and all. The file lies in
     a folder named by its content and is called after the dataset. Raises NotFound, Conflict for one that
-    is not ready, ServiceUnavailable where the store has lost or damaged it.
+    is not ready, DatasetLost where the store has lost or damaged it.
     """
     row = canonical(dataset if isinstance(dataset, uuid.UUID) else dataset.id)
     assert row.content_sha256 is not None
@@ -37,10 +38,10 @@ def fetch(dataset: Dataset | uuid.UUID, folder: Path) -> Path:
     try:
         get_store().get_to_file(row.snapshot_key, part)
         if _sha256(part) != row.content_sha256:
-            raise ServiceUnavailable(f"The snapshot of dataset {row.id} is damaged in the object store.")
+            raise _lost(row, "has a damaged snapshot")
         part.replace(path)
     except KeyError:
-        raise ServiceUnavailable(f"The snapshot of dataset {row.id} is not in the object store.") from None
+        raise _lost(row, "no longer has the snapshot") from None
     finally:
         part.unlink(missing_ok=True)
     return path
@@ -57,6 +58,10 @@ def canonical(dataset_id: uuid.UUID) -> Dataset:
     if row.status != WorkStatus.READY:
         raise Conflict(f"The dataset is {row.status}, not ready.", dataset_status=row.status)
     return row
+
+
+def _lost(row: Dataset, how: str) -> DatasetLost:
+    return dataset_lost(row.id, str(row.snapshot_key), row.content_sha256, how)
 
 
 def _sha256(path: Path) -> str:

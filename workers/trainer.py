@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
 def _prepare(spec: Spec, events: "Events") -> list[str]:
     """Fetch dataset, parent and checkpoint; the words for ``patchplan train``.
 
-    Raises NotFound, Conflict and ServiceUnavailable, where the dataset or the parent is not to be had.
+    Raises NotFound, Conflict, DatasetLost and ReleaseLost, where the dataset or the parent is not to be had.
     """
     import app.core.tables  # noqa: F401 - every table, or foreign keys do not resolve
     from app.core.db import dispose_engine, session_scope
@@ -120,10 +120,11 @@ def _prepare(spec: Spec, events: "Events") -> list[str]:
 
 
 def _parent(key: str, weights_sha256: str | None, folder: Path) -> Path:
-    """The folder of the release to start from. Raises ServiceUnavailable, Conflict."""
+    """The folder of the release to start from. Raises ReleaseLost, Conflict, ServiceUnavailable."""
     from app.core.db import session_scope
     from app.core.errors import Conflict, ServiceUnavailable
     from app.core.store import get_store
+    from app.releases.lost import release_lost
     from app.releases.service import get_card, release_folder
     from app.releases.tables import ReleaseRow
     from models.card import CARD_FILE, WEIGHTS_FILE
@@ -143,7 +144,7 @@ def _parent(key: str, weights_sha256: str | None, folder: Path) -> Path:
     try:
         get_store().get_to_file(f"{row.folder_key}/{WEIGHTS_FILE}", parent / WEIGHTS_FILE)
     except KeyError:
-        raise ServiceUnavailable(f"The weights of release {key} are not in the object store.") from None
+        raise release_lost(row, "no longer has the weights") from None
     (parent / CARD_FILE).write_text(row.card, encoding="utf-8")
     return parent
 

@@ -188,6 +188,26 @@ class PixelsLost(ProblemError):
     status, slug, title = 500, "pixels-lost", "Pixels lost"
 
 
+class ReleaseLost(ProblemError):
+    """The object store no longer has the weights of ``release``: asking again does not help.
+
+    Name another release, or move the alias that named this one. Who runs the service puts the weights back
+    from a backup (``weights_sha256``); a new training run makes another release.
+    """
+
+    status, slug, title = 500, "release-lost", "Release lost"
+
+
+class DatasetLost(ProblemError):
+    """The object store no longer has the snapshot of a dataset: asking again does not help, sending it does.
+
+    The same pictures, sent again as a dataset, are put back under the old one (``dataset_id``); then runs can
+    be resumed and comparisons asked for again.
+    """
+
+    status, slug, title = 500, "dataset-lost", "Dataset lost"
+
+
 class OrderMoveRefused(Conflict):
     """The order's state does not allow this move; ``moves`` lists those that are possible."""
 

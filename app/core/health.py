@@ -1,7 +1,7 @@
 """Is it alive, can it work, what does it count: ``/healthz``, ``/readyz``, ``/metrics``. None needs a key."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as CheckTimeoutError
 from typing import Annotated, Final, Literal
 
@@ -15,8 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import Base, session_scope
 from app.core.errors import ServiceUnavailable
+from app.core.marker import StoreAway
 from app.core.problems import problem_responses
 from app.core.queue import get_queue
+from app.core.store import get_store
 from app.core.work import WorkRow, WorkStatus
 
 router = APIRouter(tags=["health"])
@@ -25,6 +27,7 @@ CHECK_S: Final = 3.0
 PING_S: Final = 1.0
 
 _checkers = ThreadPoolExecutor(max_workers=6, thread_name_prefix="readyz")
+_asked: dict[Callable[[], None], Future[None]] = {}
 
 
 class Health(BaseModel):
@@ -43,7 +46,12 @@ class Readiness(BaseModel):
 
     model_config = {
         "json_schema_extra": {
-            "examples": [{"status": "ready", "checks": {"database": "ok", "broker": "ok", "worker": "ok"}}]
+            "examples": [
+                {
+                    "status": "ready",
+                    "checks": {"database": "ok", "store": "ok", "broker": "ok", "worker": "ok"},
+                }
+            ]
         }
     }
 
@@ -58,6 +66,11 @@ def check_database() -> None:
     """Raise when the database does not answer."""
     with session_scope() as session:
         session.execute(text("SELECT 1"))
+
+
+def check_store() -> None:
+    """Raise when the object store does not answer, or what answers is another."""
+    get_store().check()
 
 
 def check_broker() -> None:
@@ -79,13 +92,18 @@ Checks = dict[str, Callable[[], None]]
 
 def the_checks() -> Checks:
     """What readiness means (a dependency)."""
-    return {"database": check_database, "broker": check_broker, "worker": check_worker}
+    return {
+        "database": check_database,
+        "store": check_store,
+        "broker": check_broker,
+        "worker": check_worker,
+    }
 
 
 @router.get("/readyz", summary="Can the service work?", responses=problem_responses(ServiceUnavailable))
 def readyz(checks: Annotated[Checks, Depends(the_checks)]) -> Readiness:
-    """Really asks the database, the broker and a worker; 503 names those that do not answer."""
-    futures = {name: _checkers.submit(check) for name, check in checks.items()}
+    """Really asks the database, the object store, the broker and a worker; 503 names those that are away."""
+    futures = {name: _ask(check) for name, check in checks.items()}
     answers: dict[str, str] = {}
     for name, future in futures.items():
         try:
@@ -93,12 +111,22 @@ def readyz(checks: Annotated[Checks, Depends(the_checks)]) -> Readiness:
             answers[name] = "ok"
         except CheckTimeoutError:
             answers[name] = f"no answer within {CHECK_S:g} s"
+        except StoreAway as error:
+            answers[name] = str(error)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a part is the answer
             answers[name] = f"{type(error).__name__}: does not answer"
     missing = [name for name, answer in answers.items() if answer != "ok"]
     if missing:
         raise ServiceUnavailable(f"Does not answer: {', '.join(missing)}.", checks=answers)
     return Readiness(checks=answers)
+
+
+def _ask(check: Callable[[], None]) -> Future[None]:
+    """The check under way, or a new one: a part that hangs holds one thread, however often it is asked."""
+    known = _asked.get(check)
+    if known is None or known.done():
+        known = _asked[check] = _checkers.submit(check)
+    return known
 
 
 class WorkCollector(Collector):

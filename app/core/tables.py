@@ -4,6 +4,7 @@ import app.acquisitions.tables
 import app.budgets.tables
 import app.classifications.tables
 import app.core.auth
+import app.core.marker
 import app.datasets.tables
 import app.labels.tables
 import app.ledger.tables

@@ -18,6 +18,8 @@ from app.core.errors import (
     ArchiveRefused,
     BadRequest,
     Conflict,
+    DatasetLost,
+    Internal,
     MissingPictures,
     NotFound,
     OneClass,
@@ -210,7 +212,7 @@ def get_dataset(
     response_model_exclude_none=False,
     responses={
         200: {"description": "A page of pictures.", "content": {JSON: {"example": examples.PICTURES}}},
-        **problem_responses(NotFound, Conflict, Unprocessable, ServiceUnavailable),
+        **problem_responses(NotFound, Conflict, Unprocessable, Internal, DatasetLost, ServiceUnavailable),
     },
 )
 def list_pictures(

@@ -2,10 +2,10 @@
 
 import json
 
-from app.core.errors import ServiceUnavailable
 from app.core.paging import read_number, token_of_number, unknown_token
 from app.core.store import get_store
 from app.core.work import WorkStatus
+from app.datasets.lost import dataset_lost
 from app.datasets.schemas import DatasetOut, DatasetSummary, Inventory, PictureOut, PicturePage
 from app.datasets.tables import Dataset
 from app.plans.schemas import ProblemOut
@@ -52,14 +52,16 @@ def dataset_out(row: Dataset) -> DatasetOut:
 def pictures(row: Dataset, limit: int, token: str | None) -> PicturePage:
     """A page of a ready dataset's pictures; the token is the place in the inventory's object.
 
-    Raises Unprocessable for a token that is none of ours, ServiceUnavailable where the object is lost.
+    Raises Unprocessable for a token that is none of ours, DatasetLost where the store has lost it.
     """
     start = 0 if token is None else read_number(token)
     assert row.inventory_key is not None
     try:
         data, size = get_store().get_from(row.inventory_key, start, limit * MOST_BYTES_A_LINE)
     except KeyError:
-        raise ServiceUnavailable("The inventory is not in the object store.") from None
+        raise dataset_lost(
+            row.id, row.inventory_key, row.content_sha256, "no longer has the inventory"
+        ) from None
     lines = data.splitlines(keepends=True)
     page = [line for line in lines[:limit] if line.endswith(b"\n")]
     end = start + sum(len(line) for line in page)

@@ -21,6 +21,7 @@ from app.core.paging import read_token
 from app.core.store import get_store
 from app.core.uploads import ReceivedFile, Upload
 from app.core.work import WorkStatus, uuid7
+from app.datasets.lost import is_lost
 from app.datasets.schemas import DatasetForm, DatasetOptions, DatasetRequest
 from app.datasets.sources import place_of
 from app.datasets.tables import PREFIX, Dataset, upload_key
@@ -51,7 +52,7 @@ def accept_upload(principal: Principal, upload: Upload) -> Accepted:
     fingerprint = hashlib.sha256(wishes.encode()).hexdigest()
     with session_scope() as session:
         known = session.scalar(
-            select(Dataset.id)
+            select(Dataset)
             .where(
                 Dataset.org_id == principal.org_id,
                 Dataset.fingerprint == fingerprint,
@@ -60,8 +61,10 @@ def accept_upload(principal: Principal, upload: Upload) -> Accepted:
             .order_by(Dataset.created_at)
             .limit(1)
         )
-    if known is not None:
-        return Accepted(known, existed=True)
+        kept = known if known is None or known.same_as is None else session.get_one(Dataset, known.same_as)
+    # what the store has lost is read anew, and put back
+    if known is not None and kept is not None and not is_lost(kept):
+        return Accepted(known.id, existed=True)
     source = {"file": file.name, "bytes": file.size, "sha256": file.sha256}
     row = Dataset(
         id=uuid7(),

@@ -5,11 +5,12 @@ import json
 import random
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import CTE, and_, any_, case, func, literal, select, true, tuple_, update
+from sqlalchemy import ARRAY, CTE, Uuid, all_, and_, any_, case, func, literal, select, true, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.core.errors import Conflict, NotFound
@@ -145,14 +146,7 @@ def take_due(
     (``held``, by organisation), and whose fewest are under way comes first: hosts that hang hold up their own
     organisation.
     """
-    due = list[uuid.UUID]()
-    ranked = _ranked(session, held, share)
-    while ranked and len(due) < limit:
-        missing = limit - len(due)
-        some, ranked = ranked[:missing], ranked[missing:]
-        # due again: another worker may have taken a row since it was ranked
-        query = select(WebhookDelivery.id).where(WebhookDelivery.id.in_(some), IS_DUE)
-        due += session.scalars(query.with_for_update(skip_locked=True))
+    due = _locked(session, limit, Counter(held), share)
     if not due:
         return []
     lease = timedelta(seconds=get_settings().webhook_timeout_s + GRACE_S)
@@ -176,14 +170,43 @@ def take_due(
     return [(row, endpoints[row.endpoint_id]) for row in sorted(taken, key=lambda row: row.id)]
 
 
-def _ranked(session: Session, held: Mapping[uuid.UUID, int], share: int) -> Sequence[uuid.UUID]:
-    """Deliveries that are due, in the order of their turn: up to ``share`` of each organisation, less its
-    ``held``. What is looked at grows with the webhooks for which something waits, not with what waits.
+def _locked(session: Session, limit: int, held: Counter[uuid.UUID], share: int) -> list[uuid.UUID]:
+    """Up to ``limit`` due deliveries in the order of their turn, locked until the transaction ends.
+
+    What others have locked is passed over, and its organisation's next are ranked in its place. Ranking does
+    not lock: it looks at more than is taken, and what it locked would be hidden from others for nothing.
+    """
+    due, looked_at = list[uuid.UUID](), set[uuid.UUID]()
+    while True:
+        ranked = dict(_ranked(session, held, share, looked_at))
+        turns, passed_over = list(ranked), False
+        while turns and len(due) < limit:
+            missing = limit - len(due)
+            some, turns = turns[:missing], turns[missing:]
+            # due again: another worker may have taken a row since it was ranked
+            query = select(WebhookDelivery.id).where(WebhookDelivery.id.in_(some), IS_DUE)
+            locked = session.scalars(query.with_for_update(skip_locked=True)).all()
+            passed_over |= len(locked) < len(some)
+            held.update(ranked[one] for one in locked)
+            due += locked
+        if not passed_over or len(due) == limit:
+            return due
+        looked_at |= ranked.keys()
+
+
+def _ranked(
+    session: Session, held: Mapping[uuid.UUID, int], share: int, without: Collection[uuid.UUID]
+) -> Iterator[tuple[uuid.UUID, uuid.UUID]]:
+    """Deliveries that are due, each with its organisation, in the order of their turn: up to ``share`` of
+    each organisation, less its ``held``, and none of those ``without``.
+
+    What is looked at grows with these and with the webhooks for which something waits, not with what waits.
     """
     told = _endpoints_told()
     first = (
         select(WebhookDelivery.id, WebhookDelivery.next_try_at)
         .where(WebhookDelivery.endpoint_id == told.c.endpoint_id, IS_DUE)
+        .where(WebhookDelivery.id != all_(literal(list(without), ARRAY(Uuid))))
         .order_by(WebhookDelivery.next_try_at, WebhookDelivery.id)
         .limit(share)
         .lateral("first")
@@ -193,14 +216,15 @@ def _ranked(session: Session, held: Mapping[uuid.UUID, int], share: int) -> Sequ
         partition_by=WebhookEndpoint.org_id, order_by=(first.c.next_try_at, first.c.id)
     )
     ranked = (
-        select(first.c.id, first.c.next_try_at, (under_way + turn).label("turn"))
+        select(first.c.id, WebhookEndpoint.org_id, first.c.next_try_at, (under_way + turn).label("turn"))
         .select_from(told)
         .join(WebhookEndpoint, WebhookEndpoint.id == told.c.endpoint_id)
         .join(first, true())
         .subquery()
     )
-    query = select(ranked.c.id).where(ranked.c.turn <= share).order_by(ranked.c.turn, ranked.c.next_try_at)
-    return session.scalars(query).all()
+    query = select(ranked.c.id, ranked.c.org_id).where(ranked.c.turn <= share)
+    for row in session.execute(query.order_by(ranked.c.turn, ranked.c.next_try_at)):
+        yield row.id, row.org_id
 
 
 def _endpoints_told() -> CTE:

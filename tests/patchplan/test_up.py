@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.settings import get_settings
 from patchplan.embedded import Services
 from tests.patchplan.serving import Up, running, serving_up, wait_for
 
@@ -88,6 +89,7 @@ def test_given_services_are_used_and_none_is_started(data_folder: Path, database
     given = {
         "PATCHPLAN_DATABASE_URL": database.database_url,
         "PATCHPLAN_BROKER_URL": database.broker_url,
+        "PATCHPLAN_STORE_URL": (get_settings().data_dir.absolute() / "store").as_uri(),
     }
     with serving_up(data_folder / "data", **given) as up:
         assert kinds(up.children()) == {"api", "worker", "trainer"}
@@ -100,6 +102,17 @@ def refused(up: Up) -> str:
     assert up.process.wait(60) == 1
     up.end(signal.SIGTERM)
     return up.said
+
+
+def test_a_store_that_is_not_the_databases_is_said(data_folder: Path, database: Services) -> None:
+    given = {
+        "PATCHPLAN_DATABASE_URL": database.database_url,
+        "PATCHPLAN_BROKER_URL": database.broker_url,
+    }
+    said = refused(Up(data_folder / "data", **given))
+    assert "The object store is not there" in said
+    assert "Traceback" not in said
+    assert list((data_folder / "data" / "store").iterdir()) == []
 
 
 def test_a_taken_port_is_said(data_folder: Path) -> None:

@@ -157,7 +157,8 @@ def test_a_comparison_that_failed_is_tried_again(
     answer = asked(client, pair)
     desk.work()
     failed = client.get(answer.headers["Location"]).json()
-    assert (failed["status"], failed["error"]["status"]) == ("failed", 503)
+    assert (failed["status"], failed["error"]["type"]) == ("failed", "/problems/dataset-lost")
+    assert failed["error"]["dataset_id"] == str(dataset)
     get_store().put(keys[0], content)
     again = asked(client, pair)
     assert again.json()["id"] != failed["id"]

@@ -6,7 +6,7 @@ import json
 import os
 import tarfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -18,11 +18,12 @@ from obstore.store import MemoryStore
 from sqlalchemy import select, text
 
 from app.core.db import session_scope
-from app.core.errors import Conflict, DatasetTooLarge, NotFound, ServiceUnavailable, SourceUnreadable
+from app.core.errors import Conflict, DatasetLost, DatasetTooLarge, NotFound, SourceUnreadable
 from app.core.store import get_store
 from app.datasets.sources import RemotePlace, place_of
 from app.datasets.tables import Dataset, snapshot_key, upload_key
 from patchplan.supervise import environment
+from tests.app.core.test_problems import check_problem
 from tests.archives import folders, tar, zipped
 from tests.workers.reading.reader import JOB, read_archive
 from workers import datasets
@@ -222,11 +223,42 @@ def test_a_snapshot_is_fetched_once_and_checked(
     assert fetch(row, tmp_path).stat().st_mtime_ns == stamp
     path.unlink()
     get_store().put(str(row.snapshot_key), b"other bytes")
-    with pytest.raises(ServiceUnavailable, match="damaged"):
+    with pytest.raises(DatasetLost, match="damaged"):
         fetch(row, tmp_path)
+    get_store().delete(str(row.snapshot_key))
+    with pytest.raises(DatasetLost, match="no longer has the snapshot") as lost:
+        fetch(row, tmp_path)
+    assert lost.value.extra == {"dataset_id": str(dataset), "content_sha256": row.content_sha256}
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
     with pytest.raises(NotFound):
         fetch(uuid.uuid4(), tmp_path)
+
+
+@pytest.mark.parametrize("sent", [tar, zipped])
+def test_what_the_store_has_lost_is_put_back_by_whoever_sends_it_again(
+    client: TestClient, desk: DatasetDesk, tmp_path: Path, sent: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    dataset = queue(client, tar(folders()))
+    desk.work()
+    row = rows()[dataset]
+    kept = {key: get_store().get(key) for key in get_store().keys("datasets")}
+    pages = client.get(f"/v1/datasets/{dataset}/pictures").json()
+    get_store().delete(str(row.inventory_key))
+    answer = client.get(f"/v1/datasets/{dataset}/pictures")
+    check_problem(answer, 500, "dataset-lost")
+    assert answer.json()["dataset_id"] == str(dataset)
+    # cut short, as by a disk that was full
+    get_store().put(str(row.snapshot_key), kept[str(row.snapshot_key)][:100])
+    again = queue(client, sent(folders()))
+    assert again != dataset
+    desk.work()
+    assert rows()[again].same_as == dataset
+    assert {key: get_store().get(key) for key in get_store().keys("datasets")} == kept
+    assert client.get(f"/v1/datasets/{again}/pictures").json() == pages
+    assert fetch(again, tmp_path).read_bytes() == kept[str(row.snapshot_key)]
+    # nothing is lost by now: the same upload is the same dataset again
+    same = client.post("/v1/datasets", files={"archive": ("set.tar", io.BytesIO(tar(folders())))})
+    assert same.json()["id"] == str(dataset)
 
 
 def spent(steps: Any) -> None:

@@ -8,11 +8,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.core.errors import PixelsLost
+from app.core.settings import get_settings
 from app.core.store import get_store
+from app.core.work import WorkStatus
 from tests.app.core.test_problems import check_problem
-from tests.client import post_hr
-from tests.imagery import hr_geotiff
+from tests.client import post_hr, post_plan
+from tests.imagery import hr_geotiff, lr_geotiff
+from tests.mounts import unmount
 from tests.workers.conftest import queue_plan
+from tests.workers.test_desk import expire_leases, plan_row
 from workers.desk import Desk
 from workers.labelled import write_tiles
 
@@ -103,3 +107,18 @@ def test_a_classification_without_its_lr_raster_says_to_plan_again(
     assert failed["error"]["plan_id"] == plan
     assert "acquisition_id" not in failed["error"]
     assert "as a new plan" in failed["error"]["detail"]
+
+
+def test_a_store_that_is_not_mounted_has_lost_nothing(client: TestClient, plan_desk: Desk) -> None:
+    plan = queue_plan(client)
+    mount = unmount(get_settings().data_dir / "store")
+    try:
+        plan_desk.work()
+        row = plan_row(plan)
+        assert (row.status, row.attempts, row.error) == (WorkStatus.RUNNING, 0, None)
+        check_problem(post_plan(client, lr_geotiff(seed=1)), 503, "service-unavailable")
+    finally:
+        mount()
+    expire_leases()
+    plan_desk.work()
+    assert plan_row(plan).status == WorkStatus.READY

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from app.core.db import session_scope
-from app.core.errors import ServiceUnavailable
+from app.core.errors import ReleaseLost
 from app.core.settings import get_settings
 from app.core.store import get_store
 from app.releases.tables import ReleaseRow
@@ -111,10 +111,11 @@ def test_workers_fetch_once_and_check_every_time(client: TestClient, tmp_path: P
     get_store().delete(f"{row.folder_key}/weights.safetensors")
     assert get().card.version == "1"
     (cached / "weights.safetensors").write_bytes(b"bit rot")
-    with pytest.raises(ServiceUnavailable, match="not in the object store"):
+    with pytest.raises(ReleaseLost, match="no longer has the weights") as lost:
         get()
+    assert lost.value.extra == {"release": str(row.id), "weights_sha256": row.weights_sha256}
     get_store().put(f"{row.folder_key}/weights.safetensors", b"bit rot there too")
-    with pytest.raises(ServiceUnavailable, match="damaged in the object store"):
+    with pytest.raises(ReleaseLost, match="damaged weights"):
         get()
     get_store().put(f"{row.folder_key}/weights.safetensors", kept)
     assert get().card.version == "1"

@@ -189,5 +189,5 @@ def test_a_run_whose_checkpoint_is_missing_starts_from_the_beginning(
     lost = kept_row(child["id"])
     assert lost.status == "failed"
     assert lost.error is not None
-    assert lost.error["type"] == "/problems/service-unavailable"
+    assert lost.error["type"] == "/problems/release-lost"
     assert str(row.release_id) in lost.error["detail"]

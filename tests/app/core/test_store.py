@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.store import Store, get_store
+from app.core.store import Store, backend_here
 from patchplan.supervise import environment
 
 
@@ -18,7 +18,7 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
         (tmp_path / "elsewhere").mkdir()
         given["PATCHPLAN_STORE_URL"] = f"file://{tmp_path}/elsewhere"
     with environment(given):
-        yield get_store()
+        yield Store(backend_here())
 
 
 def test_bytes_and_files_come_back(store: Store, tmp_path: Path) -> None:

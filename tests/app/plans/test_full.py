@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from app.core.marker import StoreMarker
 from app.core.settings import get_settings
+from app.core.store import backend_here
 from patchplan.supervise import environment
 from tests.client import kept, post_plan
 from tests.imagery import lr_geotiff
@@ -40,6 +42,7 @@ def test_a_store_that_cannot_be_written_is_a_503_that_leaves_nothing(
     store = tmp_path / "store"
     with environment({"PATCHPLAN_STORE_URL": store.as_uri()}):
         store.mkdir()
+        StoreMarker(backend_here()).claim()
         # where the plans should go there is a file
         (store / "plans").touch()
         headers = {"Idempotency-Key": "once"}
