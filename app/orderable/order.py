@@ -1,7 +1,7 @@
 """The cheapest legal order that covers some patches: what ``app.orderable`` is for."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -51,6 +51,11 @@ class Orderable:
     quote: Quote
     bound: Decimal
     optimal: bool
+
+    @property
+    def covered(self) -> set[CellId]:
+        """Every patch that the order buys."""
+        return {patch for polygon in self.polygons for patch in polygon.covered}
 
 
 def orderable(
@@ -216,9 +221,3 @@ def _order(final: Sequence[Shape], cells: Sequence[Cell]) -> tuple[tuple[OrderPo
         area = money.measured(Decimal(repr(shape.area)))
         polygons.append(OrderPolygon(shape.polygon, area, Decimal(repr(shape.charged)), covered))
     return tuple(polygons), bought
-
-
-def covered_ids(order: Orderable) -> Iterable[CellId]:
-    """Every patch the order buys."""
-    for polygon in order.polygons:
-        yield from polygon.covered

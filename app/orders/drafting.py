@@ -183,7 +183,8 @@ def draft(org_id: uuid.UUID, wanted: Wanted) -> Draft:
         product, min_order_km2=Decimal(0), min_polygon_km2=Decimal(0), fixed_fee=Decimal(0)
     )
     order = _order(org_id, wanted, found, full)
-    order.nominal = quote(alone, [_area(wanted.chosen)]).total
+    covered = found.covered
+    order.nominal = quote(alone, [_area(cell for cell in wanted.chosen if cell.id in covered)]).total
     order.full_nominal = quote(alone, [_area(every)]).total
     return Draft(
         order,
@@ -266,7 +267,7 @@ def _lines(order: Order, found: Orderable) -> list[OrderLine]:
 
 def _tiles(order: Order, wanted: Wanted, found: Orderable, every: Sequence[Cell]) -> list[OrderTile]:
     """One row a tile of the plans, sharing out what full HR costs, and what patches alone would."""
-    covered = {patch for polygon in found.polygons for patch in polygon.covered}
+    covered = found.covered
     chosen = {cell.id for cell in wanted.chosen}
     rows: dict[Tile, OrderTile] = {}
     alone: dict[Tile, Decimal] = defaultdict(Decimal)
@@ -288,7 +289,8 @@ def _tiles(order: Order, wanted: Wanted, found: Orderable, every: Sequence[Cell]
             row.area_km2 = money.EXACT.add(row.area_km2, cell.area_km2)
         if cell.id in chosen:
             row.chosen |= bit
-            alone[tile] = money.EXACT.add(alone[tile], cell.area_km2)
+            if cell.id in covered:
+                alone[tile] = money.EXACT.add(alone[tile], cell.area_km2)
         elif cell.id in covered and wanted.received.get(tile, 0) & bit:
             row.paid_before |= bit
     areas = [row.full_area_km2 for row in rows.values()]

@@ -88,6 +88,12 @@ def test_patches_that_are_not_worth_their_polygon_are_dropped(client: TestClient
     some = client.post("/v1/orders", json=asked | {"patch_worth": "0.50"}).json()
     assert some["dropped"] == [{"plan_id": plan, "tile": alone, "patches": [0]}]
     assert some["estimate"]["total"] == "1.75" < everything["estimate"]["total"]
+    # what is not bought costs nothing, alone or otherwise: nine of ten alike patches are left to pay for
+    nine, ten = (
+        Decimal(o["full_hr"]["nominal"]) - Decimal(o["saving"]["nominal"]) for o in (some, everything)
+    )
+    assert nine == pytest.approx(ten * 9 / 10, abs=Decimal("0.01"))
+    assert nine < ten
     nothing = client.post("/v1/orders", json=asked | {"patch_worth": "0.10"})
     assert (nothing.status_code, nothing.json()["type"]) == (422, "/problems/nothing-to-order")
     for refused in ("0", "-1", 0.5):
