@@ -1,7 +1,7 @@
 """The cheapest legal order that covers some patches: what ``app.orderable`` is for."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -216,9 +216,3 @@ def _order(final: Sequence[Shape], cells: Sequence[Cell]) -> tuple[tuple[OrderPo
         area = money.measured(Decimal(repr(shape.area)))
         polygons.append(OrderPolygon(shape.polygon, area, Decimal(repr(shape.charged)), covered))
     return tuple(polygons), bought
-
-
-def covered_ids(order: Orderable) -> Iterable[CellId]:
-    """Every patch the order buys."""
-    for polygon in order.polygons:
-        yield from polygon.covered
