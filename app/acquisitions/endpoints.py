@@ -21,7 +21,7 @@ from app.core.errors import (
     UnsupportedMedia,
 )
 from app.core.problems import problem_responses
-from app.core.uploads import multipart_body, receive
+from app.core.uploads import multipart_body, receive, text_properties
 from app.plans.examples import FORM_EXAMPLES
 from app.plans.service import get_plan
 
@@ -37,14 +37,7 @@ FORM = multipart_body(
             "description": "GeoTIFFs of one patch or of several, in any CRS.",
             "examples": [["patch-05.tif", "patch-06.tif"]],
         },
-        **{
-            name: {
-                "type": "string",
-                "description": field.description or name,
-                "examples": [FORM_EXAMPLES[name]],
-            }
-            for name, field in AcquisitionForm.model_fields.items()
-        },
+        **text_properties(AcquisitionForm, FORM_EXAMPLES),
     },
     required=["files"],
 )

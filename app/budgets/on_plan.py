@@ -5,12 +5,14 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import shapely
+
 from app.budgets.areas import read_area
 from app.budgets.choose import Allocation, allocate
 from app.budgets.service import polygons_json, result_of
-from app.budgets.stock import Stock, TileOffer, touching
+from app.budgets.stock import Mask, Stock, TileOffer, touching
 from app.orderable.cells import Cell, polygons
-from app.plans.answer import TileAnswer
+from app.plans.answer import TileAnswer, choose
 from app.plans.service import raster_info
 from app.plans.tables import Plan
 from app.pricing.products import Product
@@ -37,8 +39,8 @@ def choose_again(
     """The answers with the patches that the plan's options choose, and the options with their result.
 
     With a budget the chosen patches are those that the money buys, all that the vendor's polygons cover
-    included. Without one the policy's choice stands, with what must be bought and without what must not.
-    Raises BudgetTooSmall.
+    included. Without one they are what must be bought, then the likeliest of what may be, as many as each
+    answer's ``most`` allows. Raises BudgetTooSmall.
     """
     options = plan.options or {}
     if not options:
@@ -48,7 +50,7 @@ def choose_again(
     never = read_area(options.get("never_buy"), ("body", "never_buy"))
     product = product_of(plan)
     if options.get("budget") is None or product is None:
-        return _with_areas(stock_of, answers, must, never), options
+        return _with_areas(stock_of, answers, plan.threshold, must, never), options
     found: Allocation = allocate(
         stock_of,
         product,
@@ -63,17 +65,28 @@ def choose_again(
 
 
 def _with_areas(
-    offers: Sequence[TileOffer], answers: Sequence[TileAnswer], must_buy: Any, never_buy: Any
+    offers: Sequence[TileOffer],
+    answers: Sequence[TileAnswer],
+    threshold: float,
+    must_buy: shapely.Geometry | None,
+    never_buy: shapely.Geometry | None,
 ) -> list[TileAnswer]:
     stock = Stock(offers)
-    never = touching(stock, never_buy)
-    must = touching(stock, must_buy) & ~never
-    wanted = [{patch for patch, chosen in enumerate(answer.chosen) if chosen} for answer in answers]
-    for tile, patch in zip(stock.tile[must].tolist(), stock.patch[must].tolist(), strict=True):
-        wanted[tile].add(patch)
-    for tile, patch in zip(stock.tile[never].tolist(), stock.patch[never].tolist(), strict=True):
-        wanted[tile].discard(patch)
-    return _chosen(answers, wanted)
+    must, never = (_by_tile(stock, touching(stock, area)) for area in (must_buy, never_buy))
+    return [
+        replace(
+            one,
+            chosen=choose(one.probabilities, one.areas_km2, threshold, one.most, must[number], never[number]),
+        )
+        for number, one in enumerate(answers)
+    ]
+
+
+def _by_tile(stock: Stock, patches: Mask) -> list[set[int]]:
+    found: list[set[int]] = [set() for _ in stock.tiles]
+    for tile, patch in zip(stock.tile[patches].tolist(), stock.patch[patches].tolist(), strict=True):
+        found[tile].add(patch)
+    return found
 
 
 def _chosen(answers: Sequence[TileAnswer], wanted: Sequence[set[int]]) -> list[TileAnswer]:

@@ -39,10 +39,18 @@ class BudgetForm(BaseModel):
     plans: list[uuid.UUID] = Field(default_factory=list, max_length=MAX_PLANS)
     tiles: list[PlanTiles] = Field(default_factory=list, max_length=MAX_PLANS)
     max_patches: int | None = Field(
-        None, ge=0, le=PATCHES, description="Patches of a tile that may be wanted."
+        None,
+        ge=0,
+        le=PATCHES,
+        description="Patches of a tile that may be wanted, those of `must_buy` first and all of them though "
+        "they be more; others may come with a polygon.",
     )
-    must_buy: dict[str, Any] | None = Field(None, description="GeoJSON: patches here are bought first.")
-    never_buy: dict[str, Any] | None = Field(None, description="GeoJSON: no polygon lies here.")
+    must_buy: dict[str, Any] | None = Field(
+        None, description="GeoJSON: patches here are bought first; they count towards `max_patches`."
+    )
+    never_buy: dict[str, Any] | None = Field(
+        None, description="GeoJSON: no polygon lies here, not even where `must_buy` has it."
+    )
 
     @field_validator("budget")
     @classmethod

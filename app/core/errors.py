@@ -135,13 +135,6 @@ class IdempotencyMismatch(ProblemError):
     status, slug, title = 422, "idempotency-mismatch", "Idempotency key reused"
 
 
-class TooManyRequests(ProblemError):
-    """Too many requests at once. ``Retry-After`` says when to come back."""
-
-    status, slug, title = 429, "too-many-requests", "Too many requests"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
-
-
 class ServiceUnavailable(ProblemError):
     """A part the service needs (database, store, worker) does not answer right now."""
 

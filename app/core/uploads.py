@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -110,11 +110,13 @@ async def receive(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def text_properties(form: type[BaseModel]) -> dict[str, Any]:
-    """The text fields a pydantic model reads, as JSON Schema properties for ``multipart_body``."""
+def text_properties(form: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:
+    """The text fields a pydantic model reads, as JSON Schema properties for ``multipart_body``.
+
+    ``examples`` has one for each field, as text.
+    """
     return {
-        name: {"type": "string", "description": field.description or name}
-        | ({"examples": [str(one) for one in field.examples]} if field.examples else {})
+        name: {"type": "string", "description": field.description or name, "examples": [examples[name]]}
         for name, field in form.model_fields.items()
     }
 

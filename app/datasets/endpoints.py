@@ -34,7 +34,7 @@ from app.core.paging import token_of
 from app.core.prefer import WaitDep
 from app.core.problems import problem_responses
 from app.core.settings import get_settings
-from app.core.uploads import multipart_body, receive
+from app.core.uploads import multipart_body, receive, text_properties
 from app.core.work import WorkStatus, wake_key
 from app.datasets import examples, reading, service
 from app.datasets.schemas import DatasetForm, DatasetOut, DatasetPage, DatasetRequest, PicturePage
@@ -77,14 +77,7 @@ BODY = multipart_body(
             "description": "A tar, tar.gz or zip of class folders, of an fMoW tree, or of pictures with a "
             "CSV or GeoJSON that lists path, label and perhaps split.",
         },
-        **{
-            name: {
-                "type": "string",
-                "description": field.description or name,
-                "examples": [examples.FORM[name]],
-            }
-            for name, field in DatasetForm.model_fields.items()
-        },
+        **text_properties(DatasetForm, examples.FORM),
     },
     required=["archive"],
 )

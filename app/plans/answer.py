@@ -1,6 +1,6 @@
 """From probabilities to a plan's answer: which patches are chosen, what they cover and cost. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
@@ -14,28 +14,34 @@ PROBABILITY_DECIMALS: Final = 6
 
 @dataclass(frozen=True)
 class TileAnswer:
-    """One tile's patches, in the order of their ids."""
+    """One tile's patches, in the order of their ids. ``most`` may be chosen; None: any number."""
 
     probabilities: tuple[float, ...]
     chosen: tuple[bool, ...]
     areas_km2: tuple[Decimal, ...]
     prices: tuple[Decimal, ...] | None
+    most: int | None = None
 
 
 def choose(
-    probabilities: Sequence[float], areas_km2: Sequence[Decimal], threshold: float, max_patches: int | None
+    probabilities: Sequence[float],
+    areas_km2: Sequence[Decimal],
+    threshold: float,
+    max_patches: int | None,
+    must: Collection[int] = (),
+    never: Collection[int] = (),
 ) -> tuple[bool, ...]:
     """The patches with s_p above ``threshold``: the ``max_patches`` likeliest, of equals the first ids.
 
-    A patch with no ground inside the raster is never chosen.
+    Patches that ``must`` be bought come first whatever their s_p, and all of them though they be more than
+    ``max_patches``; those of ``never`` are left out before any is counted, also where both name them. A patch
+    with no ground inside the raster is never chosen.
     """
-    wanted = [
-        patch
-        for patch, (probability, area) in enumerate(zip(probabilities, areas_km2, strict=True))
-        if probability > threshold and area > 0
-    ]
+    there = [patch for patch, area in enumerate(areas_km2) if area > 0 and patch not in never]
+    kept = {patch for patch in there if patch in must}
+    wanted = [patch for patch in there if probabilities[patch] > threshold and patch not in kept]
     wanted.sort(key=lambda patch: (-probabilities[patch], patch))
-    kept = set(wanted if max_patches is None else wanted[:max_patches])
+    kept.update(wanted if max_patches is None else wanted[: max(0, max_patches - len(kept))])
     return tuple(patch in kept for patch in range(len(probabilities)))
 
 
@@ -58,7 +64,7 @@ def answer_tile(
     if price_per_km2 is not None:
         prices = tuple(money.price_of(area, price_per_km2) for area in areas)
     most = max_patches if valid_fraction > 0 else 0
-    return TileAnswer(probabilities, choose(probabilities, areas, threshold, most), areas, prices)
+    return TileAnswer(probabilities, choose(probabilities, areas, threshold, most), areas, prices, most)
 
 
 def totals(tiles: Iterable[TileAnswer], currency: str | None) -> dict[str, Any]:

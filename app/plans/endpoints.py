@@ -30,7 +30,7 @@ from app.core.errors import (
 from app.core.notify import Listener
 from app.core.prefer import Wait, WaitDep
 from app.core.problems import problem_responses
-from app.core.uploads import multipart_body, receive
+from app.core.uploads import multipart_body, receive, text_properties
 from app.core.work import WorkStatus, wake_key
 from app.plans import geojson, preview, reading, service
 from app.plans.accept import GEOJSON, JSON, best_of
@@ -50,14 +50,7 @@ FORM = multipart_body(
             "description": "One GeoTIFF, the LR raster.",
             "examples": ["lr.tif"],
         },
-        **{
-            name: {
-                "type": "string",
-                "description": field.description or name,
-                "examples": [FORM_EXAMPLES[name]],
-            }
-            for name, field in PlanForm.model_fields.items()
-        },
+        **text_properties(PlanForm, FORM_EXAMPLES),
     },
     required=["lr"],
 )

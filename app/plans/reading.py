@@ -1,11 +1,7 @@
 """A plan as clients read it: its summary, its tiles a page at a time, lists by keyset."""
 
-import base64
-import binascii
-import json
 import uuid
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -14,7 +10,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from app.core.db import session_scope
-from app.core.errors import Unprocessable
+from app.core.paging import read_token, token_of
 from app.core.work import WorkStatus
 from app.plans.schemas import (
     PatchOut,
@@ -176,25 +172,7 @@ def list_plans(
     if status is not None:
         query = query.where(Plan.status == status)
     if token is not None:
-        query = query.where(tuple_(Plan.created_at, Plan.id) < tuple_(*_read_token(token)))
+        query = query.where(tuple_(Plan.created_at, Plan.id) < tuple_(*read_token(token)))
     found = session.scalars(query.order_by(Plan.created_at.desc(), Plan.id.desc()).limit(limit + 1)).all()
     page = list(found[:limit])
-    return page, (_token(page[-1]) if len(found) > limit else None)
-
-
-def _token(plan: Plan) -> str:
-    raw = json.dumps([plan.created_at.isoformat(), str(plan.id)]).encode()
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-def _read_token(token: str) -> tuple[datetime, uuid.UUID]:
-    try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        moment, plan_id = json.loads(raw)
-        at = datetime.fromisoformat(moment)
-        if at.tzinfo is None:
-            raise ValueError("no time zone")
-        return at, uuid.UUID(plan_id)
-    except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
-        detail = "token is none that a page of this list gave."
-        raise Unprocessable(detail, errors=[{"loc": ["query", "token"], "detail": detail}]) from None
+    return page, (token_of(page[-1].created_at, page[-1].id) if len(found) > limit else None)

@@ -121,7 +121,13 @@ class PlanForm(RasterForm):
     threshold: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         None, description="A patch is chosen where its probability is above this; default: the release's."
     )
-    max_patches: int | None = Field(None, ge=0, le=PATCHES, description="At most so many patches per tile.")
+    max_patches: int | None = Field(
+        None,
+        ge=0,
+        le=PATCHES,
+        description="At most so many patches per tile: those of `must_buy`, all of them though they be more, "
+        "then the best of the others. With `budget`, more may come with a polygon.",
+    )
     tile_size_m: Annotated[float | None, Field(gt=0, le=1e7, allow_inf_nan=False)] = Field(
         None, description="Side of the tiles the raster is cut into, metres; default: one tile."
     )
@@ -140,10 +146,10 @@ class PlanForm(RasterForm):
         None, gt=0, description="Decimal string, VAT included: buy the best patches for it. Needs a price."
     )
     must_buy: Annotated[dict[str, Any] | None, BeforeValidator(_read_geojson)] = Field(
-        None, description="GeoJSON: patches here are chosen."
+        None, description="GeoJSON: patches here are chosen first; they count towards `max_patches`."
     )
     never_buy: Annotated[dict[str, Any] | None, BeforeValidator(_read_geojson)] = Field(
-        None, description="GeoJSON: patches here are not chosen."
+        None, description="GeoJSON: patches here are not chosen, not even where `must_buy` has them."
     )
     tags: Annotated[dict[str, str], BeforeValidator(_read_tags)] = Field(
         default_factory=dict, description="JSON object of strings, at most 32; savings are grouped by them."

@@ -87,13 +87,6 @@ class Product:
         """The first tier's price: what one more patch costs before any discount by volume."""
         return self.tiers[0].price_per_km2
 
-    def marginal_price(self, km2: Decimal) -> Decimal:
-        """What the next square kilometre costs after ``km2`` of an order."""
-        for up_to, price in self.tiers:
-            if up_to is None or km2 < up_to:
-                return price
-        return self.tiers[-1].price_per_km2
-
     def price_between(self, start_km2: Decimal, end_km2: Decimal) -> Decimal:
         """The exact price of an order's area from ``start_km2`` to ``end_km2``, without fee and VAT."""
         total, low = Decimal(0), Decimal(0)

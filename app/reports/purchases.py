@@ -24,6 +24,10 @@ from app.reports.schemas import FullHrFigure, PurchaseGroup, SavingFigure
 
 PATCHES: Final = 16
 
+_COLUMNS: Final = (
+    "plan_id, tile, order_id, product, currency, at, ends, sign, patches, area_km2, amount, alone"
+)
+
 # bought, taken back and corrected: each at its own time; what is taken back is what had been bought, with its
 # corrections, which are no part of what patches alone cost. A correction and the fee of a cancelled order are
 # money alone
@@ -94,17 +98,20 @@ def _order(group: dict[str, str | None], currency: str | None) -> list[tuple[boo
 
 
 def _check_rates(session: Session, question: Question, values: dict[str, Any]) -> None:
-    """Without a rate an amount would silently count for nothing."""
+    """Without a rate an amount that the question takes in would silently count for nothing."""
     if question.currency is None:
         return
-    events = f"{_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_BY_OWN_PRICE}"
-    dated = " AND ".join(sql.conditions(Question(question.org_id, until=question.until), "f.at"))
+    ctes, joins, columns = _class_and_aoi(question, question.needs_class)
     # what a tile counted before tells what the first event since adds to it
+    where = " AND ".join(sql.conditions(replace(question, since=None), "f.at"))
     last = "true" if question.since is None else "f.last >= :since"
     query = f"""
+WITH {"".join(cte + "," for cte in ctes)}
+events ({_COLUMNS}) AS ({_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_BY_OWN_PRICE})
 SELECT f.currency, min(f.at) FROM (
     SELECT f.currency, f.at, max(f.at) OVER (PARTITION BY f.plan_id, f.tile) AS last
-    FROM ({events}) f JOIN plans p ON p.id = f.plan_id WHERE {dated}
+    FROM (SELECT x.*, {", ".join(columns)} FROM events x {" ".join(joins)}) f
+    JOIN plans p ON p.id = f.plan_id WHERE {where}
 ) f LEFT JOIN {_rates(question)} ON r.currency = f.currency AND {_in_force("f.at")}
 WHERE {last} AND r.rate IS NULL GROUP BY f.currency ORDER BY f.currency"""  # noqa: S608
     missing = session.execute(text(query), values).first()
@@ -138,9 +145,23 @@ def _in_force(at: str) -> str:
     return f"{at} >= r.since AND {at} < r.until"
 
 
+def _class_and_aoi(question: Question, classed: bool) -> tuple[list[str], list[str], list[str]]:
+    """What says of an event ``x`` its tile's class, where ``classed``, and its area: CTEs, joins, columns."""
+    ctes, joins, columns = [], [], ["NULL::text AS class", "NULL::text AS aoi"]
+    if classed:
+        ctes.append(sql.CLASSES)
+        joins.append("LEFT JOIN classed k ON k.plan_id = x.plan_id AND k.tile = x.tile")
+        columns[0] = "k.class AS class"
+    if question.aois:
+        # asked by area a tile counts in each that it lies in, else once however many hold it
+        areas = "in_aoi" if "aoi" in question.group_by else "(SELECT DISTINCT plan_id, tile FROM in_aoi)"
+        joins.append(f"JOIN {areas} i ON i.plan_id = x.plan_id AND i.tile = x.tile")
+        columns[1] = "i.aoi AS aoi" if "aoi" in question.group_by else columns[1]
+    return ctes, joins, columns
+
+
 def _statement(session: Session, question: Question) -> str:
     """The whole question as one statement; values are bound, names are of closed lists."""
-    ctes, joins, columns = [], [], ["NULL::text AS class", "NULL::text AS aoi"]
     labels = session.scalar(
         text(
             "SELECT EXISTS (SELECT FROM labels l JOIN plans p ON p.id = l.plan_id"
@@ -149,19 +170,11 @@ def _statement(session: Session, question: Question) -> str:
         {"org": question.org_id},
     )
     known = "NULL::boolean"
-    if question.needs_class or labels:
-        ctes.append(sql.CLASSES)
-        joins.append("LEFT JOIN classed k ON k.plan_id = x.plan_id AND k.tile = x.tile")
-        columns[0] = "k.class AS class"
+    ctes, joins, columns = _class_and_aoi(question, question.needs_class or bool(labels))
     if labels:
         ctes.append(sql.LABELS)
         joins.append("LEFT JOIN labelled b ON b.plan_id = x.plan_id AND b.tile = x.tile")
         known = "(k.class = b.class_name)"
-    if question.aois:
-        # asked by area a tile counts in each that it lies in, else once however many hold it
-        areas = "in_aoi" if "aoi" in question.group_by else "(SELECT DISTINCT plan_id, tile FROM in_aoi)"
-        joins.append(f"JOIN {areas} i ON i.plan_id = x.plan_id AND i.tile = x.tile")
-        columns[1] = "i.aoi AS aoi" if "aoi" in question.group_by else columns[1]
     rate, currency = "1", "f.currency"
     if question.currency is not None:
         rate, currency = "r.rate", f"'{question.currency}'::text"
@@ -181,7 +194,7 @@ def _statement(session: Session, question: Question) -> str:
     # only names of closed lists, checked currencies and numbers are written into the statement
     return f"""
 WITH {"".join(cte + "," for cte in ctes)}
-events (plan_id, tile, order_id, product, currency, at, ends, sign, patches, area_km2, amount, alone) AS (
+events ({_COLUMNS}) AS (
     {_ENTRIES} UNION ALL {_LEFT_OUT} UNION ALL {_BY_OWN_PRICE}
 ),
 facts AS (

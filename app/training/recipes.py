@@ -17,8 +17,16 @@ DEEPEST: Final = 4
 _PLACE = re.compile(r"(images|networks|training|stages|classes)((?:\.\w+)*)", re.ASCII)
 
 
+def check(overrides: dict[str, Any]) -> None:
+    """Raises RecipeRefused for what JSON can say and neither the rules nor the database can hold."""
+    _plain(overrides, ["overrides"])
+
+
 def compose(name: str, overrides: dict[str, Any], stages: Sequence[str] | None, parent: bool) -> Recipe:
-    """The recipe to train by; stages that are not wanted have 0 epochs. Raises RecipeRefused."""
+    """The recipe to train by; stages that are not wanted have 0 epochs. Raises RecipeRefused.
+
+    ``check`` has passed the overrides.
+    """
     try:
         known = load_recipe(name)
     except RecipeError as error:
@@ -27,7 +35,6 @@ def compose(name: str, overrides: dict[str, Any], stages: Sequence[str] | None, 
     for key in overrides:
         if key not in SECTIONS:
             raise _refused(["overrides", key], f"{key[:100]} is unknown; known: {', '.join(SECTIONS)}")
-    _plain(overrides, ["overrides"])
     raw = _merged(json.loads(json.dumps(dataclasses.asdict(known))), overrides)
     try:
         recipe = parse_recipe(raw)
@@ -71,7 +78,6 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: object, place: list[str | int]) -> None:
-    """Refuse what JSON can say and neither the rules nor the database can hold."""
     if len(place) > DEEPEST + 1:
         raise _refused(place, "nested too deeply")
     if isinstance(value, dict):

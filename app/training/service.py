@@ -1,7 +1,7 @@
 """Asking for training runs, stopping them and going on. The work is done by ``workers.training``."""
 
 import hashlib
-import re
+import json
 import uuid
 from dataclasses import MISSING, dataclass, fields
 from typing import Final
@@ -22,6 +22,7 @@ from app.core.errors import (
 )
 from app.core.work import WorkStatus, announce, uuid7
 from app.datasets.tables import Dataset
+from app.plans.idempotency import check_key
 from app.releases.finding import Found, find
 from app.training import recipes
 from app.training.schemas import TrainingForm
@@ -29,7 +30,6 @@ from app.training.states import REQUESTS, RunStatus
 from app.training.tables import TrainingRun
 from models.recipe import Recipe
 
-_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 LEAST_A_PROCESS: Final = 2
 
 
@@ -43,32 +43,52 @@ class Accepted:
 
 def create(principal: Principal, form: TrainingForm, key: str | None) -> Accepted:
     """Queue a run. Raises RecipeRefused, NotFound, Conflict, Unprocessable, IdempotencyMismatch."""
-    if key is not None and not _KEY.fullmatch(key):
-        detail = "Idempotency-Key must be 1 to 255 printable ASCII characters without spaces."
-        raise Unprocessable(detail, errors=[{"loc": ["header", "idempotency-key"], "detail": detail}])
+    key = None if key is None else check_key(key)
+    recipes.check(form.overrides)
+    with session_scope() as session:
+        # a repeated request is answered before anything that may have changed since, recipes among it
+        if (known := _made_with(session, principal.org_id, key, form)) is not None:
+            return known
     recipe = recipes.compose(form.recipe, form.overrides, form.stages, form.parent is not None)
     _shareable(recipe, form.processes)
-    fingerprint = hashlib.sha256(form.model_dump_json().encode()).hexdigest()
     with session_scope() as session:
         if key is not None:
             # two requests with one key are told apart here, not by a broken constraint
             session.execute(
                 select(func.pg_advisory_xact_lock(func.hashtextextended(f"run {principal.org_id} {key}", 0)))
             )
-            known = session.scalar(
-                select(TrainingRun).where(
-                    TrainingRun.org_id == principal.org_id, TrainingRun.idempotency_key == key
-                )
-            )
-            if known is not None:
-                if known.fingerprint != fingerprint:
-                    raise IdempotencyMismatch("This Idempotency-Key was used before with another body.")
-                return Accepted(known.id, replayed=True)
+            if (known := _made_with(session, principal.org_id, key, form)) is not None:
+                return known
         row = _row(session, principal, form, recipe)
-        row.idempotency_key, row.fingerprint = key, fingerprint
+        row.idempotency_key, row.fingerprint = key, _fingerprint(form)
         session.add(row)
     ring()
     return Accepted(row.id, replayed=False)
+
+
+def _made_with(session: Session, org_id: uuid.UUID, key: str | None, form: TrainingForm) -> Accepted | None:
+    if key is None:
+        return None
+    known = session.execute(
+        select(TrainingRun.id, TrainingRun.fingerprint).where(
+            TrainingRun.org_id == org_id, TrainingRun.idempotency_key == key
+        )
+    ).first()
+    if known is None:
+        return None
+    if known.fingerprint not in (_fingerprint(form), _as_it_came(form)):
+        raise IdempotencyMismatch("This Idempotency-Key was used before with another body.")
+    return Accepted(known.id, replayed=True)
+
+
+def _fingerprint(form: TrainingForm) -> str:
+    body = json.dumps(form.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _as_it_came(form: TrainingForm) -> str:
+    """The fingerprint of runs that are older than sorted keys: ``overrides`` in the order it was sent in."""
+    return hashlib.sha256(form.model_dump_json().encode()).hexdigest()
 
 
 def ring() -> None:

@@ -1,4 +1,4 @@
-"""Sources to square uint8 tensors: in memory, mapped from a file, or one by one."""
+"""Sources to square uint8 tensors: in memory, or mapped from a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from models.data.source import DataError, Indices, Pixels, Source, UnreadableImageError
 from models.disk import replacing, reserve
@@ -161,48 +160,3 @@ def _fill(
             if progress is not None and (done % 256 == 0 or done == len(source)):
                 progress(done, len(source))
     return dict(sorted(bad.items()))
-
-
-class LazyImages(Dataset[tuple[Tensor, int]]):
-    """A source decoded when asked, for sets that fit nowhere else: item i is ((3, px, px) uint8, label).
-
-    In training, `replace_unreadable` pictures at most (counted in each loader process) are replaced by the
-    sample after them and noted in `.unreadable`; past that, and in evaluation, where it is 0, DataError is
-    raised.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        px: int = 224,
-        *,
-        fit: Fit = "squash",
-        resample: Resample = "bicubic",
-        replace_unreadable: int = 0,
-    ) -> None:
-        self.source = source
-        self.px = px
-        self.fit: Fit = fit
-        self.resample: Resample = resample
-        self.replace_unreadable = replace_unreadable
-        self.unreadable: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        for step in range(len(self)):
-            i = (index + step) % len(self)
-            try:
-                pixels = square(self.source.read(i), self.px, self.fit, self.resample)
-            except UnreadableImageError as error:
-                self._note(i, str(error))
-                continue
-            planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-            return torch.from_numpy(planes), int(self.source.labels[i])
-        raise DataError(f"{self.source.name}: no picture can be read")
-
-    def _note(self, i: int, reason: str) -> None:
-        self.unreadable[i] = reason
-        if len(self.unreadable) > self.replace_unreadable:
-            raise DataError(f"{self.source.name}: {len(self.unreadable)} pictures cannot be read: {reason}")

@@ -192,6 +192,32 @@ def test_areas_that_must_and_must_not_be_bought(product: Product) -> None:
         assert not violations(polygon, product)
 
 
+PATCHES = st.sets(st.integers(0, 15))
+
+
+@settings(max_examples=25)
+@given(st.sampled_from(PRODUCTS), st.integers(0, 10_000), st.integers(0, 16), PATCHES, PATCHES)
+def test_areas_hold_together_with_max_patches(
+    product: Product, seed: int, most: int, must: set[int], never: set[int]
+) -> None:
+    """As in a plan without a budget: never first, then all that must be, then others up to ``most``."""
+    tiles = offers(2, seed)
+    inside, outside = (
+        shapely.union_all([cell.polygon.buffer(-1e-5) for cell in tiles[0].cells if cell.patch in patches])
+        for patches in (must, never)
+    )
+    found = allocate(tiles, product, Decimal(10_000), max_patches=most, must_buy=inside, never_buy=outside)
+    bought = set(found.tiles[0].bought)
+    assert not bought & never
+    # hard by ground that is never bought a vendor's rules may leave no polygon that is
+    if product is ALONE or not never:
+        assert must - never <= bought
+    if product is ALONE:
+        assert len(bought) <= max(most, len(must - never))
+        if tiles[0].gain is not None and tiles[0].gain["hr"] > tiles[0].gain["lr"]:
+            assert len(bought) == max(len(must - never), min(most, 16 - len(never)))
+
+
 def test_money_that_buys_nothing() -> None:
     tiles = offers(2, 5)
     with pytest.raises(BudgetTooSmall, match="smallest order") as caught:

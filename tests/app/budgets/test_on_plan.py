@@ -91,6 +91,48 @@ def test_areas_that_must_and_must_not_be_bought(live: Live) -> None:
     assert planned(live, threshold="1", must_buy=inside, never_buy=inside)["totals"]["chosen"] == 0
 
 
+@pytest.mark.parametrize("money", [{}, {"budget": "1000", **AD_HOC}], ids=["alone", "budget"])
+def test_areas_come_before_max_patches(live: Live, money: dict[str, Any]) -> None:
+    def plan(**fields: Any) -> dict[str, Any]:
+        made: dict[str, Any] = made_plan(live.client, lr_geotiff(), threshold="0", **fields)
+        return made
+
+    plain = plan()
+    shapes = ground(live, plain)
+    likeliest = [
+        patch["patch"] for patch in sorted(plain["tiles"][0]["patches"], key=lambda one: -one["probability"])
+    ]
+    first, last = likeliest[:2], likeliest[-3:]
+
+    def areas(**patches: list[int]) -> list[int]:
+        given = {
+            name: shapely.geometry.mapping(
+                shapely.union_all([shapes[0, p].centroid.buffer(1e-6) for p in of])
+            )
+            for name, of in patches.items()
+        }
+        found: list[int] = plan(max_patches="2", **given, **money)["tiles"][0]["chosen"]
+        return found
+
+    # by the money's own order, patches of equal ground differ from the likeliest in the last digits only
+    def two(found: list[int], expected: list[int]) -> bool:
+        return len(found) == 2 if money else found == sorted(expected)
+
+    assert two(areas(), first)
+    fenced = areas(never_buy=first)
+    assert two(fenced, likeliest[2:4])
+    assert not set(fenced) & set(first)
+    assert areas(must_buy=last[1:]) == sorted(last[1:])
+    # what must be bought is, though it be more than there may be
+    assert areas(must_buy=last) == sorted(last)
+    one = areas(must_buy=last[2:])
+    assert two(one, [likeliest[0], last[2]])
+    assert last[2] in one
+    neither = areas(must_buy=last[2:], never_buy=last[2:])
+    assert two(neither, first)
+    assert last[2] not in neither
+
+
 def test_options_that_do_not_fit_are_refused(live: Live) -> None:
     bow = {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]]}
     bad: list[tuple[dict[str, Any], str]] = [

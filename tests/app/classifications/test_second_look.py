@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import shapely
 
 from app.core.db import session_scope
 from tests.app.releases.publishing import CLASSES, org_id
-from tests.client import classify, made_plan, post_hr
+from tests.client import GEOJSON, classify, made_plan, post_hr
 from tests.conftest import Live
 from tests.imagery import lr_geotiff, patch_geotiff
 from tests.releases import ALL_AT_ONCE, NOTHING, looks_twice
@@ -74,16 +76,40 @@ def test_what_was_bought_next_counts_as_bought(live: Live, dear: str) -> None:
     assert tile["patches_used"] == sorted([other, following])
 
 
+def outlines(live: Live, plan: dict[str, Any], *patches: int) -> str:
+    """A GeoJSON area with ground in common with these patches of the plan's tile and no others."""
+    answer = live.client.get(plan["links"]["self"], headers=GEOJSON).json()
+    found = [
+        shapely.geometry.shape(feature["geometry"]).centroid.buffer(1e-6)
+        for feature in answer["features"]
+        if feature["properties"]["patch"] in patches
+    ]
+    return json.dumps(shapely.geometry.mapping(shapely.union_all(found)))
+
+
+def test_areas_come_before_the_limit_at_the_second_purchase_too(live: Live, dear: str) -> None:
+    plain = made_plan(live.client, lr_geotiff(), release=dear)
+    areas = {"never_buy": outlines(live, plain, 5, 6), "must_buy": outlines(live, plain, 0)}
+    plan = made_plan(live.client, lr_geotiff(), release=dear, max_patches="3", **areas)
+    patches = sorted(plan["tiles"][0]["patches"], key=lambda one: (-one["probability"], one["patch"]))
+    likeliest = [one["patch"] for one in patches if one["patch"] not in (0, 5, 6)]
+    assert plan["tiles"][0]["chosen"] == sorted([0, *likeliest[:2]])
+    following = classify(live.client, plan["id"])["tiles"][0]["buy_next"]
+    assert len(following) == 3
+    assert 0 in following
+    assert not {5, 6} & set(following)
+    post_hr(live.client, plan["id"], patch_geotiff(9), patch_geotiff(15))
+    assert classify(live.client, plan["id"])["tiles"][0]["buy_next"] == [0]
+    post_hr(live.client, plan["id"], patch_geotiff(10))
+    # what must be bought is still missing, though as many as may be are there
+    assert classify(live.client, plan["id"])["tiles"][0]["buy_next"] == [0]
+    post_hr(live.client, plan["id"], patch_geotiff(0))
+    assert classify(live.client, plan["id"])["tiles"][0]["buy_next"] == []
+
+
 def test_areas_of_the_plan_hold_for_the_second_purchase_too(live: Live, dear: str) -> None:
     plan = made_plan(live.client, lr_geotiff(), release=dear)
-    as_geojson = live.client.get(plan["links"]["self"], headers={"Accept": "application/geo+json"}).json()
-    outline = next(f for f in as_geojson["features"] if f["properties"]["patch"] == 6)["geometry"]
-    ring = outline["coordinates"][0]
-    x, y = (sum(point[k] for point in ring[:-1]) / (len(ring) - 1) for k in (0, 1))
-    near = 1e-6
-    square = [[x - near, y - near], [x + near, y - near], [x + near, y + near], [x - near, y + near]]
-    never = {"type": "Polygon", "coordinates": [[*square, square[0]]]}
-    fenced = made_plan(live.client, lr_geotiff(), release=dear, never_buy=json.dumps(never))
+    fenced = made_plan(live.client, lr_geotiff(), release=dear, never_buy=outlines(live, plan, 6))
     assert 6 not in fenced["tiles"][0]["chosen"]
     (tile,) = classify(live.client, fenced["id"])["tiles"]
     assert tile["buy_next"] == [p for p in range(16) if p != 6]

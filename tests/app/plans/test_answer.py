@@ -32,6 +32,28 @@ def test_what_is_chosen(
         assert min(probabilities[p] for p in taken) >= max(probabilities[p] for p in left)
 
 
+@given(PROBABILITIES, AREAS, THRESHOLD, MOST, st.sets(st.integers(0, 15)), st.sets(st.integers(0, 15)))
+def test_areas_come_first_and_the_likeliest_fill_what_is_left(
+    probabilities: list[float],
+    areas: list[Decimal],
+    threshold: float,
+    most: int | None,
+    must: set[int],
+    never: set[int],
+) -> None:
+    chosen = choose(probabilities, areas, threshold, most, must, never)
+    taken = {p for p in range(16) if chosen[p]}
+    there = {p for p in range(16) if areas[p] > 0} - never
+    free = {p for p in there - must if probabilities[p] > threshold}
+    assert must & there <= taken <= (must & there) | free
+    room = max(0, (16 if most is None else most) - len(must & there))
+    assert len(taken - must) == min(room, len(free))
+    if most is not None:
+        assert len(taken) <= max(most, len(must & there))
+    left = [probabilities[p] for p in free - taken]
+    assert all(probabilities[p] >= max(left, default=0.0) for p in taken - must)
+
+
 def test_of_equals_the_first_ids_are_chosen() -> None:
     chosen = choose([0.7] * 16, [Decimal(1)] * 16, 0.5, 3)
     assert [p for p in range(16) if chosen[p]] == [0, 1, 2]

@@ -321,6 +321,40 @@ def test_currencies_are_added_only_by_dated_rates(client: TestClient, bought: di
     assert Decimal(group["spent"]) == cents(amounts["EUR"] + amounts["USD"] * Decimal("0.9"))
 
 
+def test_what_is_filtered_out_needs_no_rate(client: TestClient) -> None:
+    """Purchases without a rate of theirs hold up the reports that they are in, and no others."""
+    north, south = (
+        ready_plan(2, 1, tags={"team": team}, west=west, release=release)
+        for team, west, release in (("north", 400_000.0, "tiny"), ("south", 500_000.0, "other"))
+    )
+    order(client, north, ARCHIVE, "placed")
+    order(client, south, TASKING, "placed", quote="177.77")
+    for plan, fused in ((north, [0.9, 0.1]), (south, [0.1, 0.9])):
+        classify(
+            plan, ["field", "forest"], [fused] * len(rows(f"SELECT FROM tiles WHERE plan_id = '{plan}'"))
+        )
+    lons = sorted(row.lon for row in rows("SELECT lon FROM order_tiles"))
+    middle = (lons[1] + lons[2]) / 2
+    filters: list[tuple[dict[str, str], dict[str, str]]] = [
+        ({"tag": "team=north"}, {"tag": "team=south"}),
+        ({"product": ARCHIVE}, {"product": TASKING}),
+        ({"release": "tiny"}, {"release": "other"}),
+        ({"class": "field"}, {"class": "forest"}),
+        ({"aoi": f"-90,20,{middle},40"}, {"aoi": f"{middle},20,-70,40"}),
+    ]
+    for euros, dollars in filters:
+        for more in ({}, {"from": "2020-01-01"}, {"group_by": "class"}):
+            plain = report(client, **euros, **more)
+            converted = report(client, **euros, **more, currency="EUR")
+            assert plain["purchases"][0]["tiles"] == 2, (euros, more)
+            assert converted["purchases"] == plain["purchases"], (euros, more)
+            refused = client.get("/v1/reports/savings", params={**dollars, **more, "currency": "EUR"})
+            assert refused.status_code == 422, (dollars, more)
+            assert refused.json()["type"] == "/problems/no-exchange-rate"
+            own = report(client, **dollars, **more, currency="USD")["purchases"]
+            assert [group["spent"] for group in own] == ["177.77"], (dollars, more, own)
+
+
 def test_a_correction_leaves_full_hr_at_the_rate_of_the_purchase(client: TestClient) -> None:
     made = order(client, ready_plan(3, 2), ARCHIVE, "placed")
     with rewriting() as session:

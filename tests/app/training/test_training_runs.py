@@ -1,5 +1,7 @@
 """``/v1/training-runs``: what is refused at once, who sees what, which moves there are."""
 
+import hashlib
+import json
 import uuid
 from typing import Any
 
@@ -12,6 +14,7 @@ from app.core.auth import Organisation
 from app.core.db import session_scope
 from app.core.settings import get_settings
 from app.core.work import claim
+from app.training.schemas import TrainingForm
 from app.training.states import MOVES, RunStatus
 from app.training.tables import TrainingMetric, TrainingRun
 from models.release import tiny_release
@@ -65,8 +68,6 @@ def with_overrides(dataset: uuid.UUID, **sections: Any) -> dict[str, Any]:
 def test_a_wrong_recipe_is_refused_at_once(
     client: TestClient, dataset: uuid.UUID, sections: dict[str, Any], said: str, place: str
 ) -> None:
-    import json
-
     body = json.dumps(with_overrides(dataset, **sections))
     answer = client.post("/v1/training-runs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422, answer.text
@@ -171,6 +172,52 @@ def test_the_same_request_twice_is_one_run(client: TestClient, dataset: uuid.UUI
     assert other.status_code == 422
     assert other.json()["type"] == "/problems/idempotency-mismatch"
     assert client.post("/v1/training-runs", json=form(dataset)).json()["id"] != first.json()["id"]
+
+
+def test_a_request_is_the_same_with_its_keys_in_another_order(client: TestClient, dataset: uuid.UUID) -> None:
+    def turned(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: turned(inner) for name, inner in reversed(value.items())}
+
+    key = {"Idempotency-Key": "order"}
+    first = client.post("/v1/training-runs", json=form(dataset), headers=key)
+    again = client.post("/v1/training-runs", json=turned(form(dataset)), headers=key)
+    assert json.dumps(turned(form(dataset))) != json.dumps(form(dataset))
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
+def test_a_key_is_looked_up_before_what_may_have_changed_since(
+    client: TestClient, dataset: uuid.UUID
+) -> None:
+    """A recipe that is no longer there, and a fingerprint of a run from before keys were sorted."""
+    body = form(dataset, recipe="gone")
+    sent = TrainingForm.model_validate(body).model_dump_json()
+    for name, kept in (("new", json.dumps(json.loads(sent), sort_keys=True)), ("old", sent)):
+        key = {"Idempotency-Key": name}
+        made = client.post("/v1/training-runs", json=form(dataset), headers=key).json()
+        digest = hashlib.sha256(kept.encode()).hexdigest()
+        with session_scope() as session:
+            row = update(TrainingRun).where(TrainingRun.id == uuid.UUID(made["id"]))
+            session.execute(row.values(recipe_name="gone", fingerprint=digest))
+        again = client.post("/v1/training-runs", json=body, headers=key)
+        assert (again.status_code, again.json()["id"]) == (202, made["id"]), again.text
+        other = client.post("/v1/training-runs", json=form(dataset), headers=key)
+        assert other.json()["type"] == "/problems/idempotency-mismatch"
+    fresh = client.post("/v1/training-runs", json=body, headers={"Idempotency-Key": "fresh"})
+    assert fresh.json()["type"] == "/problems/recipe-refused"
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', "1e999", '{"a":' * 300 + "1" + "}" * 300])
+def test_what_no_recipe_holds_is_refused_with_a_key_too(
+    client: TestClient, dataset: uuid.UUID, value: str
+) -> None:
+    body = json.dumps(form(dataset, overrides={"description": "HERE"})).replace('"HERE"', value)
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "odd"}
+    answer = client.post("/v1/training-runs", content=body, headers=headers)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["type"] == "/problems/recipe-refused"
 
 
 def set_state(run_id: uuid.UUID, state: RunStatus) -> None:

@@ -1,17 +1,16 @@
-"""Square tensors: geometry, threads, cache and the lazy path."""
+"""Square tensors: geometry, threads and cache."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from models.data.decode import LazyImages, load_square, prepare, square
+from models.data.decode import load_square, prepare, square
 from models.data.source import DataError
 from models.data.sources import open_source
 from tests.models.data.pictures import class_folders, encode, picture, write
@@ -65,14 +64,6 @@ def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
     source = open_source(folder, check="none")
     with pytest.raises(DataError, match=r"1 pictures cannot be read, for instance zoo/zoo_3\.png"):
         load_square(source, px=16)
-    strict = LazyImages(source, 16)
-    with pytest.raises(DataError, match="zoo_3"):
-        strict[11]
-    lenient = LazyImages(source, 16, replace_unreadable=1)
-    image, label = lenient[11]
-    assert label == 0
-    assert torch.equal(image, lenient[0][0])
-    assert list(lenient.unreadable) == [11]
 
 
 def test_large_sets_are_decoded_once_into_a_file(tmp_path: Path) -> None:
@@ -150,16 +141,3 @@ def test_a_link_to_nowhere_is_an_unreadable_picture(tmp_path: Path) -> None:
     write(tmp_path / "later.png", encode(picture(9)))
     assert source.fingerprint() != before
     assert len(prepare(source, 16, tmp_path / "cache", in_memory=0)[0]) == 13
-
-
-def test_lazy_images_go_through_loader_processes(tmp_path: Path) -> None:
-    folder = class_folders(tmp_path / "set")
-    with tarfile.open(tmp_path / "set.tar", "w") as archive:
-        archive.add(folder, "set")
-    source = open_source(tmp_path / "set.tar")
-    loader = torch.utils.data.DataLoader(
-        LazyImages(source, 16), batch_size=5, num_workers=1, multiprocessing_context="spawn"
-    )
-    batches = list(loader)
-    assert torch.equal(torch.cat([b[0] for b in batches]), load_square(source, px=16))
-    assert torch.cat([b[1] for b in batches]).tolist() == source.labels.tolist()
