@@ -10,13 +10,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import REGISTRY, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import Base, session_scope
 from app.core.errors import ServiceUnavailable
 from app.core.problems import problem_responses
 from app.core.queue import get_queue
+from app.core.revisions import NotMigrated, check_revision
 from app.core.work import WorkRow, WorkStatus
 
 router = APIRouter(tags=["health"])
@@ -55,9 +56,9 @@ async def healthz() -> Health:
 
 
 def check_database() -> None:
-    """Raise when the database does not answer."""
+    """Raise when the database does not answer, NotMigrated when it is not the one this code reads."""
     with session_scope() as session:
-        session.execute(text("SELECT 1"))
+        check_revision(session)
 
 
 def check_broker() -> None:
@@ -84,7 +85,10 @@ def the_checks() -> Checks:
 
 @router.get("/readyz", summary="Can the service work?", responses=problem_responses(ServiceUnavailable))
 def readyz(checks: Annotated[Checks, Depends(the_checks)]) -> Readiness:
-    """Really asks the database, the broker and a worker; 503 names those that do not answer."""
+    """Really asks the database, the broker and a worker; 503 names those that do not answer.
+
+    A database that was not migrated for this version is not ready either, and the answer says so.
+    """
     futures = {name: _checkers.submit(check) for name, check in checks.items()}
     answers: dict[str, str] = {}
     for name, future in futures.items():
@@ -93,11 +97,13 @@ def readyz(checks: Annotated[Checks, Depends(the_checks)]) -> Readiness:
             answers[name] = "ok"
         except CheckTimeoutError:
             answers[name] = f"no answer within {CHECK_S:g} s"
+        except NotMigrated as behind:
+            answers[name] = str(behind)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a part is the answer
             answers[name] = f"{type(error).__name__}: does not answer"
     missing = [name for name, answer in answers.items() if answer != "ok"]
     if missing:
-        raise ServiceUnavailable(f"Does not answer: {', '.join(missing)}.", checks=answers)
+        raise ServiceUnavailable(f"Not ready: {', '.join(missing)}.", checks=answers)
     return Readiness(checks=answers)
 
 
