@@ -21,6 +21,7 @@ from app.core.notify import Listener
 from app.core.observe import ObserveMiddleware
 from app.core.openapi import complete_openapi
 from app.core.problems import add_problem_handlers
+from app.core.revisions import known
 from app.core.settings import get_settings
 from app.datasets import endpoints as datasets
 from app.labels import endpoints as labels
@@ -51,6 +52,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     configure_logging()
     _sweep_spool(get_settings().spool_dir)
     sandbox.start()
+    # reads every revision: at the first /readyz a busy machine could take longer than a check may
+    known()
     listener = Listener(libpq_url(database_url()))
     await listener.start()
     app.state.listener = listener

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import inspect
 
-from app.core.db import database_url, get_engine, libpq_url
+from app.core.db import database_url, get_engine, libpq_url, without_password
 from app.core.settings import get_settings
 from patchplan.embedded import embedded_postgres, locked, postgres_tool
 from patchplan.errors import EmbeddedError
@@ -47,10 +47,18 @@ def _served(data_dir: Path) -> str | None:
 
 
 def dump(path: Path) -> None:
-    """Write the whole database as SQL that any later PostgreSQL reads."""
+    """Write the whole database as SQL that any later PostgreSQL reads; raises EmbeddedError.
+
+    A file is closed to all but its owner: the secrets that webhooks are signed with stand in it.
+    """
     with database_here():
-        command = ["pg_dump", "--no-owner", "--no-privileges", "--file", str(path)]
-        _postgres(*command, libpq_url(database_url()))
+        made = _keep_private(path)
+        try:
+            _postgres("pg_dump", "--no-owner", "--no-privileges", "--file", str(path))
+        except EmbeddedError:
+            if made:
+                path.unlink(missing_ok=True)
+            raise
 
 
 def restore(path: Path) -> None:
@@ -59,12 +67,38 @@ def restore(path: Path) -> None:
         if inspect(get_engine()).get_table_names():
             raise EmbeddedError("The database is not empty; restore reads into a new one only.")
         options = ["--no-psqlrc", "--quiet", "--single-transaction", "--set", "ON_ERROR_STOP=1"]
-        _postgres("psql", *options, "--file", str(path), libpq_url(database_url()))
+        _postgres("psql", *options, "--file", str(path))
+
+
+def _keep_private(path: Path) -> bool:
+    """Make the file, or close the one there is, before anything is written; whether it was made.
+
+    Pipes and terminals are left as they are. Raises EmbeddedError.
+    """
+    there = path.exists()
+    if there and not path.is_file():
+        return False
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise EmbeddedError(f"{path} cannot be written for its owner alone: {error.strerror}.") from error
+    return not there
 
 
 def _postgres(tool: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs on the configured database; raises EmbeddedError."""
+    url, password = without_password(libpq_url(database_url()))
     done = subprocess.run(
-        [postgres_tool(tool), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [postgres_tool(tool), *arguments, url],
+        # every user of the machine may read a program's arguments, its owner alone its environment
+        env=os.environ | ({} if password is None else {"PGPASSWORD": password}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     if done.returncode:
         raise EmbeddedError(f"{tool} failed:\n{done.stderr.strip()}")

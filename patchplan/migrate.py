@@ -1,12 +1,11 @@
 """Bringing the database up to date."""
 
 import logging
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 
-MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
+from app.core.revisions import MIGRATIONS
 
 
 def migrate(revision: str = "head") -> None:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Annotated, Final
 
 from fastapi import Depends
-from sqlalchemy import Engine, MetaData, create_engine, make_url
+from sqlalchemy import URL, Engine, MetaData, create_engine, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -43,6 +43,18 @@ def libpq_url(url: str) -> str:
     """The same address as psycopg and libpq's own tools read it."""
     parsed = make_url(sqlalchemy_url(url))
     return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """The address without its password, and the password: of the query, as libpq reads it, or of the user."""
+    parsed = make_url(url)
+    asked = parsed.query.get("password")
+    # libpq takes the last of several
+    password = asked[-1] if isinstance(asked, tuple) else asked
+    query = {name: value for name, value in parsed.query.items() if name != "password"}
+    place = (parsed.host, parsed.port, parsed.database)
+    bare = URL.create(parsed.drivername, parsed.username, None, *place, query)
+    return bare.render_as_string(), parsed.password if password is None else password
 
 
 def database_url() -> str:

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import REGISTRY, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import Base, session_scope
@@ -18,6 +18,7 @@ from app.core.errors import ServiceUnavailable
 from app.core.marker import StoreAway
 from app.core.problems import problem_responses
 from app.core.queue import get_queue
+from app.core.revisions import NotMigrated, check_revision
 from app.core.store import get_store
 from app.core.work import WorkRow, WorkStatus
 
@@ -63,9 +64,9 @@ async def healthz() -> Health:
 
 
 def check_database() -> None:
-    """Raise when the database does not answer."""
+    """Raise when the database does not answer, NotMigrated when it is not the one this code reads."""
     with session_scope() as session:
-        session.execute(text("SELECT 1"))
+        check_revision(session)
 
 
 def check_store() -> None:
@@ -102,7 +103,10 @@ def the_checks() -> Checks:
 
 @router.get("/readyz", summary="Can the service work?", responses=problem_responses(ServiceUnavailable))
 def readyz(checks: Annotated[Checks, Depends(the_checks)]) -> Readiness:
-    """Really asks the database, the object store, the broker and a worker; 503 names those that are away."""
+    """Really asks the database, the object store, the broker and a worker; 503 names those that are away.
+
+    A database that was not migrated for this version is not ready either, and the answer says so.
+    """
     futures = {name: _ask(check) for name, check in checks.items()}
     answers: dict[str, str] = {}
     for name, future in futures.items():
@@ -111,13 +115,13 @@ def readyz(checks: Annotated[Checks, Depends(the_checks)]) -> Readiness:
             answers[name] = "ok"
         except CheckTimeoutError:
             answers[name] = f"no answer within {CHECK_S:g} s"
-        except StoreAway as error:
+        except (NotMigrated, StoreAway) as error:
             answers[name] = str(error)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a part is the answer
             answers[name] = f"{type(error).__name__}: does not answer"
     missing = [name for name, answer in answers.items() if answer != "ok"]
     if missing:
-        raise ServiceUnavailable(f"Does not answer: {', '.join(missing)}.", checks=answers)
+        raise ServiceUnavailable(f"Not ready: {', '.join(missing)}.", checks=answers)
     return Readiness(checks=answers)
 
 

@@ -36,7 +36,7 @@ from app.core.settings import get_settings
 CHANNEL: Final = "patchplan"
 
 PATIENCE: Final = timedelta(days=1)
-"""How long after a row's first start attempts may end on what passes by itself without being counted.
+"""How long after ``advanced_at`` attempts may end on what passes by itself without being counted.
 
 An outage of the store or a full disk is mended within a day. What still fails then may be the row's own
 fault, and is given up after ``max_attempts`` more.
@@ -92,6 +92,11 @@ class WorkRow:
     def tenant(cls) -> ColumnElement[Any]:
         """Whose work a row is, where organisations share a worker; by default each row is its own."""
         return cls.id.expression
+
+    @classmethod
+    def advanced_at(cls) -> ColumnElement[Any]:
+        """When a row last got further, by the database's clock; by default when the work on it was begun."""
+        return cls.started_at.expression
 
 
 Row = TypeVar("Row", bound=WorkRow)
@@ -159,7 +164,7 @@ def claim(
             status=WorkStatus.RUNNING,
             fence=model.fence + 1,
             attempts=model.attempts + 1,
-            started_at=func.coalesce(model.started_at, func.clock_timestamp()),
+            started_at=_begun(model),
             lease_owner=owner,
             lease_expires_at=_lease_end(lease_s),
         )
@@ -248,9 +253,9 @@ def give_back(session: Session, model: type[Row], row_id: uuid.UUID, fence: int,
 def put_off(session: Session, model: type[Row], row_id: uuid.UUID, fence: int) -> bool:
     """Leave the row to its lease and take the attempt back: what the work needs is away, nobody died on it.
 
-    The attempt stays counted if the row was first started over ``PATIENCE`` ago. False when fenced out.
+    The attempt stays counted if the row has not got further for ``PATIENCE``. False when fenced out.
     """
-    patient = model.started_at > func.clock_timestamp() - PATIENCE
+    patient = model.advanced_at() > func.clock_timestamp() - PATIENCE
     done = session.execute(
         update(model)
         .where(_held(model, row_id, fence))
@@ -268,6 +273,20 @@ def announce(session: Session, model: type[WorkRow], row_id: uuid.UUID) -> None:
 
 def _held(model: type[WorkRow], row_id: uuid.UUID, fence: int) -> ColumnElement[bool]:
     return (model.id == row_id) & (model.status == WorkStatus.RUNNING) & (model.fence == fence)
+
+
+def _begun(model: type[WorkRow]) -> ColumnElement[Any]:
+    """``started_at`` of a row that is claimed: now, unless earlier attempts still count or wait with it.
+
+    Else work that lay for days, given back by a worker that was stopped or left by one that was switched off,
+    would have used up its patience before it was tried again.
+    """
+    now = func.clock_timestamp()
+    as_if_new = (model.status == WorkStatus.QUEUED) & (model.attempts == 0)
+    return case(
+        (or_(as_if_new, model.lease_expires_at < now - PATIENCE), now),
+        else_=func.coalesce(model.started_at, now),
+    )
 
 
 def _lease_end(lease_s: float) -> ColumnElement[datetime]:

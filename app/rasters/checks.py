@@ -28,6 +28,7 @@ from app.core.errors import (
     RasterTooSmall,
     TruncatedRaster,
 )
+from app.rasters.declared import Declared, hold
 from app.rasters.gdal import as_dtype, chunks, open_tiff
 from app.rasters.ground import lonlat, metres_per_unit, turn
 from app.rasters.header import check_header
@@ -54,12 +55,35 @@ def examine(path: Path, limits: Limits) -> RasterInfo:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with open_tiff(path) as dataset:
+                hold_opened(dataset, path.stat().st_size, limits)
                 return _examine(dataset)
         except CPLE_BaseError as error:
             # where rasterio does not translate GDAL's own errors, as in a damaged list of keys
             raise TruncatedRaster(
                 "The raster is damaged: parts of its header contradict each other."
             ) from error
+
+
+def hold_opened(dataset: Any, size: int, limits: Limits) -> None:
+    """Hold what GDAL opened from a file of ``size`` bytes against the limits, before any pixel is read.
+
+    The header was read by other code: where the two disagree, it is GDAL's image that would be unpacked.
+    Raises RasterTooLarge, DecompressionBomb, BadDtype.
+    """
+    bits = 8 * np.dtype(_one_dtype(dataset)).itemsize
+    structure, of_band = dataset.tags(ns="IMAGE_STRUCTURE"), dataset.tags(1, ns="IMAGE_STRUCTURE")
+    block_h, block_w = map(max, zip(*dataset.block_shapes, strict=True))
+    declared = Declared(
+        dataset.width,
+        dataset.height,
+        dataset.count,
+        bits=int(of_band.get("NBITS", bits)),
+        block_w=block_w,
+        block_h=block_h,
+        interleaved=structure.get("INTERLEAVE") == "PIXEL",
+        packed="COMPRESSION" in structure,
+    )
+    hold(declared, size, limits)
 
 
 def _examine(dataset: Any) -> RasterInfo:

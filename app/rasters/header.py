@@ -11,28 +11,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from app.core.errors import BadDtype, DecompressionBomb, NotATiff, RasterTooLarge, TruncatedRaster
-from app.rasters.info import MEBIBYTE, Limits
+from app.core.errors import BadDtype, NotATiff, RasterTooLarge, TruncatedRaster
+from app.rasters.declared import Declared, hold
+from app.rasters.info import Limits
 
-_SIZES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
 _CODES = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+"""Of the types of TIFF 6.0 and BigTIFF those that hold sizes and places: unsigned whole numbers."""
 _MOST_IMAGES = 64
 _MOST_TAGS = 1024
 
@@ -44,6 +28,7 @@ _READ = {
     SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, PLANAR, ROWS_PER_STRIP, STRIP_OFFSETS, STRIP_BYTES,
     TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, SAMPLE_FORMAT,
 }  # fmt: skip
+_SINGLE = {SUBFILE, WIDTH, HEIGHT, SAMPLES, PLANAR, ROWS_PER_STRIP, TILE_WIDTH, TILE_HEIGHT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +100,18 @@ def _directory(
     for i in range(count):
         entry = body[i * layout.entry : (i + 1) * layout.entry]
         tag, kind = struct.unpack(layout.order + "HH", entry[:4])
-        if tag in _READ and kind in _CODES:
-            tags[tag] = _values(file, layout, kind, entry, size, limits)
+        if tag not in _READ:
+            continue
+        # libtiff takes the first of two, and signed types too: who reads otherwise reads another image
+        if tag in tags:
+            raise TruncatedRaster(f"The header of the raster is damaged: it has tag {tag} twice.")
+        if kind not in _CODES:
+            raise TruncatedRaster(f"The header of the raster is damaged: tag {tag} is of type {kind}.")
+        tags[tag] = _values(file, layout, kind, entry, size, limits)
+        if tag in _SINGLE and len(tags[tag]) != 1:
+            raise TruncatedRaster(
+                f"The header of the raster is damaged: tag {tag} has {len(tags[tag])} values."
+            )
     return tags, struct.unpack(layout.offset, body[count * layout.entry :])[0]
 
 
@@ -126,7 +121,7 @@ def _values(
     number = struct.unpack(layout.order + ("Q" if layout.big else "I"), entry[4 : 4 + layout.inline])[0]
     if number > limits.max_blocks * limits.max_bands:
         raise RasterTooLarge(f"A tag of the TIFF claims {number} values.")
-    length = number * _SIZES[kind]
+    length = number * np.dtype(_CODES[kind]).itemsize
     data = entry[4 + layout.inline :][:length]
     if length > layout.inline:
         data = _at(file, struct.unpack(layout.offset, entry[4 + layout.inline :])[0], length, size)
@@ -149,48 +144,23 @@ def _check_image(tags: dict[int, np.ndarray], size: int, limits: Limits) -> None
     width, height, samples = _one(tags, WIDTH, 0), _one(tags, HEIGHT, 0), _one(tags, SAMPLES, 1)
     if not (width and height and samples):
         raise TruncatedRaster("The TIFF does not say how large its image is.")
-    bits = max((int(b) for b in tags.get(BITS, [1])), default=1)
     if any(int(f) in (5, 6) for f in tags.get(SAMPLE_FORMAT, [])):
         raise BadDtype("Complex pixels (radar) are not imagery this service can look at.")
-    _check_size(width, height, samples, bits, size, limits)
-    interleaved = samples if _one(tags, PLANAR, 1) == 1 else 1
     tiled = TILE_OFFSETS in tags or TILE_WIDTH in tags
-    block_w = _one(tags, TILE_WIDTH, width) if tiled else width
-    block_h = _one(tags, TILE_HEIGHT, height) if tiled else min(_one(tags, ROWS_PER_STRIP, height), height)
-    if not (block_w and block_h):
-        raise TruncatedRaster("The TIFF does not say how large its blocks are.")
-    block_bytes = block_w * block_h * interleaved * bits // 8
-    packed = _one(tags, COMPRESSION, 1) != 1
-    # a whole image in one strip is common where nothing is compressed, and then no larger than the file
-    if block_bytes > (limits.max_block_bytes if packed else max(size, limits.max_block_bytes)):
-        raise DecompressionBomb(
-            f"One block of the raster ({block_w} x {block_h}) unpacks to {block_bytes // MEBIBYTE} MiB; "
-            f"{limits.max_block_bytes // MEBIBYTE} MiB is the limit. Write it anew with smaller tiles.",
-        )
-    blocks = -(-width // block_w) * -(-height // block_h) * (samples // interleaved)
-    _check_blocks(tags, tiled, blocks, size, limits)
-
-
-def _check_size(width: int, height: int, samples: int, bits: int, size: int, limits: Limits) -> None:
-    if samples > limits.max_bands:
-        raise RasterTooLarge(f"The raster has {samples} bands; {limits.max_bands} is the limit.")
-    values = width * height * samples
-    if values <= limits.max_values and max(width, height) <= limits.max_side:
-        return
-    detail = (
-        f"The raster is {width} x {height} with {samples} bands; {limits.max_values} values is the limit."
+    declared = Declared(
+        width,
+        height,
+        samples,
+        bits=max((int(b) for b in tags.get(BITS, [1])), default=1),
+        block_w=_one(tags, TILE_WIDTH, width) if tiled else width,
+        block_h=_one(tags, TILE_HEIGHT, height) if tiled else min(_one(tags, ROWS_PER_STRIP, height), height),
+        interleaved=_one(tags, PLANAR, 1) == 1,
+        packed=_one(tags, COMPRESSION, 1) != 1,
     )
-    # deflate cannot pack tighter than 1032 to 1
-    if values * bits // 8 > 1032 * size:
-        raise DecompressionBomb(f"{detail} The file is {size} bytes.")
-    raise RasterTooLarge(f"{detail} Send it in parts.")
-
-
-def _check_blocks(tags: dict[int, np.ndarray], tiled: bool, blocks: int, size: int, limits: Limits) -> None:
-    if blocks > limits.max_blocks:
-        raise RasterTooLarge(f"The raster has {blocks} blocks; {limits.max_blocks} is the limit.")
+    hold(declared, size, limits)
     offsets = tags.get(TILE_OFFSETS if tiled else STRIP_OFFSETS)
     lengths = tags.get(TILE_BYTES if tiled else STRIP_BYTES)
+    blocks = declared.blocks
     if offsets is None or lengths is None or len(offsets) < blocks or len(lengths) < blocks:
         raise TruncatedRaster("The TIFF does not say where all of its blocks lie.")
     if (offsets > size).any() or (lengths > size).any() or (offsets + lengths > size).any():

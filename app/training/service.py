@@ -195,7 +195,8 @@ def cancel(session: Session, row: TrainingRun) -> None:
 def resume(session: Session, row: TrainingRun) -> None:
     """Queue a cancelled or failed run again; it goes on from its last checkpoint. Raises RunMoveRefused."""
     _may("resume", row)
-    _move(session, row, RunStatus.QUEUED, finished_at=None, error=None, attempts=0, progress=None)
+    afresh = {"started_at": None, "finished_at": None, "error": None, "attempts": 0, "progress": None}
+    _move(session, row, RunStatus.QUEUED, **afresh)
 
 
 def _may(request: str, row: TrainingRun) -> None:

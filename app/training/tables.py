@@ -8,6 +8,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     DateTime,
     ForeignKey,
     Identity,
@@ -87,6 +88,12 @@ class TrainingRun(WorkRow, Base):
     def prefix(self) -> str:
         """Below it lie the run's checkpoints in the object store."""
         return f"training/{self.id}"
+
+    @classmethod
+    def advanced_at(cls) -> ColumnElement[Any]:
+        """When its last checkpoint was kept, or when this go was begun: runs may well take days."""
+        kept_at = cls.checkpoint["at"].astext.cast(DateTime(timezone=True))
+        return func.greatest(cls.started_at, kept_at)
 
 
 class TrainingMetric(Base):

@@ -3,13 +3,18 @@
 import re
 import threading
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
+from app.core.db import session_scope
 from app.core.health import Checks, the_checks
+from app.core.revisions import known
 from app.main import create_app
 from app.rasters.sandbox import sandbox
 from patchplan.embedded import Services
+from patchplan.migrate import migrate
 from patchplan.supervise import environment
 from tests.conftest import free_port
 
@@ -52,6 +57,35 @@ def test_a_database_that_is_away_is_named(anonymous: TestClient) -> None:
     assert answer.status_code == 503
     assert answer.json()["checks"]["database"] != "ok"
     assert "secret" not in answer.text
+
+
+def test_a_database_of_another_revision(anonymous: TestClient, database: Services) -> None:
+    with psycopg.connect(database.database_url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS unready")
+        connection.execute("CREATE DATABASE unready")
+    address = database.database_url.replace("/patchplan?", "/unready?")
+
+    def said() -> str:
+        answer = anonymous.get("/readyz")
+        assert answer.status_code == 503  # there is no worker
+        told: str = answer.json()["checks"]["database"]
+        assert ("database" in answer.json()["detail"]) == (told != "ok")
+        return told
+
+    with environment({"PATCHPLAN_DATABASE_URL": address}):
+        assert said() == "was never migrated: run `patchplan migrate`"
+        migrate("0003")
+        (head,) = known()[0]
+        assert said() == f"is at revision 0003, behind {head}: run `patchplan migrate`"
+        migrate()
+        assert said() == "ok"
+        # as a later version leaves it for processes that are still to be replaced
+        with session_scope() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = 'later'"))
+        assert said() == "ok"
+        with session_scope() as session:
+            session.execute(text("DELETE FROM alembic_version"))
+        assert said() == "was never migrated: run `patchplan migrate`"
 
 
 def test_a_check_that_hangs_does_not_hang_the_answer(

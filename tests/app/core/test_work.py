@@ -183,6 +183,34 @@ def test_work_put_off_is_left_to_its_lease_and_not_given_up_for_a_day() -> None:
         assert not work.put_off(session, Errand, errand_id, row.fence)
 
 
+@pytest.mark.parametrize("left", ["given back", "by a worker switched off"])
+def test_work_that_lay_for_days_is_as_patient_as_new(left: str) -> None:
+    (errand_id,) = add_errands(1)
+    (row,) = claim("before the holidays")
+    days_ago = func.clock_timestamp() - 3 * work.PATIENCE
+    with session_scope() as session:
+        if left == "given back":
+            assert work.give_back(session, Errand, errand_id, row.fence, counted=False)
+            session.execute(update(Errand).values(started_at=days_ago))
+        else:
+            session.execute(update(Errand).values(started_at=days_ago, lease_expires_at=days_ago))
+    for _ in range(get_settings().max_attempts + 2):
+        (row,) = claim("no store")
+        with session_scope() as session:
+            assert work.put_off(session, Errand, errand_id, row.fence)
+        let_lease_run_out(errand_id)
+    assert read_errand(errand_id).attempts <= 1
+
+
+def test_attempts_that_count_keep_the_start_of_the_first() -> None:
+    (errand_id,) = add_errands(1)
+    (row,) = claim("first")
+    with session_scope() as session:
+        assert work.give_back(session, Errand, errand_id, row.fence, counted=True)
+    (again,) = claim("second")
+    assert again.started_at == row.started_at
+
+
 def test_a_failure_keeps_its_problem() -> None:
     (errand_id,) = add_errands(1)
     (row,) = claim("a")

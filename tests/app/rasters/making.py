@@ -77,7 +77,7 @@ def bare_tiff(
     tags: list[tuple[int, int, list[int]]], *, big: bool = False, order: str = "<", data: bytes = b""
 ) -> bytes:
     """A TIFF of one directory of ``(tag, type, values)`` and then ``data``: headers no writer would write."""
-    sizes = {3: ("H", 2), 4: ("I", 4), 16: ("Q", 8)}
+    sizes = {3: ("H", 2), 4: ("I", 4), 8: ("h", 2), 9: ("i", 4), 16: ("Q", 8), 17: ("q", 8)}
     inline, entry_size, start = (8, 20, 16) if big else (4, 12, 8)
     body, extra = b"", b""
     extra_at = start + (8 if big else 2) + entry_size * len(tags) + (8 if big else 4)
@@ -95,3 +95,30 @@ def bare_tiff(
         return head + body + struct.pack(order + "Q", 0) + extra + data
     head = mark + struct.pack(order + "HIH", 42, 8, len(tags))
     return head + body + struct.pack(order + "I", 0) + extra + data
+
+
+def sparse_tiff(path: Path, width: int, height: int, count: int = 1, **profile: Any) -> Path:
+    """A GeoTIFF of a few kilobytes of which no block was written; profile goes to rasterio."""
+    shape = {"width": width, "height": height, "count": count, "dtype": "uint8"}
+    place = {"crs": UTM, "transform": NORTH_UP, "sparse_ok": True}
+    with rasterio.open(path, "w", driver="GTiff", **shape, **place, **profile):
+        pass
+    return path
+
+
+def retagged(content: bytes, tag: int, *entries: tuple[int, int]) -> bytes:
+    """A little-endian TIFF whose first directory has ``entries`` of ``(type, value)`` as its tag ``tag``."""
+    big = content[2] == 43
+    at, number, after = ("<Q", "<Q", 16) if big else ("<I", "<H", 8)
+    size, start = struct.calcsize(at), struct.unpack_from(at, content, after - struct.calcsize(at))[0]
+    count, length = struct.unpack_from(number, content, start)[0], 20 if big else 12
+    begin = start + struct.calcsize(number)
+    body = [content[begin + length * i : begin + length * (i + 1)] for i in range(count)]
+    made = [struct.pack("<HH" + at[1] + at[1], tag, kind, 1, value) for kind, value in entries]
+    before = [entry for entry in body if struct.unpack("<H", entry[:2])[0] < tag]
+    behind = [entry for entry in body if struct.unpack("<H", entry[:2])[0] > tag]
+    directory = [*before, *made, *behind]
+    end = content[begin + length * count :][:size]
+    patched = bytearray(content)
+    patched[after - size : after] = struct.pack(at, len(content))
+    return bytes(patched) + struct.pack(number, len(directory)) + b"".join(directory) + end

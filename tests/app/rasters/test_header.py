@@ -19,6 +19,7 @@ from app.rasters.info import Limits
 from tests.app.rasters.making import bare_tiff, noise, write_tiff
 
 SHORT, LONG = 3, 4
+SSHORT, SLONG, SLONG8 = 8, 9, 17
 
 
 def tags(width: int, height: int, **more: int) -> list[tuple[int, int, list[int]]]:
@@ -64,6 +65,38 @@ def test_what_cannot_be_right_is_refused(tmp_path: Path, content: bytes, problem
     path = tmp_path / "wrong.tif"
     path.write_bytes(content)
     with pytest.raises(problem):
+        check_header(path, Limits())
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("tag", [256, 257, 258, 277, 278])
+def test_a_tag_that_stands_twice_is_refused(tmp_path: Path, tag: int, order: str, big: bool) -> None:
+    twice = sorted([*tags(8, 8), (tag, LONG, [1])], key=lambda entry: entry[0])
+    path = tmp_path / "twice.tif"
+    path.write_bytes(bare_tiff(twice, big=big, order=order, data=bytes(400)))
+    with pytest.raises(TruncatedRaster, match=f"tag {tag} twice"):
+        check_header(path, Limits())
+
+
+@pytest.mark.parametrize(
+    ("kind", "big"), [(SSHORT, False), (SLONG, False), (SSHORT, True), (SLONG, True), (SLONG8, True)]
+)
+@pytest.mark.parametrize("tag", [254, 256, 277, 284, 322])
+def test_a_tag_of_a_type_that_is_not_read_is_refused(tmp_path: Path, tag: int, kind: int, big: bool) -> None:
+    signed = sorted([entry for entry in tags(8, 8) if entry[0] != tag] + [(tag, kind, [8])])
+    path = tmp_path / "signed.tif"
+    path.write_bytes(bare_tiff(signed, big=big, data=bytes(400)))
+    with pytest.raises(TruncatedRaster, match=f"tag {tag} is of type {kind}"):
+        check_header(path, Limits())
+
+
+@pytest.mark.parametrize("values", [[], [8, 60_000]])
+def test_a_size_is_one_number(tmp_path: Path, values: list[int]) -> None:
+    several = [(tag, kind, values if tag == 278 else value) for tag, kind, value in tags(8, 8)]
+    path = tmp_path / "several.tif"
+    path.write_bytes(bare_tiff(several, data=bytes(400)))
+    with pytest.raises(TruncatedRaster, match=f"tag 278 has {len(values)} values"):
         check_header(path, Limits())
 
 

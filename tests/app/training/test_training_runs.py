@@ -3,6 +3,7 @@
 import hashlib
 import json
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from app.core.auth import Organisation
 from app.core.db import session_scope
 from app.core.settings import get_settings
-from app.core.work import claim
+from app.core.work import PATIENCE, claim, put_off
 from app.training.schemas import TrainingForm
 from app.training.states import MOVES, RunStatus
 from app.training.tables import TrainingMetric, TrainingRun
@@ -320,6 +321,57 @@ def test_a_run_for_a_gpu_waits_for_one(client: TestClient, dataset: uuid.UUID) -
     with session_scope() as session:
         taken = claim(session, TrainingRun, "me", 5, 30, TrainingRun.device != "cuda")
     assert [str(row.id) for row in taken] == [run["id"]]
+
+
+def put_off_often(run_id: uuid.UUID) -> int:
+    """What an outage of the store of some minutes does to a run; the attempts that count afterwards."""
+    for _ in range(get_settings().max_attempts + 2):
+        with session_scope() as session:
+            taken = claim(session, TrainingRun, "me", 5, 0)
+            if not taken:
+                break
+            put_off(session, TrainingRun, run_id, taken[0].fence)
+    with session_scope() as session:
+        return session.get_one(TrainingRun, run_id).attempts
+
+
+def begun_days_ago(run_id: uuid.UUID, checkpoint: timedelta | None = None) -> None:
+    """A run of ``run_id`` is under way since three days ago, its last checkpoint is as old as given."""
+    three_days = func.clock_timestamp() - 3 * PATIENCE
+    with session_scope() as session:
+        (row,) = claim(session, TrainingRun, "me", 5, 0)
+        assert row.id == run_id
+        at = session.scalar(select(func.clock_timestamp())) or datetime.now(UTC)
+        kept = {"stage": "hr", "member": 0, "epochs": 1, "at": (at - (checkpoint or PATIENCE)).isoformat()}
+        session.execute(
+            update(TrainingRun).values(started_at=three_days, checkpoint=kept if checkpoint else None)
+        )
+
+
+def test_a_resumed_run_waits_for_the_store_as_long_as_a_new_one(
+    client: TestClient, dataset: uuid.UUID
+) -> None:
+    run_id = uuid.UUID(post_run(client, dataset)["id"])
+    begun_days_ago(run_id)
+    set_state(run_id, RunStatus.CANCELLED)
+    resumed = client.post(f"/v1/training-runs/{run_id}/resume").json()
+    assert (resumed["status"], resumed["started_at"], resumed["finished_at"]) == ("queued", None, None)
+    assert put_off_often(run_id) == 0
+    assert client.get(f"/v1/training-runs/{run_id}").json()["started_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "patient"),
+    [(timedelta(minutes=5), True), (PATIENCE + timedelta(hours=1), False), (None, False)],
+)
+def test_a_run_of_days_is_patient_from_its_last_checkpoint(
+    client: TestClient, dataset: uuid.UUID, checkpoint: timedelta | None, patient: bool
+) -> None:
+    run_id = uuid.UUID(post_run(client, dataset)["id"])
+    begun_days_ago(run_id, checkpoint)
+    counted = put_off_often(run_id)
+    assert counted < 2 if patient else counted == get_settings().max_attempts
+    assert (client.get(f"/v1/training-runs/{run_id}").json()["status"] == "failed") != patient
 
 
 @pytest.fixture

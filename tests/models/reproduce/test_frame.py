@@ -217,7 +217,7 @@ def test_the_papers_figures_stand_beside_the_ds_that_they_are_of(tmp_path: Path)
         "epochs": {"hr": 1},
         "of_the_papers": {"hr": 0.1},
     }
-    head = {"data": "fmow", "command": "reproduce", "protocol": "", "images": 2, "classes": 2, "parts": 1}
+    head = {"data": "fmow", "command": "reproduce", "protocol": "", "images": 2, "classes": 62, "parts": 1}
     one = replace(record(0, [1, 2], [1, 0], row="lr-cnn"), told=told)
     store = Store(tmp_path / "table1-fmow.json", head)
     store.add([one, replace(one, ds=8)])
