@@ -42,8 +42,8 @@ def kfold(labels: Indices, groups: Indices, k: int, seed: int) -> list[Indices]:
 
     Fold i is what is held out in turn i. Raises DataError for k < 2 or more folds than groups.
     """
-    if not 2 <= k <= len(np.unique(groups)):
-        raise DataError(f"cannot make {k} folds of {len(np.unique(groups))} groups")
+    if not 2 <= k <= (many := len(np.unique(groups))):
+        raise DataError(f"{k} folds need as many different pictures or places; there are {many}")
     return parts(labels, groups, [1 / k] * k, seed)
 
 

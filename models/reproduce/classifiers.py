@@ -313,7 +313,11 @@ def unit_place(study: Study, name: str, key: str) -> Path:
 
 def load_given(system: System, file: Path) -> None:
     """Published weights for the HR classifier. Raises ValueError, OSError."""
-    try:
-        system.hr.body.load_state_dict(read_weights(file))
-    except RuntimeError as error:
-        raise ValueError(f"{file.name} does not fit the HR classifier: {error}") from error
+    given, wanted = read_weights(file), system.hr.body.state_dict()
+    for name in [*wanted, *given]:
+        if name.endswith("num_batches_tracked"):
+            continue  # older files lack it
+        has, needs = (tuple(state[name].shape) if name in state else None for state in (given, wanted))
+        if has != needs:
+            raise ValueError(f"{file.name} does not fit the HR classifier: {name} is {has}, to be {needs}")
+    system.hr.body.load_state_dict(given)

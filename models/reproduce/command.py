@@ -5,16 +5,20 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.data.source import DataError
-from models.reproduce import estimate, headline, speed
+from models.data.splits import published
+from models.reproduce import classifiers, estimate, headline, speed
 from models.reproduce.draw import draw
 from models.reproduce.profiles import KINDS, NAMES
 from models.reproduce.rows import ROWS
 from models.reproduce.run import outdated, run
-from models.reproduce.store import Store
+from models.reproduce.store import Store, read_table
 from models.reproduce.study import Study, name_of, open_study
 from models.reproduce.tables import TABLES, cells
 from models.reproduce.write import page
@@ -28,12 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns 0; 3 where the slice ended first; 2 with a line for what the user can mend."""
     args = _arguments().parse_args(argv)
     try:
-        if args.table == "headline":
-            file = headline.write(args.out or RESULTS)
-            print(f"wrote {file}")
-            return 0
-        if args.table == "speed":
-            return speed.main(["--out", str(args.out or RESULTS)])
+        if args.table in ("headline", "speed"):
+            return _without_data(args)
         if args.data is None:
             raise ValueError(f"{args.table} needs --data")
         return _table(args)
@@ -42,13 +42,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _without_data(args: argparse.Namespace) -> int:
+    """What reads no data set; raises ValueError for options that have no say in it."""
+    given = [name for name, value in vars(args).items() if value not in (None, False)]
+    if idle := [f"--{name.replace('_', '-')}" for name in given if name not in ("table", "out")]:
+        raise ValueError(f"{args.table} takes --out alone; {', '.join(idle)} would change nothing")
+    out = args.out or RESULTS
+    if args.table == "speed":
+        return speed.main(["--out", str(out)])
+    print(f"wrote {headline.write(out)}")
+    return 0
+
+
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="reproduce", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("table", choices=(*TABLES, "speed", "headline"), help="which table or figure")
     parser.add_argument(
         "--data", type=Path, help="any data set that `train` reads; a bare name lies in PATCHPLAN_DATA"
     )
-    parser.add_argument("--profile", choices=NAMES, default="cpu", help="how long (default: %(default)s)")
+    parser.add_argument("--profile", choices=NAMES, help="how long (default: cpu)")
     parser.add_argument(
         "--kind", choices=KINDS, help="of pictures (default: by the data set's layout and size)"
     )
@@ -76,6 +88,7 @@ def _positive(text: str) -> int:
 
 def _table(args: argparse.Namespace) -> int:
     data = _found(args.data)
+    args.profile = args.profile or "cpu"
     out = args.out or (Path("out/results") if args.profile == "smoke" else RESULTS)
     name = f"{name_of(data)}-{args.limit}" if args.limit else name_of(data)
     work = (args.work or Path("out/reproduce")) / f"{name}-{args.profile}"
@@ -85,7 +98,7 @@ def _table(args: argparse.Namespace) -> int:
     )
     wanted = cells(args.table, study.profile)
     if args.rows:
-        named = args.rows.split(",")
+        named = [row.strip() for row in args.rows.split(",")]
         if unknown := sorted(set(named) - {row for row, _ in wanted}):
             rows = ", ".join(dict.fromkeys(row for row, _ in wanted))
             raise ValueError(f"{args.table} has no row {', '.join(unknown)}; it has {rows}")
@@ -94,10 +107,17 @@ def _table(args: argparse.Namespace) -> int:
         wanted = [cell for cell in wanted if cell[1] in args.ds]
     if not wanted:
         raise ValueError(f"{args.table} has no such rows at ds {', '.join(map(str, args.ds))}")
+    if args.hr_weights:
+        classifiers.given_hr(study, 0)  # what does not fit is told before hours of work
     if args.estimate:
         _say(estimate.hours(study, wanted, args.parts))
         return 0
+    out.mkdir(parents=True, exist_ok=True)  # where that cannot be is told before hours of work
+    if not os.access(out, os.W_OK):
+        raise PermissionError(f"{out} cannot be written to")
+    study = replace(study, name=_page_of(study, out))
     store = Store(out / f"{args.table}-{study.name}.json", _head(args, data, study), ROWS)
+    store.head["outdated"] = outdated(study, store)
     finished = run(study, wanted, store, args.parts)
     store.head["outdated"] = outdated(study, store)
     store.save()
@@ -108,13 +128,22 @@ def _table(args: argparse.Namespace) -> int:
     return 0
 
 
+def _page_of(study: Study, out: Path) -> str:
+    """What pages of these images are called: by their hash too where tables of others have the name."""
+    for file in (out / f"{table}-{study.name}.json" for table in TABLES):
+        if file.exists() and read_table(file)[0].get("data_sha256") != study.digest:
+            name = f"{study.name}-{study.digest[:8]}"
+            print(f"{file} is of other images: the pages of these are called {name}", flush=True)
+            return name
+    return study.name
+
+
 def _write(table: str, store: Store, study: Study, out: Path) -> None:
     name = f"{table}-{study.name}"
     text = page(store, table)
     if TABLES[table].picture and store.records:
         draw(table, store, study.images, out / f"{name}.png")
-        text = text.replace("\n\n", f"\n\n![{TABLES[table].title}]({name}.png)\n\n", 1)
-    out.mkdir(parents=True, exist_ok=True)
+        text = text.replace("\n\n", f"\n\n![{TABLES[table].title}](<{name}.png>)\n\n", 1)
     (out / f"{name}.md").write_text(text, encoding="utf-8")
     print(f"wrote {out / name}.md")
 
@@ -132,24 +161,43 @@ def _head(args: argparse.Namespace, data: Path, study: Study) -> dict[str, Any]:
         "data": study.name,
         "data_sha256": study.digest,
         "images": len(study.labels),
-        "classes": study.classes,
+        "classes": len(np.unique(study.labels.numpy())),
         "protocol": study.protocol.said + (f", of {_limited(args.limit, study)}" if args.limit else ""),
         "parts": len(study.protocol.parts),
+        **_caveats(study),
     }
 
 
+def _caveats(study: Study) -> dict[str, str]:
+    """What was left out of the data set, and what no part can know."""
+    found = {}
+    if study.source.skipped:
+        found["left_out"] = f"Left out of the data set: {study.source.skipped}."
+    labels, parts = study.labels.numpy(), study.protocol.parts
+    unknown = sum(int((~np.isin(labels[part.tests], labels[part.learns])).sum()) for part in parts)
+    if unknown:
+        every = sum(len(part.tests) for part in parts)
+        found["unlearned"] = (
+            f"**{unknown} of the {every} held-out images of all parts are of classes that their part does "
+            "not learn from: no row can be right about these.**"
+        )
+    return found
+
+
 def _limited(limit: int, study: Study) -> str:
-    return f"at most {limit} images each" if study.source.splits else f"at most {2 * limit} images in all"
+    return f"at most {limit} images each" if published(study.source) else f"at most {2 * limit} images in all"
 
 
 def _found(data: Path) -> Path:
     """The path itself, or what has that name, with or without its ending, in PATCHPLAN_DATA."""
     if data.exists():
         return data
+    if data.is_absolute():
+        raise ValueError(f"there is no {data}")
     folder = Path(os.environ.get("PATCHPLAN_DATA", "../shared/data"))
-    for name in (data.name, f"{data.name}.tar", f"{data.name}.zip", f"{data.name}.npz"):
-        if (folder / name).exists():
-            return folder / name
+    for ending in ("", ".tar", ".zip", ".npz", ".tar.gz", ".tgz"):
+        if (found := folder / f"{data}{ending}").exists():
+            return found
     raise ValueError(f"there is no {data}, here or in {folder}")
 
 

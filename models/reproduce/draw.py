@@ -69,6 +69,9 @@ def _fig5(plt: Any, store: Store, _: Tensor) -> Any:
 
 def _two(axis: Any, settings: list[tuple[float, Any]], name: str) -> None:
     there = [(at, found) for at, found in settings if found]
+    if not there:
+        axis.set_axis_off()
+        return
     other = axis.twinx()
     other.spines["right"].set_visible(True)
     for which, colour, measure in ((axis, _INK[0], accuracy), (other, _INK[1], mean_s)):
@@ -113,7 +116,10 @@ def _fig7(plt: Any, store: Store, _: Tensor) -> Any:
     for axis in (left, right):
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes:
-        axis.legend(frameon=False, fontsize=7)
+        if axis.has_data():
+            axis.legend(frameon=False, fontsize=7)
+        else:
+            axis.set_axis_off()
     figure.suptitle(str(store.head["data"]))
     return figure
 
@@ -126,15 +132,17 @@ def _by_s(kept: list[Kept]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDA
 
 
 def _fig4(plt: Any, store: Store, images: Tensor) -> Any:
-    """Eight images, one a row of classes far apart; patches that were not taken are dark."""
+    """Eight images of classes far apart, or as many as there are; patches that were not taken are dark."""
     policies = (("pt", "Pt"), ("ft1", "Ft-1"), ("ft2", "Ft-2"))
     columns = (*(("patchdrop", stage, title) for stage, title in policies), ("ours", "", "ours"))
     first = {(row, stage): of(store, row, stage, 4)[:1] for row, stage, _ in columns}
     there = [found[0].kept for found in first.values() if found]
     if not there:
         raise ValueError("no row of this figure is finished")
-    chosen = np.linspace(0, len(there[0].images) - 1, 8).astype(int)
-    figure, axes = plt.subplots(1 + len(columns), 8, figsize=(11, 7), layout="constrained")
+    chosen = np.unique(np.linspace(0, len(there[0].images) - 1, 8).astype(int))
+    figure, axes = plt.subplots(
+        1 + len(columns), len(chosen), figsize=(11, 7), layout="constrained", squeeze=False
+    )
     for column, place in enumerate(chosen):
         picture = images[int(there[0].images[place])].permute(1, 2, 0).numpy()
         axes[0, column].imshow(picture)

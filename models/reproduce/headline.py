@@ -10,11 +10,11 @@ import numpy as np
 from models.baselines.hard import CUTOUT, HARD, NONE
 from models.reproduce.bagnets import AT, BAGNET, CONDITIONAL, LONGER
 from models.reproduce.case import WHOLE, Case, at_s, case_of, points, same_views, with_hr
-from models.reproduce.paper import FMOW, Printed, data_set, printed
+from models.reproduce.paper import CIFAR10, FMOW, Printed, data_set, printed
 from models.reproduce.paper import HARD as PRINTED_HARD
 from models.reproduce.pooled import by_image, difference, gains, mean_s
 from models.reproduce.speed import SHIPPED
-from models.reproduce.store import Record, Store
+from models.reproduce.store import Json, Record, Store, read_table
 from models.reproduce.tables import RIVALS
 from models.reproduce.write import marked, of
 
@@ -71,13 +71,13 @@ def write(folder: Path) -> Path:
 def _stores(folder: Path, table: str) -> Iterator[tuple[str, Store]]:
     """Each data set that the table was made for. Smoke says nothing about accuracy and is left out."""
     for file in sorted(folder.glob(f"{table}-*.json")):
-        store = Store(file, json.loads(file.read_text("utf-8"))["head"])
+        store = Store(file, read_table(file)[0])
         store.records = [record for record in store.records if record.profile != "smoke"]
         yield file.stem.partition("-")[2], store
 
 
 def _small(folder: Path) -> list[Line]:
-    known = Line("CIFAR-10, ds 4", _papers(printed("cifar10")), "HR-CNN - 0.3 or better at S <= 6.0")
+    known = Line("CIFAR-10, ds 4", _papers(CIFAR10), "HR-CNN - 0.3 or better at S <= 6.0")
     rows = {
         "PatchDrop Ft-1": ("patchdrop", "ft1"),
         "PatchDrop Ft-2": ("patchdrop", "ft2"),
@@ -90,11 +90,10 @@ def _small(folder: Path) -> list[Line]:
             found, hr = with_hr(store, 4, of(store, row, stage, 4))
             if (less := difference(found, hr)) is not None:
                 ok = less["value"] >= -0.003 and mean_s(found)["value"] <= 6
-                lines.append(
-                    known._replace(
-                        figure=f"{data}, ds 4, {title}{marked(store, row, 4)}", paper=_papers(printed(data))
-                    ).said(at_s(found, less) + (same_views(store, 4, found) if "ours" in row else ""), ok)
-                )
+                figure = f"{data}, ds 4, {title}{marked(store, row, 4)}"
+                said = at_s(found, less) + (same_views(store, 4, found) if "ours" in row else "")
+                here = known._replace(figure=figure, paper=_papers(printed(store.head)))
+                lines.append(here.said(said, ok))
         lines += _rules(store, data)
         if (case := case_of(store, data, 4)) is not None:
             lines += [*_choices(case), _gain_model(case)]
@@ -119,12 +118,12 @@ def _rules(store: Store, data: str) -> list[Line]:
     if nearest is None:
         return []
     best, less, shared = nearest
-    paper = printed(data) or FMOW
+    paper = printed(store.head) or FMOW
     gain = paper["patchdrop"][0][2] - max(paper[row][0][2] for row in _RULES if row in paper)
     return [
         Line(
             f"{data}, ds 4: PatchDrop Ft-2 less the best of {len(found)} rules, S rounded up",
-            f"{gain:+.1f}" + ("" if printed(data) else " (fMoW)"),
+            f"{gain:+.1f}" + ("" if printed(store.head) else " (fMoW)"),
             "-",
             f"{points(less)} over {best} at S = {mean_s(shared)['value']:.2f} ({len(shared)} part(s))",
         )
@@ -291,16 +290,16 @@ def _hard(folder: Path) -> list[Line]:
         none, cutout, hard = (of(store, "hard", way, 4) for way in (NONE, CUTOUT, HARD))
         gain, over = difference(hard, none), difference(hard, cutout)
         if gain is not None and over is not None:
-            wanted = _printed_gain(data)
+            wanted = _printed_gain(store.head)
             said = f"{points(gain)}; over CutOut {points(over)}"
             ok = gain["value"] >= wanted and over["value"] > 0
             lines.append(known._replace(figure=f"{data}: {known.figure}").said(said, ok))
     return lines or [known]
 
 
-def _printed_gain(data: str) -> float:
+def _printed_gain(head: Json) -> float:
     """What hard positives add in table 4, as a share; fMoW's where the paper does not have the data set."""
-    known = PRINTED_HARD.get(data_set(data), PRINTED_HARD["fmow"])
+    known = PRINTED_HARD.get(data_set(head), PRINTED_HARD["fmow"])
     return round(float(known[HARD]) - float(known[NONE]), 1) / 100
 
 

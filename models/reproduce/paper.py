@@ -1,9 +1,14 @@
 """The paper's own figures, as printed (tables 1 to 4): accuracy in percent and S by stage."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 Printed = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
 """Row: accuracies and S at Pt, Ft-1, Ft-2; or one of each where all stages are the same."""
+
+CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000, "fmow": 62}
+"""The data sets that the tables are of."""
 
 PRINTED_DS = 4
 """What the tables are of."""
@@ -86,23 +91,24 @@ HARD = {
 """Table 4."""
 
 
-def of_setting(name: str, row: str, setting: str) -> str:
-    """What tables 3 and 4 print for a data set of this name; empty where they do not have it."""
-    known = data_set(name)
+def of_setting(head: Mapping[str, Any], row: str, setting: str) -> str:
+    """What tables 3 and 4 print for the data set of a table's head; empty where they do not have it."""
+    known = data_set(head)
     tables = {"bagnet": BAGNETS if known == "cifar10" else {}, "hard": HARD.get(known, {})}
     return tables.get(row, {}).get(setting, "")
 
 
-def printed(name: str) -> Printed:
-    """The paper's row figures for a data set of this name; none where the paper does not have it."""
+def printed(head: Mapping[str, Any]) -> Printed:
+    """The paper's row figures for the data set of a table's head; none where the paper does not have it."""
     known = {"fmow": FMOW, "cifar10": CIFAR10, "cifar100": CIFAR100, "imagenet": IMAGENET}
-    return known.get(data_set(name), {})
+    return known.get(data_set(head), {})
 
 
-def data_set(name: str) -> str:
-    """Which of the paper's data sets this is, by its own names of files and folders: `cifar-10-batches-py`,
-    `CIFAR100`, `fmow-rgb`, `ILSVRC2012`; empty where it is none of them.
+def data_set(head: Mapping[str, Any]) -> str:
+    """Which of the paper's data sets a table's head tells of, by its own names of files and folders
+    (`cifar-10-batches-py`, `CIFAR100`, `fmow-rgb`, `ILSVRC2012`) and by as many `classes` as it has; empty
+    where it is none of them, or some of its classes.
     """
-    first = re.split(r"[-_. ]", re.sub(r"cifar[-_ ]", "cifar", name.lower()))[0]
+    first = re.split(r"[-_. ]", re.sub(r"cifar[-_ ]", "cifar", head["data"].lower()))[0]
     first = re.sub(r"^ilsvrc\d*$|^imagenet1k$", "imagenet", first)
-    return first if first in HARD else ""
+    return first if first in CLASSES and head.get("classes") == CLASSES[first] else ""

@@ -82,11 +82,12 @@ def fewer(source: Source, limit: int) -> Source:
     if limit < (classes := len(np.unique(source.labels))):
         raise ValueError(f"{limit} images are too few for the {classes} classes of {source.name}")
     rng = np.random.default_rng(0)
-    splits = np.array(source.splits or ["all"] * len(source))
+    has_splits = published(source) is not None
+    splits = np.array(source.splits if has_splits and source.splits else ["all"] * len(source))
     chosen = []
     for split in np.unique(splits):
         here = np.flatnonzero(splits == split)
-        count = limit if source.splits else 2 * limit
+        count = limit if has_splits else 2 * limit
         turns = dict(zip(here.tolist(), _turns(source.labels[here]).tolist(), strict=True))
         by_turn = sorted(rng.permutation(here).tolist(), key=turns.__getitem__)
         chosen.append(np.array(by_turn[:count]))

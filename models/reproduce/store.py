@@ -51,6 +51,18 @@ class Record:
         return cls(**named, kept=kept, told=raw["told"])
 
 
+def read_table(file: Path) -> tuple[Json, list[Json]]:
+    """The head and the records of a table's file. Raises ValueError where it is none, OSError."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        head, records = told["head"], told["records"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is no table that this command wrote: mend it or take it away") from error
+    if not isinstance(head, dict) or not isinstance(records, list):
+        raise ValueError(f"{file} is no table that this command wrote: mend it or take it away")
+    return head, records
+
+
 class Store:
     """The records of `file`, and of other tables of the same data set that lie beside it.
 
@@ -104,16 +116,23 @@ class Store:
         if self._beside is None:
             name = self.file.name.partition("-")[2]
             others = (f for f in self.file.parent.glob(f"*-{glob.escape(name)}") if f != self.file)
-            self._beside = [record for file in sorted(others) for record in self._read(file)]
+            self._beside = [record for file in sorted(others) for record in self._read_beside(file)]
         return self._beside
+
+    def _read_beside(self, file: Path) -> list[Record]:
+        try:
+            return self._read(file)
+        except ValueError as error:
+            print(error, flush=True)
+            return []
 
     def _read(self, file: Path) -> list[Record]:
         if not file.exists():
             return []
-        told = json.loads(file.read_text(encoding="utf-8"))
-        if told["head"].get("data_sha256") != self.head.get("data_sha256"):
+        head, records = read_table(file)
+        if head.get("data_sha256") != self.head.get("data_sha256"):
             return []
-        known = [raw for raw in told["records"] if self._rows is None or raw["row"] in self._rows]
+        known = [raw for raw in records if self._rows is None or raw["row"] in self._rows]
         return [Record.from_json(raw) for raw in known]
 
 

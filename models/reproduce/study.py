@@ -199,7 +199,10 @@ def images_at(images: Images, ds: int) -> Images:
 
 def name_of(data: Path) -> str:
     """What pages of a data set are called by: a file's name without its ending, or a folder's own."""
-    return data.absolute().name if data.is_dir() else data.stem  # a link keeps its name
+    if not data.is_dir():
+        return data.stem
+    whole = data.absolute()
+    return whole.resolve().name if whole.name in ("", "..") else whole.name  # a link keeps its name
 
 
 def usual_px(source: Source) -> int:

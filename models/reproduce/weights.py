@@ -15,7 +15,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, AttributeError, ValueError) as error:
-        raise ValueError(f"{file.name} is no file of weights that torch reads: {error}") from error
+        raise ValueError(f"{file.name} is no file of weights that torch reads") from error
     if isinstance(state, dict):
         state = state.get("state_dict", state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -258,21 +258,26 @@ def test_one_odd_picture_does_not_say_what_the_data_set_is(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "which"),
+    ("name", "classes", "which"),
     [
-        ("cifar10", "cifar10"),
-        ("cifar-10-batches-py", "cifar10"),
-        ("cifar-100-python", "cifar100"),
-        ("CIFAR10-4000", "cifar10"),
-        ("fmow-rgb", "fmow"),
-        ("ILSVRC2012", "imagenet"),
-        ("imagenette", ""),
-        ("ucmerced", ""),
+        ("cifar10", 10, "cifar10"),
+        ("cifar-10-batches-py", 10, "cifar10"),
+        ("cifar-100-python", 100, "cifar100"),
+        ("CIFAR10-4000", 10, "cifar10"),
+        ("fmow-rgb", 62, "fmow"),
+        ("ILSVRC2012", 1000, "imagenet"),
+        ("imagenette", 10, ""),
+        ("ucmerced", 21, ""),
+        ("cifar10", 2, ""),
+        ("imagenet-mini", 4, ""),
     ],
 )
-def test_the_papers_data_sets_are_known_by_their_own_names(name: str, which: str) -> None:
-    assert paper.data_set(name) == which
-    assert bool(paper.printed(name)) == bool(which)
+def test_the_papers_data_sets_are_known_by_their_names_and_classes(
+    name: str, classes: int, which: str
+) -> None:
+    head = {"data": name, "classes": classes}
+    assert paper.data_set(head) == which
+    assert bool(paper.printed(head)) == bool(which)
 
 
 def test_folds_hold_out_every_image_once(tmp_path: Path) -> None:
