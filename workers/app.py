@@ -25,6 +25,7 @@ from workers.delivering import DeliveryDesk
 from workers.desk import Desk
 from workers.leases import Leases
 from workers.pickup import PickUp
+from workers.metrics import serve_metrics
 from workers.planning import PlanJob
 from workers.releases import Releases
 from workers.scratch import Scratch
@@ -145,6 +146,7 @@ def _open_office(**_: Any) -> None:
     log.info("office_opens", desks=sorted(office.desks), device=office.releases.device)
 
 
+    serve_metrics(get_settings().worker_metrics_port)
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _stop_office(**_: Any) -> None:
     for office in _offices:
