@@ -10,6 +10,8 @@ from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.core import tracing
+
 log = structlog.get_logger("patchplan.requests")
 
 REQUESTS = Counter("patchplan_http_requests_total", "Requests answered.", ["method", "route", "status"])
@@ -50,13 +52,17 @@ class ObserveMiddleware:
                 headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with (
+            tracing.request(scope) as trace,
+            structlog.contextvars.bound_contextvars(request_id=request_id, **trace),
+        ):
             try:
                 await self._app(scope, receive, send_with_id)
             except Exception:
                 log.exception("request_broke", method=scope["method"], path=scope["path"])
                 raise
             finally:
+                trace["status"] = status
                 self._record(scope, status, time.perf_counter() - begun)
 
     @staticmethod
