@@ -59,7 +59,7 @@ class WebhookCollector(Collector):
         try:
             with session_scope() as session:
                 state = WebhookDelivery.state
-                counts = dict(session.execute(select(state, func.count()).group_by(state)).tuples().all())
+                counts = dict(session.execute(select(state, func.count()).group_by(state)).all())
                 waiting = state == DeliveryState.WAITING
                 seconds = session.scalar(select(late).where(waiting))
         except SQLAlchemyError:

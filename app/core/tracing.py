@@ -37,7 +37,7 @@ class _Tracer:
     """OpenTelemetry as this process uses it; made only where it is wanted and installed."""
 
     def __init__(self, service: str) -> None:
-        from opentelemetry import trace
+        from opentelemetry import context, trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -51,14 +51,14 @@ class _Tracer:
         )
         self.provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self.tracer = self.provider.get_tracer("patchplan")
-        self.api = trace
+        self.api, self.nothing = trace, context.Context()
         self.carrier = TraceContextTextMapPropagator()
         self.kind, self.error = trace.SpanKind, trace.Status(trace.StatusCode.ERROR)
         self.work: dict[uuid.UUID, Any] = {}
 
     def under(self, traceparent: str | None) -> Any:
         """The context of a ``traceparent``, of no span where there is none."""
-        return self.carrier.extract({"traceparent": traceparent} if traceparent else {}, context={})
+        return self.carrier.extract({"traceparent": traceparent} if traceparent else {}, self.nothing)
 
 
 _on: _Tracer | None = None
@@ -107,16 +107,17 @@ def _wanted() -> bool:
 
 
 @contextmanager
-def request(scope: Scope) -> Iterator[dict[str, Any]]:
-    """A span for one HTTP request, the caller's where it sends ``traceparent``; put ``status`` into the dict.
+def request(scope: Scope, method: str) -> Iterator[dict[str, Any]]:
+    """A span for one HTTP request, in the caller's trace where it sends ``traceparent``.
 
+    Put ``status`` into the dict. ``method`` is one of HTTP's, not any that a client may write.
     The dict has ``trace_id`` for the log where the request is traced.
     """
     answer: dict[str, Any] = {}
     if _on is None or scope["path"] in QUIET:
         yield answer
         return
-    on, method = _on, str(scope["method"])
+    on = _on
     above = on.under(Headers(scope=scope).get("traceparent"))
     with on.tracer.start_as_current_span(
         method, above, kind=on.kind.SERVER, record_exception=False, set_status_on_exception=False
@@ -127,7 +128,7 @@ def request(scope: Scope) -> Iterator[dict[str, Any]]:
         finally:
             route, status = getattr(scope.get("route"), "path", None), answer.get("status", 500)
             span.update_name(f"{method} {route}" if route else method)
-            told = {"http.request.method": method, "http.response.status_code": status}
+            told: dict[str, Any] = {"http.request.method": method, "http.response.status_code": status}
             span.set_attributes(told | ({"http.route": route} if route else {}))
             if status >= 500:
                 span.set_status(on.error)
@@ -156,7 +157,11 @@ def taken(table: str, row_id: uuid.UUID, attempt: int, parent: str | None) -> No
     if _on is None:
         return
     over(row_id)
-    told = {"patchplan.table": table, "patchplan.id": str(row_id), "patchplan.attempt": attempt}
+    told: dict[str, Any] = {
+        "patchplan.table": table,
+        "patchplan.id": str(row_id),
+        "patchplan.attempt": attempt,
+    }
     _on.work[row_id] = _on.tracer.start_span(
         f"work {table}", _on.under(parent), kind=_on.kind.CONSUMER, attributes=told
     )

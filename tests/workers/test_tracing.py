@@ -146,6 +146,7 @@ def test_nothing_that_a_client_wrote_is_told(receiver: Receiver, client: TestCli
     assert made.status_code == 202, made.text
     client.get(f"/v1/plans?tag=crop:{SECRET}")
     client.get(f"/{SECRET}")
+    client.request(SECRET, "/v1/plans")
     tracing.stop()
     assert {span.name for span in receiver.spans} >= {"POST /v1/plans", "GET /v1/plans", "GET"}
     sent = b"".join(receiver.bodies)
@@ -190,7 +191,7 @@ class _Refused:
 
 
 def test_lines_of_the_log_name_the_trace(receiver: Receiver, client: TestClient) -> None:
-    with tracing.request({"type": "http", "path": "/", "method": "GET", "headers": []}) as trace:
+    with tracing.request({"type": "http", "path": "/", "headers": []}, "GET") as trace:
         carried = tracing.traceparent()
     assert carried is not None
     assert carried.split("-")[1] == trace["trace_id"]

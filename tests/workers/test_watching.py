@@ -107,7 +107,8 @@ def test_a_worker_serves_its_own_metrics() -> None:
         text = answer.read().decode()
     assert all(f"# TYPE {name} " in text for name in OF_WORKERS)
     assert {
-        one.describe()[0].name for one in (metrics.FORWARDS, metrics.WORK_DONE, metrics.FORWARD_ITEMS)
+        next(iter(one.describe())).name
+        for one in (metrics.FORWARDS, metrics.WORK_DONE, metrics.FORWARD_ITEMS)
     } == {name.removesuffix("_total") for name in OF_WORKERS}
 
 
