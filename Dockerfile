@@ -22,10 +22,10 @@ RUN groupadd --system --gid 10001 patchplan \
     && python -m venv /opt/venv
 WORKDIR /opt/patchplan
 COPY pyproject.toml constraints-cpu.txt ./
-# what is needed, training and its trackers too, without the sources: made anew only when one of the two files changes
+# what is needed, training, its trackers and traces too, without the sources: made anew only when one of the two files changes
 RUN python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
     extras = project["optional-dependencies"]; \
-    print(*project["dependencies"], *extras["train"], *extras["trackers"], sep="\n")' \
+    print(*project["dependencies"], *extras["train"], *extras["trackers"], *extras["otel"], sep="\n")' \
     > /tmp/requirements.txt
 
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from app.acquisitions import endpoints as acquisitions
 from app.budgets import endpoints as budgets
 from app.classifications import endpoints as classifications
-from app.core import health, reference
+from app.core import health, reference, tracing
 from app.core.bodies import BodyLimitMiddleware
 from app.core.db import database_url, dispose_engine, libpq_url
 from app.core.logs import configure_logging
@@ -50,6 +50,7 @@ STALE_UPLOAD_S: Final = 24 * 3600
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Listen for finished work while the application runs."""
     configure_logging()
+    tracing.start("patchplan-api")
     _sweep_spool(get_settings().spool_dir)
     sandbox.start()
     # reads every revision: at the first /readyz a busy machine could take longer than a check may
@@ -62,6 +63,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await listener.stop()
         dispose_engine()
+        tracing.stop()
 
 
 def create_app() -> FastAPI:

@@ -24,7 +24,7 @@ from tests.conftest import checkout
 
 ROOT = checkout()
 OURS = ("migrate", "api", "worker", "trainer", "worker-gpu", "trainer-gpu")
-CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
+OF_OTHERS = ("AWS_", "GOOGLE_", "AZURE_", "OTEL_")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -125,7 +125,8 @@ def test_the_image_has_what_a_training_worker_needs() -> None:
     made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert made.stdout.splitlines() == [*project["dependencies"], *extras["train"], *extras["trackers"]]
+    wanted = [*extras["train"], *extras["trackers"], *extras["otel"]]
+    assert made.stdout.splitlines() == [*project["dependencies"], *wanted]
     for stage in ("cpu-packages", "cuda-packages"):
         assert any("-r /tmp/requirements.txt" in line[1] for line in stages()[stage] if line[0] == "RUN")
 
@@ -145,7 +146,7 @@ def test_a_service_runs_a_command_with_settings_there_are(service: str) -> None:
     program, command, *_ = found["command"]
     assert program == "patchplan"
     assert command in commands()
-    assert {name for name in found["environment"] if not name.startswith(CLOUDS)} <= variables()
+    assert {name for name in found["environment"] if not name.startswith(OF_OTHERS)} <= variables()
     assert found["build"]["target"] in stages()
     assert found["environment"]["PATCHPLAN_DATA_DIR"] == ending(found["build"]["target"], "VOLUME")
     url = urlsplit(found["environment"]["PATCHPLAN_DATABASE_URL"])

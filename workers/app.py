@@ -13,6 +13,7 @@ from celery.signals import setup_logging, worker_init, worker_shutdown, worker_s
 
 import app.core.tables  # noqa: F401 - every table, or foreign keys do not resolve
 from app.classifications.tables import Classification
+from app.core import tracing
 from app.core.logs import configure_logging
 from app.core.queue import QUEUE, TASK, TRAINING_QUEUE
 from app.core.settings import get_settings
@@ -24,6 +25,7 @@ from workers.datasets import DatasetDesk
 from workers.delivering import DeliveryDesk
 from workers.desk import Desk
 from workers.leases import Leases
+from workers.metrics import serve_metrics
 from workers.pickup import PickUp
 from workers.planning import PlanJob
 from workers.releases import Releases
@@ -139,9 +141,12 @@ def _log_as_the_service_does(**_: Any) -> None:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _open_office(**_: Any) -> None:
-    office = Office(celery_app.conf.task_default_queue)
+    queue = celery_app.conf.task_default_queue
+    tracing.start("patchplan-trainer" if queue == TRAINING_QUEUE else "patchplan-worker")
+    office = Office(queue)
     _offices.append(office)
     office.open()
+    serve_metrics(get_settings().worker_metrics_port)
     log.info("office_opens", desks=sorted(office.desks), device=office.releases.device)
 
 
@@ -155,3 +160,4 @@ def _stop_office(**_: Any) -> None:
 def _close_office(**_: Any) -> None:
     while _offices:
         _offices.pop().close()
+    tracing.stop()

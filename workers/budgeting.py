@@ -10,6 +10,7 @@ from app.budgets.areas import read_area
 from app.budgets.choose import Allocation, allocate
 from app.budgets.service import offers, polygons_json, result_of
 from app.budgets.tables import Budget, BudgetTile
+from app.core import tracing
 from app.core.db import session_scope
 from app.core.errors import Internal
 from app.pricing.products import Product
@@ -91,7 +92,8 @@ class BudgetDesk(Desk):
                 return
             job = BudgetJob(rows[0])
             try:
-                job.work()
+                with tracing.during(job.row.id):
+                    job.work()
                 if self._leases.holds(job.row):
                     self._write(job)
             except Exception as error:  # noqa: BLE001 - one budget's trouble is that budget's alone

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from sqlalchemy.orm import Session
 
+from app.core import tracing
 from app.core.db import session_scope
 from app.core.errors import ClassesDiffer, Conflict, Internal, NothingHeldOut
 from app.core.store import get_store
@@ -120,7 +121,8 @@ class CompareDesk(Desk):
             rows = self._leases.take(Comparison, 1)
             if not rows:
                 return
-            self._compare(CompareJob(rows[0], self._releases, self._scratch))
+            with tracing.during(rows[0].id):
+                self._compare(CompareJob(rows[0], self._releases, self._scratch))
 
     def _compare(self, job: CompareJob) -> None:
         try:

@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.core import errors
+from app.core import errors, tracing
 from app.core.db import session_scope
 from app.core.errors import DatasetTooLarge, Internal, ProblemError, SourceUnreadable
 from app.core.settings import get_settings
@@ -159,7 +159,8 @@ class DatasetDesk(Desk):
             rows = self._leases.take(Dataset, 1)
             if not rows:
                 return
-            self._read(DatasetJob(rows[0]))
+            with tracing.during(rows[0].id):
+                self._read(DatasetJob(rows[0]))
 
     def _read(self, job: DatasetJob) -> None:
         try:

@@ -20,6 +20,7 @@ from rasterio.errors import RasterioError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.core import tracing
 from app.core.db import DATABASE_LOST, session_scope
 from app.core.errors import Internal, ProblemError
 from app.core.settings import get_settings
@@ -178,7 +179,8 @@ class Desk(Looking):
     def _open(self, row: WorkRow) -> _Open | None:
         job = self._make_job(row)
         try:
-            job.open(self._scratch)
+            with tracing.during(row.id):
+                job.open(self._scratch)
             return _Open(job)
         except Exception as error:  # noqa: BLE001 - one row's trouble is that row's alone
             self._trouble(job, error)
@@ -214,6 +216,9 @@ class Desk(Looking):
     ) -> Sequence[Any]:
         FORWARDS.labels(self.kind).inc()
         FORWARD_ITEMS.labels(self.kind).observe(len(items))
+        for entry, part in drawn:
+            if part:
+                tracing.forwarded(entry.job.row.id, len(drawn), len(items))
         log.info("forward", kind=self.kind, jobs=sum(1 for _, part in drawn if part), tiles=len(items))
         results = drawn[0][0].job.forward(release, items)
         if len(results) != len(items):
@@ -255,7 +260,7 @@ class Desk(Looking):
     def _write(self, job: Piece) -> None:
         row = job.row
         values = job.values()
-        with session_scope() as session:
+        with tracing.during(row.id), session_scope() as session:
             # first, so that the row is locked and nothing else is written once fenced out
             if finish(session, self._model, row.id, row.fence, **values):
                 job.write(session)
@@ -269,8 +274,10 @@ class Desk(Looking):
     def _trouble(self, job: Piece, error: Exception) -> None:
         row = job.row
         job.close()
+        passing = isinstance(error, (*PASSING, ChildKilled)) and not isinstance(error, RasterioError)
+        tracing.outcome(row.id, "left to its lease" if passing else "failed", error)
         self._leases.let_go(row)
-        if isinstance(error, (*PASSING, ChildKilled)) and not isinstance(error, RasterioError):
+        if passing:
             log.warning("work_left_to_its_lease", kind=self.kind, id=str(row.id), error=repr(error))
             if not isinstance(error, ChildKilled) and not (job.fills_disk and is_full(error)):
                 self._put_off(row)

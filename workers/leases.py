@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy import ColumnElement
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core import tracing
 from app.core.db import session_scope
 from app.core.settings import get_settings
 from app.core.work import WorkRow, claim, give_back, heartbeat, put_off, within_share
@@ -63,6 +64,8 @@ class Leases:
         with self._lock:
             held = self._held.setdefault(model, {})
             held.update({row.id: row.fence for row in rows})
+        for row in rows:
+            tracing.taken(model.__tablename__, row.id, row.attempts, row.traceparent)
         return rows
 
     def holds(self, row: WorkRow) -> bool:
@@ -76,6 +79,7 @@ class Leases:
             held = self._held.get(type(row), {})
             if held.get(row.id) == row.fence:
                 del held[row.id]
+                tracing.over(row.id)
 
     def hand_back(self, row: WorkRow) -> None:
         """Queue the row again at once, as if it had never been taken: this worker was told to stop."""
@@ -102,6 +106,7 @@ class Leases:
                     # closed by us since we looked, or taken anew with a higher fence: not lost
                     if row_id not in alive and current.get(row_id) == fence:
                         del current[row_id]
+                        tracing.over(row_id)
                         log.warning("lease_lost", table=model.__tablename__, id=str(row_id))
 
     def _beat_forever(self) -> None:

@@ -1,26 +1,22 @@
 """Is it alive, can it work, what does it count: ``/healthz``, ``/readyz``, ``/metrics``. None needs a key."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as CheckTimeoutError
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import REGISTRY, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel
-from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.core.db import Base, session_scope
+from app.core.db import session_scope
 from app.core.errors import ServiceUnavailable
 from app.core.marker import StoreAway
+from app.core.metrics import DATABASE_REGISTRY
 from app.core.problems import problem_responses
 from app.core.queue import get_queue
 from app.core.revisions import NotMigrated, check_revision
 from app.core.store import get_store
-from app.core.work import WorkRow, WorkStatus
 
 router = APIRouter(tags=["health"])
 
@@ -107,7 +103,16 @@ def readyz(checks: Annotated[Checks, Depends(the_checks)]) -> Readiness:
 
     A database that was not migrated for this version is not ready either, and the answer says so.
     """
-    futures = {name: _ask(check) for name, check in checks.items()}
+    answers = ask(checks)
+    missing = [name for name, answer in answers.items() if answer != "ok"]
+    if missing:
+        raise ServiceUnavailable(f"Not ready: {', '.join(missing)}.", checks=answers)
+    return Readiness(checks=answers)
+
+
+def ask(checks: Checks) -> dict[str, str]:
+    """What each part answers within ``CHECK_S`` seconds: "ok", or what is wrong."""
+    futures = {name: _under_way(check) for name, check in checks.items()}
     answers: dict[str, str] = {}
     for name, future in futures.items():
         try:
@@ -119,45 +124,15 @@ def readyz(checks: Annotated[Checks, Depends(the_checks)]) -> Readiness:
             answers[name] = str(error)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a part is the answer
             answers[name] = f"{type(error).__name__}: does not answer"
-    missing = [name for name, answer in answers.items() if answer != "ok"]
-    if missing:
-        raise ServiceUnavailable(f"Not ready: {', '.join(missing)}.", checks=answers)
-    return Readiness(checks=answers)
+    return answers
 
 
-def _ask(check: Callable[[], None]) -> Future[None]:
+def _under_way(check: Callable[[], None]) -> Future[None]:
     """The check under way, or a new one: a part that hangs holds one thread, however often it is asked."""
     known = _asked.get(check)
     if known is None or known.done():
         known = _asked[check] = _checkers.submit(check)
     return known
-
-
-class WorkCollector(Collector):
-    """Counts the rows of every work table by status at each scrape."""
-
-    def collect(self) -> Iterator[Metric]:
-        """One gauge; absent while the database is down."""
-        gauge = GaugeMetricFamily("patchplan_work_rows", "Rows by status.", labels=["table", "status"])
-        try:
-            with session_scope() as session:
-                for mapper in Base.registry.mappers:
-                    if not issubclass(mapper.class_, WorkRow):
-                        continue
-                    counts = dict(
-                        session.execute(
-                            select(mapper.class_.status, func.count()).group_by(mapper.class_.status)
-                        ).all()
-                    )
-                    for status in WorkStatus:
-                        gauge.add_metric([mapper.class_.__tablename__, status], counts.get(status, 0))
-        except SQLAlchemyError:
-            return
-        yield gauge
-
-
-_work_registry = CollectorRegistry()
-_work_registry.register(WorkCollector())
 
 
 @router.get(
@@ -176,7 +151,11 @@ _work_registry.register(WorkCollector())
         }
     },
 )
-def metrics() -> Response:
-    """Requests and their times, messages to workers, rows by status."""
-    body = generate_latest(REGISTRY) + generate_latest(_work_registry)
+def metrics(checks: Annotated[Checks, Depends(the_checks)]) -> Response:
+    """Requests and their times, messages to workers, rows by status, and which parts answer just now."""
+    parts = CollectorRegistry()
+    up = Gauge("patchplan_part_up", "Whether a part answers: as /readyz asks.", ["part"], registry=parts)
+    for name, answer in ask(checks).items():
+        up.labels(name).set(answer == "ok")
+    body = generate_latest(REGISTRY) + generate_latest(DATABASE_REGISTRY) + generate_latest(parts)
     return Response(body, media_type=CONTENT_TYPE_LATEST)

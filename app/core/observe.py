@@ -10,6 +10,9 @@ from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.core import tracing
+from app.core.tracing import QUIET
+
 log = structlog.get_logger("patchplan.requests")
 
 REQUESTS = Counter("patchplan_http_requests_total", "Requests answered.", ["method", "route", "status"])
@@ -21,7 +24,6 @@ SECONDS = Histogram(
 )
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 ID_SHAPE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class ObserveMiddleware:
@@ -39,6 +41,7 @@ class ObserveMiddleware:
         request_id = given if ID_SHAPE.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         status = 500
+        method = scope["method"] if scope["method"] in METHODS else "other"
         begun = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
@@ -50,20 +53,23 @@ class ObserveMiddleware:
                 headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with (
+            tracing.request(scope, method) as trace,
+            structlog.contextvars.bound_contextvars(request_id=request_id, **trace),
+        ):
             try:
                 await self._app(scope, receive, send_with_id)
             except Exception:
                 log.exception("request_broke", method=scope["method"], path=scope["path"])
                 raise
             finally:
-                self._record(scope, status, time.perf_counter() - begun)
+                trace["status"] = status
+                self._record(scope, method, status, time.perf_counter() - begun)
 
     @staticmethod
-    def _record(scope: Scope, status: int, seconds: float) -> None:
+    def _record(scope: Scope, method: str, status: int, seconds: float) -> None:
         # the route's template, not the path: one series per route, not per plan
         route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in METHODS else "other"
         REQUESTS.labels(method, route, str(status)).inc()
         SECONDS.labels(method, route).observe(seconds)
         if route not in QUIET:

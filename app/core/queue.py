@@ -8,6 +8,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from prometheus_client import Counter
 
+from app.core import tracing
 from app.core.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,10 @@ def get_queue() -> Celery:
 def send(kind: str, queue: str = QUEUE) -> None:
     """Tell a worker there is work of ``kind`` (a work table's name). Never raises: workers sweep anyway."""
     try:
-        get_queue().send_task(TASK, args=[kind], queue=queue, ignore_result=True, retry=False, expires=600)
+        with tracing.sending(kind):
+            get_queue().send_task(
+                TASK, args=[kind], queue=queue, ignore_result=True, retry=False, expires=600
+            )
     except (OperationalError, OSError) as error:
         SENT.labels(kind, "lost").inc()
         log.warning("queue_unreachable", kind=kind, error=str(error))

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    worker_metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of a worker's own /metrics; default: none."
+    )
     log_level: str = "INFO"
     log_json: bool | None = Field(None, description="Default: JSON unless a terminal reads the log.")
 

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app.core import tracing
 from app.core.errors import WorkAbandoned
 from app.core.settings import get_settings
 
@@ -87,6 +88,8 @@ class WorkRow:
     fence: Mapped[int] = mapped_column(default=0, server_default="0")
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    # beside the work, for messages carry none; null unless the request is traced
+    traceparent: Mapped[str | None] = mapped_column(String(55), default=tracing.traceparent)
 
     @classmethod
     def tenant(cls) -> ColumnElement[Any]:
@@ -318,4 +321,5 @@ def _close(
     if closed is None:
         return False
     announce(session, model, closed[0])
+    tracing.outcome(closed[0], status)
     return True
