@@ -21,17 +21,17 @@ RUN groupadd --system --gid 10001 patchplan \
     && install --directory --owner=10001 --group=10001 --mode=0750 /data \
     && python -m venv /opt/venv
 WORKDIR /opt/patchplan
-COPY pyproject.toml constraints-cpu.txt ./
-# what is needed, training, its trackers and traces too, without the sources: made anew only when one of the two files changes
+COPY pyproject.toml constraints.txt constraints-cpu.txt ./
+# what is needed, training, its trackers and traces too, without the sources: made anew only when one of these files changes
 RUN python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
     extras = project["optional-dependencies"]; \
     print(*project["dependencies"], *extras["train"], *extras["trackers"], *extras["otel"], sep="\n")' \
     > /tmp/requirements.txt
 
 
-# torch without CUDA is at PyTorch's own index only; the rest does not come from there
+# torch without CUDA is at PyTorch's own index only; the rest, what it needs itself too, does not come from there
 FROM base AS cpu-packages
-RUN pip install --index-url https://download.pytorch.org/whl/cpu -c constraints-cpu.txt torch torchvision \
+RUN pip install --no-deps --index-url https://download.pytorch.org/whl/cpu -c constraints-cpu.txt torch torchvision \
     && pip install -c constraints-cpu.txt -r /tmp/requirements.txt
 
 FROM base AS cuda-packages

@@ -5,9 +5,10 @@
 #   make test                 format, lint, types, borders, all tests but the slow ones
 #   make test-full            everything
 #   make lint | format        the static checks | rewrite the files as they want them
+#   make pins                 take the newest versions of everything into constraints.txt
 #
 # Every target installs what it needs into .venv first, once. On a machine with a GPU, or with another torch:
-#   make CONSTRAINTS= demo
+#   make CONSTRAINTS=constraints.txt demo
 
 PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done))
@@ -18,14 +19,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.patchplan-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-full lint format types borders clean
+.PHONY: help install demo up test test-full lint format types borders pins clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS)
+$(STAMP): pyproject.toml constraints.txt $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "PatchPlan needs Python 3.11 or newer; none was found." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
@@ -64,6 +65,13 @@ $(MLFLOW):
 
 test-full: lint types borders $(MLFLOW)
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=full $(BIN)/pytest -n $(JOBS) --dist loadfile
+
+pins:
+	$(PYTHON) -m venv --clear out/pins
+	grep == constraints-cpu.txt > out/pins/torch.txt
+	out/pins/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c out/pins/torch.txt
+	{ head -1 constraints.txt; out/pins/bin/python -m pip freeze --exclude-editable | grep -vE '^(torch|torchvision|nvidia-.*|triton)=='; } > out/pins/new.txt
+	mv out/pins/new.txt constraints.txt
 
 clean:
 	rm -rf build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
