@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from app.core.db import session_scope
-from app.core.errors import PROBLEM_JSON, every_problem
+from app.core.errors import PROBLEM_JSON, Unprocessable, every_problem
 from app.core.problems import add_problem_handlers
 from patchplan.embedded import Services
 
@@ -91,14 +91,20 @@ def test_text_that_no_column_holds_is_the_clients_mistake(database: Services) ->
         check_problem(client.get("/kept", params={"what": statement}), 500, "internal")
 
 
-def test_a_problem_may_quote_half_a_character(client: TestClient) -> None:
-    body = '{"name": "a", "dataset": "0199c0de-0000-7000-8000-000000000001", "recipe": "ucmerced", %s}'
-    answer = client.post(
-        "/v1/training-runs",
-        content=body % r'"\ud800": 1',
-        headers={"Content-Type": "application/json"},
+def test_a_problem_may_quote_half_a_character() -> None:
+    app = broken_app()
+
+    @app.post("/quoting")
+    def quoting(names: list[str]) -> None:
+        raise Unprocessable(
+            f"{names[0]} is unknown", errors=[{"loc": ["body", names[0]], "detail": "unknown"}]
+        )
+
+    answer = TestClient(app).post(
+        "/quoting", content=r'["\ud800"]', headers={"Content-Type": "application/json"}
     )
     check_problem(answer, 422, "unprocessable")
+    assert answer.json()["detail"] == "\ud800 is unknown"
     assert answer.json()["errors"][0]["loc"] == ["body", "\ud800"]
 
 
