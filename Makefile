@@ -70,7 +70,7 @@ pins:
 	$(PYTHON) -m venv --clear out/pins
 	grep == constraints-cpu.txt > out/pins/torch.txt
 	out/pins/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c out/pins/torch.txt
-	{ head -1 constraints.txt; out/pins/bin/python -m pip freeze --exclude-editable | grep -vE '^(torch|torchvision|nvidia-.*|triton)=='; } > out/pins/new.txt
+	{ head -1 constraints.txt; out/pins/bin/python -m pip freeze --exclude-editable | grep -vE '^(torch|torchvision|nvidia-.*|cuda-.*|triton)=='; } > out/pins/new.txt
 	mv out/pins/new.txt constraints.txt
 
 clean:

@@ -36,8 +36,12 @@ def fetch(dataset: Dataset | uuid.UUID, folder: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     part = place / f".{uuid.uuid4().hex}.part"
     try:
-        get_store().get_to_file(row.snapshot_key, part)
-        if _sha256(part) != row.content_sha256:
+        found = _bring(row.snapshot_key, part)
+        # once more: what was damaged on its way only is not lost
+        if found != row.content_sha256 and (again := _bring(row.snapshot_key, part)) != row.content_sha256:
+            if again == found:
+                # by its size it would count as kept, and never be put back
+                get_store().delete(row.snapshot_key)
             raise _lost(row, "has a damaged snapshot")
         part.replace(path)
     except KeyError:
@@ -45,6 +49,12 @@ def fetch(dataset: Dataset | uuid.UUID, folder: Path) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def _bring(key: str, part: Path) -> str:
+    """Fetch an object; the SHA-256 of what came."""
+    get_store().get_to_file(key, part)
+    return _sha256(part)
 
 
 def canonical(dataset_id: uuid.UUID) -> Dataset:

@@ -225,13 +225,28 @@ def test_a_snapshot_is_fetched_once_and_checked(
     get_store().put(str(row.snapshot_key), b"other bytes")
     with pytest.raises(DatasetLost, match="damaged"):
         fetch(row, tmp_path)
-    get_store().delete(str(row.snapshot_key))
     with pytest.raises(DatasetLost, match="no longer has the snapshot") as lost:
         fetch(row, tmp_path)
     assert lost.value.extra == {"dataset_id": str(dataset), "content_sha256": row.content_sha256}
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
     with pytest.raises(NotFound):
         fetch(uuid.uuid4(), tmp_path)
+
+
+def test_damage_that_keeps_the_size_is_put_back_too(
+    client: TestClient, desk: DatasetDesk, tmp_path: Path
+) -> None:
+    dataset = queue(client, tar(folders()))
+    desk.work()
+    row = rows()[dataset]
+    whole = get_store().get(str(row.snapshot_key))
+    get_store().put(str(row.snapshot_key), bytes([whole[0] ^ 1]) + whole[1:])
+    with pytest.raises(DatasetLost, match="damaged"):
+        fetch(row, tmp_path)
+    queue(client, tar(folders()))
+    desk.work()
+    assert get_store().get(str(row.snapshot_key)) == whole
+    assert fetch(row, tmp_path).read_bytes() == whole
 
 
 @pytest.mark.parametrize("sent", [tar, zipped])
