@@ -30,9 +30,14 @@ class Case(NamedTuple):
         most = mean_s(self.ours)["value"]
         return {cost: found for cost, found in self.prices.items() if mean_s(found)["value"] < most}
 
+    def of(self, row: str) -> list[Record]:
+        """Another row of ours' network; none where one of both was made again since settings changed."""
+        alike = marked(self.store, row, self.ds) == marked(self.store, self.ours[0].row, self.ds)
+        return of(self.store, row, "", self.ds, self.ours) if alike else []
+
     def less(self, row: str, found: list[Record]) -> dict[str, Any] | None:
         """Ours, as it was `found` at some price, less another row."""
-        return difference(found, self.hr if row == "hr-cnn" else of(self.store, row, "", self.ds, found))
+        return difference(found, self.hr if row == "hr-cnn" else self.of(row))
 
     def told(self, cost: str, found: list[Record]) -> str:
         """Ours less HR-CNN, and at which S; at its own price also less HR-CNN over the same views."""

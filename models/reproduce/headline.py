@@ -152,8 +152,8 @@ def _of_ds(store: Store, data: str, ds: int) -> Iterator[Line]:
 
 def _choices(case: Case) -> Iterator[Line]:
     """Ours against the choice that comes nearest of those made for all of its parts; then the others."""
-    store, ds, ours = case.store, case.ds, case.ours
-    every = {row: found for row in RIVALS if (found := of(store, row, "", ds, ours))}
+    ours = case.ours
+    every = {row: found for row in RIVALS if (found := case.of(row))}
     parts = {record.part for record in ours}
     rivals = {row: found for row, found in every.items() if parts <= {r.part for r in found}} or every
     nearest = _nearest(ours, rivals)

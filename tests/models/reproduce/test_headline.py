@@ -143,3 +143,22 @@ def test_the_ceiling_is_told_at_ours_own_price_or_the_cheapest_that_is_there(
         assert told.endswith("(1 part(s)) | no |")
     else:
         assert told.endswith(f"; at the ceiling (HR-CNN less 0.5){said} | yes |")
+
+
+def test_rows_that_were_not_made_again_are_not_compared_with_ours(tmp_path: Path) -> None:
+    """They are of another network of ours; where both are of before, they are of the same."""
+    made = {"hr-cnn": 9, "ours": 10, "ours-random": 5, "ours-order": 8, "ours-s0": 3}
+    rows = [record(0, list(range(10)), [1] * n + [0] * (10 - n), row=row) for row, n in made.items()]
+    for old, compared in (
+        ([], "ours-order"),
+        (["ours-order", "ours-s0"], "ours-random"),
+        (list(made), "ours-order"),
+    ):
+        head = {"data": "d", "outdated": [[row, 4, "cpu"] for row in old]}
+        store = Store(tmp_path / "table1-d.json", head)
+        store.add(rows)
+        lines = headline.write(tmp_path).read_text().splitlines()
+        (choices,) = (line for line in lines if "other choices" in line)
+        assert f"over {compared} (1 part(s))" in choices
+        (against,) = (line for line in lines if "fused - HR-CNN" in line)
+        assert ("above always-S=0 by" in against) == (old != ["ours-order", "ours-s0"])
