@@ -117,9 +117,8 @@ def _table(args: argparse.Namespace) -> int:
         raise PermissionError(f"{out} cannot be written to")
     study = replace(study, name=_page_of(study, out))
     store = Store(out / f"{args.table}-{study.name}.json", _head(args, data, study), ROWS)
-    store.head["outdated"] = outdated(study, store)
+    store.judge = lambda: outdated(study, store)
     finished = run(study, wanted, store, args.parts)
-    store.head["outdated"] = outdated(study, store)
     store.save()
     _write(args.table, store, study, out)
     if not finished:

@@ -5,7 +5,7 @@ import glob
 import json
 import os
 import platform
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,6 +75,8 @@ class Store:
         self.records = self._read(file)
         self._new: dict[Identity, Record] = {}
         self._beside: list[Record] | None = None
+        self.judge: Callable[[], list[tuple[str, int, str]]] | None = None
+        """Says at every writing which rows are `outdated`; the head keeps it."""
 
     def find(self, row: str, ds: int, part: int, key: str, stages: tuple[str, ...]) -> list[Record]:
         """All stages of a row that has these and so is finished, these first; or nothing."""
@@ -97,6 +99,8 @@ class Store:
             fcntl.flock(folder, fcntl.LOCK_EX)
             there = {record.identity: record for record in self._read(self.file)}
             self.records = list((there | self._new).values())
+            if self.judge is not None:
+                self.head["outdated"] = self.judge()
             self._write()
         finally:
             os.close(folder)

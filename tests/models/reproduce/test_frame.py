@@ -21,7 +21,7 @@ from models.reproduce.pooled import accuracy, by_image, difference, mean_s
 from models.reproduce.profiles import load_profile
 from models.reproduce.protocol import fewer, protocol
 from models.reproduce.rows import ROWS
-from models.reproduce.store import Store
+from models.reproduce.store import Store, read_table
 from models.reproduce.study import images_at, name_of, open_study, usual_px
 from models.reproduce.write import of, page
 from models.stages.draws import Draws
@@ -192,6 +192,17 @@ def test_two_that_write_one_file_lose_nothing(tmp_path: Path) -> None:
     there = Store(tmp_path / "table1-d.json", {"data": "d"}).records
     assert {(r.row, r.part) for r in there} == {("ours", 0), ("ours", 1), ("hr-cnn", 0)}
     assert {(r.row, r.part) for r in first.records} == {("ours", 0), ("ours", 1), ("hr-cnn", 0)}
+
+
+def test_what_is_outdated_is_judged_at_every_writing(tmp_path: Path) -> None:
+    """A run that is killed, or has another beside it, leaves no mark at what was just made again."""
+    store = Store(tmp_path / "table1-d.json", {"data": "d"})
+    store.judge = lambda: sorted({(r.row, r.ds, r.profile) for r in store.records if r.key == "old"})
+    old = [replace(record(0, [1], [1], row=row), key="old") for row in ("ours", "hr-cnn")]
+    store.add(old)
+    assert read_table(store.file)[0]["outdated"] == [["hr-cnn", 4, "cpu"], ["ours", 4, "cpu"]]
+    store.add([record(0, [1], [1], row="ours")])
+    assert read_table(store.file)[0]["outdated"] == [["hr-cnn", 4, "cpu"]]
 
 
 def test_who_writes_at_the_same_time_waits(tmp_path: Path) -> None:
