@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -142,7 +143,8 @@ def _write(table: str, store: Store, study: Study, out: Path) -> None:
     text = page(store, table)
     if TABLES[table].picture and store.records:
         draw(table, store, study.images, out / f"{name}.png")
-        text = text.replace("\n\n", f"\n\n![{TABLES[table].title}](<{name}.png>)\n\n", 1)
+        place = f"{name}.png" if re.fullmatch(r"[\w.-]+", name) else f"<{name}.png>"
+        text = text.replace("\n\n", f"\n\n![{TABLES[table].title}]({place})\n\n", 1)
     (out / f"{name}.md").write_text(text, encoding="utf-8")
     print(f"wrote {out / name}.md")
 
