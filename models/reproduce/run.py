@@ -95,12 +95,11 @@ def outdated(study: Study, store: Store) -> list[tuple[str, int, str]]:
         if study.given is not None and profile is not study.profile:
             profile = profile.normalised(*IMAGENET)
         here = replace(study, profile=profile)
-        found |= {
-            (r.row, r.ds, name)
-            for r in store.records
-            if r.profile == name
-            and (r.part not in parts or r.key != row_key(here, r.row, r.ds, parts[r.part]))
-        }
+        records = [r for r in store.records if r.profile == name]
+        # one key for all stages of a row: each reads the numbers of all images
+        cells = {(r.row, r.ds, r.part) for r in records if r.part in parts}
+        keys = {(row, ds, part): row_key(here, row, ds, parts[part]) for row, ds, part in cells}
+        found |= {(r.row, r.ds, name) for r in records if r.key != keys.get((r.row, r.ds, r.part))}
     return sorted(found)
 
 
