@@ -17,6 +17,7 @@ from app.core import health, reference, tracing
 from app.core.bodies import BodyLimitMiddleware
 from app.core.db import database_url, dispose_engine, libpq_url
 from app.core.logs import configure_logging
+from app.core.metrics import DATABASE_REGISTRY
 from app.core.notify import Listener
 from app.core.observe import ObserveMiddleware
 from app.core.openapi import complete_openapi
@@ -35,6 +36,7 @@ from app.releases import endpoints as releases
 from app.reports import endpoints as reports
 from app.training import endpoints as training
 from app.webhooks import endpoints as webhooks
+from app.webhooks.metrics import WebhookCollector
 
 DESCRIPTION: Final = (
     "Which high-resolution patches are worth paying for, and what is there once they are bought. "
@@ -44,6 +46,10 @@ DESCRIPTION: Final = (
 )
 
 STALE_UPLOAD_S: Final = 24 * 3600
+
+
+# once in a process, however many applications are made
+DATABASE_REGISTRY.register(WebhookCollector())
 
 
 @asynccontextmanager

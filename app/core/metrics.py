@@ -1,4 +1,4 @@
-"""What the database tells at each scrape: rows by status, how long work waits, webhooks by state.
+"""What the database tells at each scrape: rows by status, how old the oldest is that nobody works on.
 
 Every process of the API counts the same rows: take the largest of several, not their sum.
 """
@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from app.core.db import Base, session_scope
 from app.core.work import WorkRow, WorkStatus
-from app.webhooks.tables import DeliveryState, WebhookDelivery
 
 
 class WorkCollector(Collector):
@@ -44,33 +43,6 @@ class WorkCollector(Collector):
         yield oldest
 
 
-class WebhookCollector(Collector):
-    """Counts webhook deliveries by state, and finds the one that is most overdue."""
-
-    def collect(self) -> Iterator[Metric]:
-        """The gauges; absent while the database is down."""
-        rows = GaugeMetricFamily(
-            "patchplan_webhook_deliveries", "Webhook deliveries by state.", labels=["state"]
-        )
-        overdue = GaugeMetricFamily(
-            "patchplan_webhook_overdue_seconds", "How long the delivery that waits longest has been due."
-        )
-        late = func.extract("epoch", func.clock_timestamp() - func.min(WebhookDelivery.next_try_at))
-        try:
-            with session_scope() as session:
-                state = WebhookDelivery.state
-                counts = dict(session.execute(select(state, func.count()).group_by(state)).all())
-                waiting = state == DeliveryState.WAITING
-                seconds = session.scalar(select(late).where(waiting))
-        except SQLAlchemyError:
-            return
-        for each in DeliveryState:
-            rows.add_metric([each], counts.get(each, 0))
-        overdue.add_metric([], max(0.0, float(seconds or 0)))
-        yield rows
-        yield overdue
-
-
 def work_tables() -> list[type[WorkRow]]:
     """Every table whose rows are worked on in the background."""
     return [mapper.class_ for mapper in Base.registry.mappers if issubclass(mapper.class_, WorkRow)]
@@ -91,5 +63,6 @@ def _oldest(session: Session, table: type[WorkRow]) -> float:
 
 
 DATABASE_REGISTRY: Final = CollectorRegistry()
+"""What a scrape asks of the database; rooms add their own."""
+
 DATABASE_REGISTRY.register(WorkCollector())
-DATABASE_REGISTRY.register(WebhookCollector())
