@@ -1,4 +1,4 @@
-"""Which patches of a tile LR shows nothing of.
+"""Which patches of a tile LR shows nothing of; where the trace of a webhook's message goes on.
 
 Revision 0019.
 """
@@ -17,8 +17,10 @@ def upgrade() -> None:
     op.add_column(
         "tiles", sa.Column("unseen", sa.ARRAY(sa.Integer()), server_default=sa.text("'{}'"), nullable=False)
     )
+    op.add_column("webhook_deliveries", sa.Column("traceparent", sa.String(55), nullable=True))
 
 
 def downgrade() -> None:
     """Undo."""
+    op.drop_column("webhook_deliveries", "traceparent")
     op.drop_column("tiles", "unseen")
