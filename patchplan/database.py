@@ -3,17 +3,22 @@
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from sqlalchemy import inspect
+from sqlalchemy import inspect, make_url
 
-from app.core.db import database_url, get_engine, libpq_url, without_password
+from app.core.db import database_url, get_engine, libpq_url, without_secrets
 from app.core.settings import get_settings
 from patchplan.embedded import embedded_postgres, locked, postgres_tool
 from patchplan.errors import EmbeddedError
 from patchplan.supervise import environment, state_file
+
+MOST_OF_A_LINE: Final = 900
+"""libpq reads lines of service files up to 1,022 bytes."""
 
 
 @contextmanager
@@ -91,14 +96,39 @@ def _keep_private(path: Path) -> bool:
 
 def _postgres(tool: str, *arguments: str) -> None:
     """Run one of PostgreSQL's programs on the configured database; raises EmbeddedError."""
-    url, password = without_password(libpq_url(database_url()))
-    done = subprocess.run(
-        [postgres_tool(tool), *arguments, url],
-        # every user of the machine may read a program's arguments, its owner alone its environment
-        env=os.environ | ({} if password is None else {"PGPASSWORD": password}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    url, secrets = without_secrets(libpq_url(database_url()))
+    # every user of the machine may read a program's arguments, its owner alone its environment and files
+    with _told(secrets, "service" in make_url(url).query) as variables:
+        done = subprocess.run(
+            [postgres_tool(tool), *arguments, url],
+            env=os.environ | variables,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     if done.returncode:
         raise EmbeddedError(f"{tool} failed:\n{done.stderr.strip()}")
+
+
+@contextmanager
+def _told(secrets: dict[str, str], has_service: bool) -> Iterator[dict[str, str]]:
+    """Variables that tell libpq secrets: of the password there is one, of others a service file's name.
+
+    Raises EmbeddedError where a service file cannot hold them.
+    """
+    password = {"PGPASSWORD": secrets["password"]} if "password" in secrets else {}
+    others = {name: value for name, value in secrets.items() if name != "password"}
+    if not others:
+        yield password
+        return
+    names = " and ".join(sorted(others))
+    if has_service or os.environ.get("PGSERVICE"):
+        raise EmbeddedError(f"The database's address names a service: put {names} into its file.")
+    if any(
+        value != value.strip() or "\n" in value or len(value) > MOST_OF_A_LINE for value in others.values()
+    ):
+        raise EmbeddedError(f"{names}: libpq's service files hold no such value.")
+    with tempfile.NamedTemporaryFile("w", prefix="patchplan-", suffix=".conf") as file:
+        file.writelines(["[patchplan]\n", *(f"{name}={value}\n" for name, value in others.items())])
+        file.flush()
+        yield {**password, "PGSERVICE": "patchplan", "PGSERVICEFILE": file.name}

@@ -93,11 +93,14 @@ class DatasetJob(Piece):
         return self._found | keys | {"form": form}
 
     def put_back(self, twin: Dataset) -> None:
-        """Keep what was read for the dataset with the same content, where the store lost its objects."""
+        """Keep what was read for the dataset with the same content, where the store lost or damaged it."""
         assert self._folder is not None
-        kept = ((twin.snapshot_key, SNAPSHOT, twin.snapshot_bytes), (twin.inventory_key, INVENTORY, None))
-        for key, name, size in kept:
-            if key is not None and not is_whole(key, size):
+        kept = (
+            (twin.snapshot_key, SNAPSHOT, twin.snapshot_bytes, twin.content_sha256),
+            (twin.inventory_key, INVENTORY, None, None),
+        )
+        for key, name, size, sha256 in kept:
+            if key is not None and not is_whole(key, size, sha256):
                 get_store().put(key, self._folder / name)
                 log.warning("dataset_put_back", dataset=str(twin.id), key=key)
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from app.core import tracing
 from app.core.db import session_scope
 from app.core.settings import get_settings
 from app.webhooks import service
@@ -66,19 +67,31 @@ class DeliveryDesk(Looking):
 
 
 def _try(row: WebhookDelivery, endpoint: WebhookEndpoint) -> None:
+    tracing.taken(DeliveryDesk.kind, row.id, row.attempts, row.traceparent)
+    try:
+        with tracing.during(row.id):
+            _send(row, endpoint)
+    finally:
+        tracing.over(row.id)
+
+
+def _send(row: WebhookDelivery, endpoint: WebhookEndpoint) -> None:
     try:
         status = send(endpoint.url, endpoint.secret, str(row.id), row.body, get_settings().webhook_timeout_s)
     except NotDelivered as error:
         log.warning("webhook_not_delivered", id=str(row.id), attempt=row.attempts, error=error.reason)
+        tracing.outcome(row.id, "not delivered", error)
         _not_heard(row, error)
         return
     except Exception as error:
         # one webhook's trouble is that webhook's alone
         log.exception("webhook_broke", id=str(row.id), attempt=row.attempts)
+        tracing.outcome(row.id, "not delivered", error)
         _not_heard(row, NotDelivered(f"It could not be sent: {type(error).__name__}."))
         return
     with session_scope() as session:
         service.heard(session, row, status)
+    tracing.outcome(row.id, "delivered")
     WORK_DONE.labels(DeliveryDesk.kind, "ready").inc()
 
 

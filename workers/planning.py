@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from app.budgets.on_plan import choose_again
 from app.core.errors import Internal
-from app.plans.answer import TileAnswer, answer_tile, totals
+from app.plans.answer import TileAnswer, answer_tile, kept_gain, totals
 from app.plans.service import fetch_lr, raster_info
 from app.plans.tables import Plan, TileRow
-from app.rasters import Tile, cut_tiles, plan_areas_km2, range_warnings, value_scaling
+from app.rasters import Tile, cut_tiles, plan_areas_km2, range_warnings, unseen_patches, value_scaling
 from models.release import Decision, Release
 from workers.desk import Job
 from workers.lr import lr_batches
@@ -25,6 +25,7 @@ Pixels = NDArray[np.uint8]
 TILES_A_FORWARD: Final = 64
 ROWS_AN_INSERT: Final = 1000
 BLIND_TILES: Final = "tiles_without_valid_pixels"
+BLIND_PATCHES: Final = "patches_without_valid_pixels"
 
 
 class PlanJob(Job[Pixels, Decision]):
@@ -38,8 +39,9 @@ class PlanJob(Job[Pixels, Decision]):
         self._releases = releases
         self._tiles: list[Tile] = []
         self._decisions: list[Decision] = []
-        self._fractions: list[float] = []
+        self._valid: list[NDArray[np.float32]] = []
         self._answers: list[TileAnswer] = []
+        self._gains: list[dict[str, Any] | None] = []
 
     def open(self, scratch: Path) -> None:
         """Fetch the raster and fix how its values become 0..255."""
@@ -58,8 +60,8 @@ class PlanJob(Job[Pixels, Decision]):
         """LR tiles (3, lr_px, lr_px) uint8, in the order of the tiles."""
         bands = tuple(self.row.bands)
         lr_px = self.release.card.lr_px
-        for pixels, fractions in lr_batches(self._path, self._info, self._tiles, bands, self._scaling, lr_px):
-            self._fractions += [float(fraction) for fraction in fractions]
+        for pixels, valid in lr_batches(self._path, self._info, self._tiles, bands, self._scaling, lr_px):
+            self._valid += list(valid)
             yield from pixels
 
     @staticmethod
@@ -85,24 +87,23 @@ class PlanJob(Job[Pixels, Decision]):
                 threshold=plan.threshold,
                 max_patches=plan.max_patches,
                 price_per_km2=plan.price_per_km2,
-                valid_fraction=fraction,
+                unseen=unseen_patches(tile, valid),
             )
-            for decision, tile_areas, fraction in zip(self._decisions, areas, self._fractions, strict=True)
+            for tile, decision, tile_areas, valid in zip(
+                self._tiles, self._decisions, areas, self._valid, strict=True
+            )
+        ]
+        self._gains = [
+            kept_gain(decision.gain, answer)
+            for decision, answer in zip(self._decisions, self._answers, strict=True)
         ]
         self._answers, options = choose_again(
-            plan,
-            self._tiles,
-            self._answers,
-            [decision.gain for decision in self._decisions],
-            self.release.card.gain,
+            plan, self._tiles, self._answers, self._gains, self.release.card.gain
         )
-        warnings = [*plan.warnings, *self._notes]
-        if min(self._fractions) == 0:
-            warnings.append(BLIND_TILES)
         return {
             **totals(self._answers, plan.currency),
             "scaling": self._scaling.to_json(),
-            "warnings": warnings,
+            "warnings": [*plan.warnings, *self._notes, *_unseen_warnings(self._answers)],
             "options": options or None,
         }
 
@@ -111,7 +112,7 @@ class PlanJob(Job[Pixels, Decision]):
         session.execute(delete(TileRow).where(TileRow.plan_id == self.row.id))
         rows = [
             self._tile_row(*each)
-            for each in zip(self._tiles, self._fractions, self._answers, self._decisions, strict=True)
+            for each in zip(self._tiles, self._valid, self._answers, self._gains, strict=True)
         ]
         for start in range(0, len(rows), ROWS_AN_INSERT):
             session.execute(insert(TileRow), rows[start : start + ROWS_AN_INSERT])
@@ -122,7 +123,7 @@ class PlanJob(Job[Pixels, Decision]):
             self._path.unlink(missing_ok=True)
 
     def _tile_row(
-        self, tile: Tile, fraction: float, answer: TileAnswer, decision: Decision
+        self, tile: Tile, valid: NDArray[np.float32], answer: TileAnswer, gain: dict[str, Any] | None
     ) -> dict[str, Any]:
         return {
             "plan_id": self.row.id,
@@ -133,10 +134,21 @@ class PlanJob(Job[Pixels, Decision]):
             "clipped": list(tile.clipped),
             "north_up": tile.north_up,
             "east_right": tile.east_right,
-            "valid_fraction": fraction,
+            "valid_fraction": float(valid.mean()),
+            "unseen": list(answer.unseen),
             "probabilities": list(answer.probabilities),
             "chosen": list(answer.chosen),
             "areas_km2": list(answer.areas_km2),
             "prices": None if answer.prices is None else list(answer.prices),
-            "gain": decision.gain,
+            "gain": gain,
         }
+
+
+def _unseen_warnings(answers: Sequence[TileAnswer]) -> list[str]:
+    unseen = [len(answer.unseen) for answer in answers]
+    there = [sum(area > 0 for area in answer.areas_km2) for answer in answers]
+    some = {
+        BLIND_TILES: any(0 < n == all_ for n, all_ in zip(unseen, there, strict=True)),
+        BLIND_PATCHES: any(0 < n < all_ for n, all_ in zip(unseen, there, strict=True)),
+    }
+    return [name for name, holds in some.items() if holds]

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.core import money
 from app.core.db import session_scope
 from app.core.errors import Conflict, Unprocessable
-from app.plans.answer import PROBABILITY_DECIMALS, choose
+from app.plans.answer import choose, kept_probabilities
 from app.plans.service import fetch_lr, raster_info, tile_of
 from app.plans.tables import Plan, TileRow
 from app.rasters import Scaling
@@ -119,9 +119,8 @@ class ShadowJob(Job[Pixels, Floats]):
     def _chosen(self, row: TileRow, raw: Floats) -> tuple[bool, ...]:
         if not np.isfinite(raw).all():
             raise Unprocessable("The policy gave values that are no probabilities.")
-        probabilities = [round(float(value), PROBABILITY_DECIMALS) for value in raw]
-        most = self._plan.max_patches if row.valid_fraction > 0 else 0
-        return choose(probabilities, row.areas_km2, self._threshold, most)
+        probabilities = kept_probabilities(raw, row.not_seen)
+        return choose(probabilities, row.areas_km2, self._threshold, self._plan.max_patches)
 
 
 class Tally:

@@ -30,6 +30,7 @@ class Verdict(StrEnum):
     ENOUGH = "lr_is_enough"
     BUY = "buy_these"
     NOT = "not_worth_it"
+    UNSEEN = "not_seen"
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def allocate(
 
     ``max_patches`` is how many patches of a tile may be wanted; more may come with a polygon. Patches that
     have ground in common with ``must_buy`` are bought first, those with ``never_buy`` are not wanted and no
-    polygon lies on that area. Raises BudgetTooSmall where the money does not pay for the smallest order, or
-    for what must be bought.
+    polygon lies on that area. Where LR shows nothing, nothing is wanted but what must be bought. Raises
+    BudgetTooSmall where the money does not pay for the smallest order, or for what must be bought.
     """
     stock = Stock(tiles)
     if len(stock):
@@ -109,10 +110,10 @@ def allocate(
         quote=spent,
         expected_before=stock.expected(float(stock.low.sum())),
         expected_after=expected[reached],
-        expected_with_all=stock.expected(float((stock.low + stock.rise).sum())),
+        expected_with_all=stock.expected(stock.value(np.ones(len(stock), bool))),
         curve=tuple(points),
         knee=knee([float(point.spend) for point in points], [point.expected for point in points]),
-        tiles=tuple(_verdicts(stock, bought, must | ~never, tiles)),
+        tiles=tuple(_verdicts(stock, bought, must, must | ~never, tiles)),
         polygons=tuple(way.ground(reached)),
         patches=len(stock),
     )
@@ -175,7 +176,9 @@ def knee(spend: Sequence[float], expected: Sequence[float]) -> int:
     return int(np.argmax((y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0])))
 
 
-def _verdicts(stock: Stock, bought: Ints, open_: Mask, tiles: Sequence[TileOffer]) -> list[TileVerdict]:
+def _verdicts(
+    stock: Stock, bought: Ints, must: Mask, open_: Mask, tiles: Sequence[TileOffer]
+) -> list[TileVerdict]:
     held = np.zeros(len(stock), dtype=bool)
     held[bought] = True
     after = stock.values(stock.shares(held))
@@ -186,13 +189,19 @@ def _verdicts(stock: Stock, bought: Ints, open_: Mask, tiles: Sequence[TileOffer
         thresholds = np.array([tile.threshold for tile in tiles])
         likely = open_ & (stock.probability > thresholds[stock.tile])
         possible[stock.tile[likely]] = True
-    useful = held & (stock.weight > 0) & (stock.rise[stock.tile] > 0)
+    useful = held & (must | (stock.weight > 0) & (stock.rise[stock.tile] > 0))
     starts = np.searchsorted(stock.tile, np.arange(len(tiles) + 1))
     found = []
     for number, tile in enumerate(tiles):
         mine = slice(int(starts[number]), int(starts[number + 1]))
         got = stock.patch[mine][held[mine]]
-        verdict = Verdict.BUY if len(got) else Verdict.NOT if possible[number] else Verdict.ENOUGH
+        if len(got):
+            verdict = Verdict.BUY
+        elif stock.blind[number]:
+            verdict = Verdict.UNSEEN
+        else:
+            verdict = Verdict.NOT if possible[number] else Verdict.ENOUGH
+        told = stock.calibrated and not stock.blind[number]
         found.append(
             TileVerdict(
                 plan_id=tile.plan_id,
@@ -200,8 +209,8 @@ def _verdicts(stock: Stock, bought: Ints, open_: Mask, tiles: Sequence[TileOffer
                 verdict=verdict,
                 chosen=tuple(stock.patch[mine][useful[mine]].tolist()),
                 bought=tuple(got.tolist()),
-                expected_before=float(stock.low[number]) if stock.calibrated else None,
-                expected_after=float(after[number]) if stock.calibrated else None,
+                expected_before=float(stock.low[number]) if told else None,
+                expected_after=float(after[number]) if told else None,
             )
         )
     return found

@@ -124,6 +124,7 @@ class _Lot:
         self.stock, self.maker, self.members = stock, maker, members
         self.polygons = stock.polygons[members]
         self.must, self.never, self.wanted = must[members], never[members], wanted[members]
+        self.known = stock.seen[members] | self.must
         self.tiles = np.unique(stock.tile[members])
         self.base = float(stock.low[self.tiles].sum())
         self.gain = stock.rise[stock.tile[members]] * stock.weight[members] * self.wanted
@@ -180,10 +181,10 @@ class _Lot:
         return [group.shape for group in found.groups], held
 
     def _whole(self) -> State | None:
-        """The lot as one polygon, None where it has none or nothing is to be gained."""
+        """The lot, as far as LR shows it, as one polygon; None where there is none, or nothing to gain."""
         if not self.wanted.any() or self.never.any():
             return None
-        parts = shapely.get_parts(self.polygons)
+        parts = shapely.get_parts(self.polygons[self.known])
         shape = self.maker.best(parts, self.side)
         if shape is None:
             return None

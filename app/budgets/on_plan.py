@@ -113,5 +113,16 @@ def _offers(
             Cell(plan.id, tile.index, patch, outline, answer.areas_km2[patch])
             for patch, outline in zip(there, outlines, strict=True)
         ]
-        found.append(TileOffer(plan.id, tile.index, cells, answer.probabilities, plan.threshold, gain, model))
+        found.append(
+            TileOffer(
+                plan_id=plan.id,
+                tile=tile.index,
+                cells=cells,
+                probabilities=answer.probabilities,
+                threshold=plan.threshold,
+                gain=gain,
+                model=model,
+                unseen=answer.unseen,
+            )
+        )
     return found

@@ -194,7 +194,7 @@ BUDGET_EXAMPLE: Final[dict[str, Any]] = QUEUED_EXAMPLE | {
         "expected_with_all": 0.84,
         "patches_bought": 310,
         "patches": 400,
-        "verdicts": {"lr_is_enough": 3, "buy_these": 20, "not_worth_it": 2},
+        "verdicts": {"lr_is_enough": 3, "buy_these": 19, "not_worth_it": 2, "not_seen": 1},
         "curve": [
             {"spend": "0.00", "expected": 0.61, "patches": 0},
             {"spend": "3.50", "expected": 0.83, "patches": 310},

@@ -2,9 +2,12 @@
 
 Without a gain model the policy's probabilities stand in: the "accuracy" of a tile is then the share of its
 probabilities that is bought, which orders patches but says nothing of right answers (``uncalibrated``).
+
+Patches of which LR shows nothing have no worth: the policy has no say there. A tile of such patches alone
+says nothing of what is expected.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +28,10 @@ ENOUGH: Final = 0.005
 
 @dataclass(frozen=True)
 class TileOffer:
-    """One tile as a plan left it. ``cells`` are its patches with any ground; ``gain`` is ``TileRow.gain``."""
+    """One tile as a plan left it. ``cells`` are its patches with any ground; ``gain`` is ``TileRow.gain``.
+
+    ``unseen`` are the patches of which LR shows nothing.
+    """
 
     plan_id: Any
     tile: int
@@ -34,6 +40,7 @@ class TileOffer:
     threshold: float
     gain: dict[str, Any] | None = None
     model: GainModel | None = None
+    unseen: Collection[int] = ()
 
 
 class Stock:
@@ -41,13 +48,19 @@ class Stock:
 
     def __init__(self, tiles: Sequence[TileOffer]) -> None:
         self.tiles = tiles
-        self.calibrated = bool(tiles) and all(tile.gain is not None and tile.model for tile in tiles)
+        self.blind: Mask = np.array(
+            [bool(t.cells) and all(c.patch in t.unseen for c in t.cells) for t in tiles], bool
+        )
+        seen = [tile for tile, blind in zip(tiles, self.blind, strict=True) if not blind]
+        self.calibrated = bool(seen) and all(tile.gain is not None and tile.model for tile in seen)
         cells = [cell for tile in tiles for cell in tile.cells]
         self.polygons: Shapes = shapes([cell.polygon for cell in cells])
         self.tile: Ints = np.repeat(np.arange(len(tiles)), [len(tile.cells) for tile in tiles])
         self.patch: Ints = np.array([cell.patch for cell in cells], dtype=np.int64)
         self.area: Floats = areas_km2(self.polygons)
-        self.probability = np.array([t.probabilities[c.patch] for t in tiles for c in t.cells], float)
+        self.seen: Mask = np.array([c.patch not in t.unseen for t in tiles for c in t.cells], bool)
+        said = np.array([t.probabilities[c.patch] for t in tiles for c in t.cells], float)
+        self.probability = np.where(self.seen, said, 0.0)
         self._curves: list[Floats] = []
         self._curve_of = np.zeros(len(tiles), np.int64)
         if self.calibrated:
@@ -60,20 +73,24 @@ class Stock:
             self._curves = [np.array([0.0, 1.0])]
 
     def _from_gains(self, tiles: Sequence[TileOffer]) -> None:
-        gains = [tile.gain or {} for tile in tiles]
+        nothing: dict[str, Any] = {"lr": 0.0, "hr": 0.0, "weights": [0.0] * 16}
+        gains = [
+            nothing if blind or tile.gain is None else tile.gain
+            for tile, blind in zip(tiles, self.blind, strict=True)
+        ]
         self.low = np.array([float(gain["lr"]) for gain in gains])
         # where HR is expected to harm, it is not looked at: LR answers
         self.rise = np.maximum(np.array([float(gain["hr"]) for gain in gains]) - self.low, 0.0)
-        self.weight = np.array(
-            [
-                gain["weights"][cell.patch]
-                for gain, tile in zip(gains, tiles, strict=True)
-                for cell in tile.cells
-            ],
-            float,
-        )
+        weights = [
+            gain["weights"][cell.patch]
+            for gain, tile in zip(gains, tiles, strict=True)
+            for cell in tile.cells
+        ]
+        self.weight = np.where(self.seen, np.array(weights, float), 0.0)
         known: dict[tuple[float, ...], int] = {}
         for number, tile in enumerate(tiles):
+            if self.blind[number]:
+                continue
             assert tile.model is not None
             at = known.setdefault(tile.model.curve, len(known))
             self._curve_of[number] = at
@@ -102,8 +119,8 @@ class Stock:
         return np.asarray(held, float)
 
     def expected(self, value: float) -> float:
-        """A sum of values as clients get it: the mean chance, or the share of all probabilities."""
-        whole = len(self.tiles) if self.calibrated else float(self.rise.sum())
+        """A sum of values as clients get it: the mean chance of tiles seen, or the share of probabilities."""
+        whole = np.count_nonzero(~self.blind) if self.calibrated else float(self.rise.sum())
         return value / whole if whole else 0.0
 
 

@@ -16,6 +16,11 @@ from app.core.settings import get_settings
 DATABASE_LOST: Final = (OperationalError, InterfaceError, PoolTimeoutError)
 """The database does not answer, which passes; other errors of it are the statement's fault and come again."""
 
+SECRETS: Final = frozenset(
+    {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
+)
+"""What libpq's addresses may hold that is nobody else's to know."""
+
 
 class Base(DeclarativeBase):
     """Every table; the naming convention lets migrations drop what they made by name."""
@@ -41,20 +46,29 @@ def sqlalchemy_url(url: str) -> str:
 
 def libpq_url(url: str) -> str:
     """The same address as psycopg and libpq's own tools read it."""
-    parsed = make_url(sqlalchemy_url(url))
-    return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+    return _rendered(make_url(sqlalchemy_url(url)).set(drivername="postgresql"))
 
 
-def without_password(url: str) -> tuple[str, str | None]:
-    """The address without its password, and the password: of the query, as libpq reads it, or of the user."""
+def without_secrets(url: str) -> tuple[str, dict[str, str]]:
+    """A ``libpq_url`` without its secrets, and these by libpq's names.
+
+    A password of the query counts for more than the user's, as libpq has it.
+    """
     parsed = make_url(url)
-    asked = parsed.query.get("password")
-    # libpq takes the last of several
-    password = asked[-1] if isinstance(asked, tuple) else asked
-    query = {name: value for name, value in parsed.query.items() if name != "password"}
+    secrets = {} if parsed.password is None else {"password": parsed.password}
+    for name in parsed.query.keys() & SECRETS:
+        value = parsed.query[name]
+        # libpq takes the last of several
+        secrets[name] = value if isinstance(value, str) else value[-1]
+    query = {name: value for name, value in parsed.query.items() if name not in SECRETS}
     place = (parsed.host, parsed.port, parsed.database)
-    bare = URL.create(parsed.drivername, parsed.username, None, *place, query)
-    return bare.render_as_string(), parsed.password if password is None else password
+    return _rendered(URL.create(parsed.drivername, parsed.username, None, *place, query)), secrets
+
+
+def _rendered(url: URL) -> str:
+    # SQLAlchemy writes a space of the query as +, which libpq takes for a plus
+    address, mark, query = url.render_as_string(hide_password=False).partition("?")
+    return address + mark + query.replace("+", "%20")
 
 
 def database_url() -> str:

@@ -37,6 +37,11 @@ class Settings(BaseSettings):
     )
     log_level: str = "INFO"
     log_json: bool | None = Field(None, description="Default: JSON unless a terminal reads the log.")
+    trust_traceparent: bool = Field(
+        False,
+        description="A request's `traceparent` decides whether, and in which trace, it is traced: only "
+        "behind a server that sets or removes it.",
+    )
 
     max_json_bytes: int = Field(
         8 * 1024 * 1024, gt=0, description="Bytes of one request body that is not an upload."

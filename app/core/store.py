@@ -1,5 +1,6 @@
 """Pixels and files: a local folder by default, S3, GCS or Azure by URL."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -69,6 +70,14 @@ class Store:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+    def sha256(self, key: str) -> str:
+        """The SHA-256 of the object's bytes, read in pieces."""
+        found: Any = self._found(key, lambda: obstore.get(self._backend, key))
+        whole = hashlib.sha256()
+        for chunk in found.stream(min_chunk_size=CHUNK):
+            whole.update(chunk)
+        return whole.hexdigest()
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under ``key``."""

@@ -5,7 +5,7 @@ They are sent by OTLP over HTTP where a standard variable asks for them (``OTEL_
 Otherwise this module imports nothing of OpenTelemetry, and every function here does nothing.
 
 A span holds routes, tables, ids of rows, SQL without its values and the kind of an error: no path, no query,
-no header, no message, so nothing that a client wrote.
+no header but the ids of a ``traceparent``, no message, so nothing that a client wrote.
 """
 
 import os
@@ -19,6 +19,8 @@ import structlog
 from sqlalchemy import Engine, event
 from starlette.datastructures import Headers
 from starlette.types import Scope
+
+from app.core.settings import get_settings
 
 log = structlog.get_logger(__name__)
 
@@ -53,12 +55,25 @@ class _Tracer:
         self.tracer = self.provider.get_tracer("patchplan")
         self.api, self.nothing = trace, context.Context()
         self.carrier = TraceContextTextMapPropagator()
+        self.trusts = get_settings().trust_traceparent
         self.kind, self.error = trace.SpanKind, trace.Status(trace.StatusCode.ERROR)
         self.work: dict[uuid.UUID, Any] = {}
 
     def under(self, traceparent: str | None) -> Any:
         """The context of a ``traceparent``, of no span where there is none."""
         return self.carrier.extract({"traceparent": traceparent} if traceparent else {}, self.nothing)
+
+    def called(self, traceparent: str | None) -> dict[str, Any]:
+        """Where a request's span stands, for one that comes with ``traceparent``.
+
+        Anybody may send one, and with it whether, and into which trace, to record: unless callers are
+        trusted the span begins a trace of its own, which names the caller's.
+        """
+        caller = self.under(traceparent)
+        if self.trusts:
+            return {"context": caller}
+        span = self.api.get_current_span(caller).get_span_context()
+        return {"context": self.nothing, "links": [self.api.Link(span)] if span.is_valid else []}
 
 
 _on: _Tracer | None = None
@@ -108,7 +123,7 @@ def _wanted() -> bool:
 
 @contextmanager
 def request(scope: Scope, method: str) -> Iterator[dict[str, Any]]:
-    """A span for one HTTP request, in the caller's trace where it sends ``traceparent``.
+    """A span for one HTTP request, in the caller's trace where that is trusted.
 
     Put ``status`` into the dict. ``method`` is one of HTTP's, not any that a client may write.
     The dict has ``trace_id`` for the log where the request is traced.
@@ -118,9 +133,9 @@ def request(scope: Scope, method: str) -> Iterator[dict[str, Any]]:
         yield answer
         return
     on = _on
-    above = on.under(Headers(scope=scope).get("traceparent"))
+    place = on.called(Headers(scope=scope).get("traceparent"))
     with on.tracer.start_as_current_span(
-        method, above, kind=on.kind.SERVER, record_exception=False, set_status_on_exception=False
+        method, **place, kind=on.kind.SERVER, record_exception=False, set_status_on_exception=False
     ) as span:
         answer["trace_id"] = f"{span.get_span_context().trace_id:032x}"
         try:

@@ -5,26 +5,36 @@ import uuid
 import structlog
 
 from app.core.errors import DatasetLost
+from app.core.settings import get_settings
 from app.core.store import get_store
 from app.datasets.tables import Dataset
 
 log = structlog.get_logger(__name__)
 
 
-def is_whole(key: str | None, size: int | None = None) -> bool:
-    """Whether the store has the object, of ``size`` bytes where that is known; True where none was kept."""
+def is_whole(key: str | None, size: int | None = None, sha256: str | None = None) -> bool:
+    """Whether the store has the object, of ``size`` bytes and with this hash where they are known.
+
+    True where none was kept. With a hash all of it is read.
+    """
     if key is None:
         return True
     try:
         _, found = get_store().get_from(key, 0, 0)
+        return size in (None, found) and (sha256 is None or get_store().sha256(key) == sha256)
     except KeyError:
         return False
-    return size in (None, found)
 
 
 def is_lost(row: Dataset) -> bool:
-    """Whether the store no longer has the objects of a dataset that is ready and has its own."""
-    return not (is_whole(row.snapshot_key, row.snapshot_bytes) and is_whole(row.inventory_key))
+    """Whether the store no longer has the objects of a dataset that is ready and has its own.
+
+    Damage that keeps the size is seen in what is no larger than an upload: to read that once more costs no
+    more than the upload did.
+    """
+    small = (row.snapshot_bytes or 0) <= get_settings().max_upload_bytes
+    snapshot = is_whole(row.snapshot_key, row.snapshot_bytes, row.content_sha256 if small else None)
+    return not (snapshot and is_whole(row.inventory_key))
 
 
 def dataset_lost(dataset_id: uuid.UUID, key: str, content_sha256: str | None, how: str) -> DatasetLost:

@@ -2,6 +2,7 @@
 
 import json
 
+from app.core.errors import DatasetLost
 from app.core.paging import read_number, token_of_number, unknown_token
 from app.core.store import get_store
 from app.core.work import WorkStatus
@@ -52,7 +53,7 @@ def dataset_out(row: Dataset) -> DatasetOut:
 def pictures(row: Dataset, limit: int, token: str | None) -> PicturePage:
     """A page of a ready dataset's pictures; the token is the place in the inventory's object.
 
-    Raises Unprocessable for a token that is none of ours, DatasetLost where the store has lost it.
+    Raises Unprocessable for a token that is none of ours, DatasetLost where the store has lost or damaged it.
     """
     start = 0 if token is None else read_number(token)
     assert row.inventory_key is not None
@@ -68,5 +69,16 @@ def pictures(row: Dataset, limit: int, token: str | None) -> PicturePage:
     try:
         found = [PictureOut.model_validate(json.loads(line)) for line in page]
     except ValueError:
-        raise unknown_token() from None
+        if start:
+            raise unknown_token() from None
+        raise _damaged(row, row.inventory_key) from None
+    # every line has an end, the last one too
+    if start < size == start + len(data) and not page:
+        raise _damaged(row, row.inventory_key)
     return PicturePage(pictures=found, next=token_of_number(end) if page and end < size else None)
+
+
+def _damaged(row: Dataset, key: str) -> DatasetLost:
+    # by being there it would count as kept, and never be put back
+    get_store().delete(key)
+    return dataset_lost(row.id, key, row.content_sha256, "has a damaged inventory")

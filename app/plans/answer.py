@@ -14,13 +14,17 @@ PROBABILITY_DECIMALS: Final = 6
 
 @dataclass(frozen=True)
 class TileAnswer:
-    """One tile's patches, in the order of their ids. ``most`` may be chosen; None: any number."""
+    """One tile's patches, in the order of their ids. ``most`` may be chosen; None: any number.
+
+    ``unseen`` are the patches of which LR shows nothing.
+    """
 
     probabilities: tuple[float, ...]
     chosen: tuple[bool, ...]
     areas_km2: tuple[Decimal, ...]
     prices: tuple[Decimal, ...] | None
     most: int | None = None
+    unseen: tuple[int, ...] = ()
 
 
 def choose(
@@ -52,19 +56,34 @@ def answer_tile(
     threshold: float,
     max_patches: int | None,
     price_per_km2: Decimal | None,
-    valid_fraction: float = 1.0,
+    unseen: Collection[int] = (),
 ) -> TileAnswer:
-    """A tile's answer from the policy's s_p and the patches' ellipsoidal areas (km²).
-
-    Of a tile without any valid LR pixel the policy saw nothing, so nothing is chosen.
-    """
-    probabilities = tuple(round(float(value), PROBABILITY_DECIMALS) for value in raw_probabilities)
+    """A tile's answer from the policy's s_p and the patches' ellipsoidal areas (km²)."""
+    probabilities = kept_probabilities(raw_probabilities, unseen)
     areas = tuple(money.measured(area) for area in raw_areas_km2)
     prices = None
     if price_per_km2 is not None:
         prices = tuple(money.price_of(area, price_per_km2) for area in areas)
-    most = max_patches if valid_fraction > 0 else 0
-    return TileAnswer(probabilities, choose(probabilities, areas, threshold, most), areas, prices, most)
+    chosen = choose(probabilities, areas, threshold, max_patches)
+    return TileAnswer(probabilities, chosen, areas, prices, max_patches, tuple(unseen))
+
+
+def kept_probabilities(raw: Iterable[float], unseen: Collection[int]) -> tuple[float, ...]:
+    """The policy's s_p as they are kept; 0, which no threshold lets by, where it saw nothing."""
+    return tuple(
+        0.0 if patch in unseen else round(float(value), PROBABILITY_DECIMALS)
+        for patch, value in enumerate(raw)
+    )
+
+
+def kept_gain(gain: dict[str, Any] | None, answer: TileAnswer) -> dict[str, Any] | None:
+    """A tile's ``TileRow.gain``: patches that were not seen have no weight; None where none was."""
+    if gain is None or not answer.unseen:
+        return gain
+    if all(area == 0 or patch in answer.unseen for patch, area in enumerate(answer.areas_km2)):
+        return None
+    weights = [0.0 if patch in answer.unseen else weight for patch, weight in enumerate(gain["weights"])]
+    return {**gain, "weights": weights}
 
 
 def totals(tiles: Iterable[TileAnswer], currency: str | None) -> dict[str, Any]:

@@ -103,6 +103,7 @@ PLAN_EXAMPLE: Final[dict[str, Any]] = SUMMARY_EXAMPLE | {
             "clipped_bounds": [404000.0, 3284923.2, 404076.8, 3285000.0],
             "valid_fraction": 1.0,
             "chosen": [5],
+            "unseen": [],
             "patches": [
                 {
                     "patch": 5,

@@ -195,7 +195,10 @@ class TileGain(BaseModel):
 
     lr: float = Field(description="Expected accuracy without HR, 0..1.")
     hr: float = Field(description="Expected accuracy with every patch.")
-    weights: list[float] = Field(description="Each patch's share of the way from `lr` to `hr`, by id; sum 1.")
+    weights: list[float] = Field(
+        description="Each patch's share of the way from `lr` to `hr`, by id; the "
+        "sum is 1, less what `unseen` patches would have."
+    )
 
 
 class TileOut(BaseModel):
@@ -208,8 +211,14 @@ class TileOut(BaseModel):
     clipped_bounds: list[float] = Field(description="The part of `bounds` that the raster covers.")
     valid_fraction: float = Field(description="Share of the tile with valid LR pixels.")
     chosen: list[int] = Field(description="The patches worth buying, by id.")
+    unseen: list[int] = Field(
+        description="Patches of which LR shows nothing (under a tenth has valid pixels), by id: their "
+        "probability is 0, and only `must_buy` chooses them."
+    )
     patches: list[PatchOut]
-    gain: TileGain | None = Field(None, description="Null where the release has no gain model.")
+    gain: TileGain | None = Field(
+        None, description="Null where the release has no gain model, and where all of the tile is `unseen`."
+    )
 
 
 class RasterOut(BaseModel):

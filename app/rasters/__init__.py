@@ -10,7 +10,7 @@ from app.rasters.footprint import footprint, patch_footprints, plan_footprints
 from app.rasters.hr import PatchPixels, Refusal, patch_window, read_hr_patches
 from app.rasters.info import Limits, RasterInfo
 from app.rasters.inspection import inspect
-from app.rasters.lr import read_lr_tiles
+from app.rasters.lr import read_lr_tiles, unseen_patches
 from app.rasters.scaling import Scaling, range_warnings, value_scaling
 from app.rasters.tiles import Tile, cut_tiles, patch_bounds, tile_grid, tile_sides_m
 
@@ -36,5 +36,6 @@ __all__ = [
     "read_lr_tiles",
     "tile_grid",
     "tile_sides_m",
+    "unseen_patches",
     "value_scaling",
 ]

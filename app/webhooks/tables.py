@@ -7,6 +7,7 @@ from enum import StrEnum
 from sqlalchemy import ARRAY, CheckConstraint, DateTime, ForeignKey, Index, String, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.core import tracing
 from app.core.db import Base
 from app.core.work import uuid7
 
@@ -69,3 +70,5 @@ class WebhookDelivery(Base):
     fence: Mapped[int] = mapped_column(default=0, server_default="0")
     status: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(Text)
+    # where the trace of what it tells of goes on; null unless that was traced
+    traceparent: Mapped[str | None] = mapped_column(String(55), default=tracing.traceparent)

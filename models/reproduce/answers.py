@@ -37,6 +37,10 @@ class Kept:
         taken: npt.NDArray[np.int64] = self.actions.sum(axis=1)
         return taken
 
+    def where(self, which: npt.NDArray[np.bool_]) -> "Kept":
+        """These of the images, which (n,)."""
+        return Kept(self.images[which], self.right[which], self.actions[which])
+
     def whole_by(self, other: "Kept") -> "Kept":
         """The same patches, and the other's answer where all of them were taken. Raises ValueError where it
         is of other images.

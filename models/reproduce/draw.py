@@ -1,5 +1,6 @@
 """The pictures of figures 1a, 4, 5 and 7, from a table's records."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,14 @@ import numpy.typing as npt
 from torch import Tensor
 
 from models.grid import windows
-from models.reproduce.answers import Kept
 from models.reproduce.ours import COSTS
 from models.reproduce.pooled import accuracy, mean_s
 from models.reproduce.rows import CURVE, SIGMAS
-from models.reproduce.store import Store
+from models.reproduce.store import Record, Store
 from models.reproduce.write import of
 
 _INK = ("#1f5fa8", "#c4501b", "#2c7f4f", "#6b4fa3")
+_TILES = 10  # the accuracy of fewer is chance
 
 
 def draw(table: str, store: Store, images: Tensor, file: Path) -> None:
@@ -46,7 +47,9 @@ def _fig1a(plt: Any, store: Store, _: Tensor) -> Any:
     return figure
 
 
-def _line(axis: Any, points: list[tuple[float, dict[str, Any]]], colour: str, title: str) -> None:
+def _line(
+    axis: Any, points: list[tuple[float, dict[str, Any]]], colour: str, title: str, style: str = "-"
+) -> None:
     if not points:
         return
     x = [at for at, _ in points]
@@ -54,7 +57,17 @@ def _line(axis: Any, points: list[tuple[float, dict[str, Any]]], colour: str, ti
         np.array([100 * value for value in values])
         for values in zip(*((f["value"], *f["ci95"]) for _, f in points), strict=True)
     )
-    axis.errorbar(x, y, [y - low, high - y], color=colour, marker="o", markersize=4, capsize=2, label=title)
+    axis.errorbar(
+        x,
+        y,
+        [y - low, high - y],
+        color=colour,
+        linestyle=style,
+        marker="o",
+        markersize=4,
+        capsize=2,
+        label=title,
+    )
 
 
 def _fig5(plt: Any, store: Store, _: Tensor) -> Any:
@@ -90,13 +103,21 @@ def _fig7(plt: Any, store: Store, _: Tensor) -> Any:
     left, middle, right = axes
     width = 0.4
     for k, (row, stage, title) in enumerate((("patchdrop", "ft2", "PatchDrop Ft-2"), ("ours", "", "ours"))):
-        kept = [r.kept for r in of(store, row, stage, 4)]
-        if not kept:
+        records = of(store, row, stage, 4)
+        if not records:
             continue
-        s, share, accurate = _by_s(kept)
-        left.bar(s + (k - 0.5) * width, 100 * share, width, color=_INK[k], label=f"{title}: tiles")
-        left.plot(s, 100 * accurate, color=_INK[k], marker="o", markersize=3, label=f"{title}: accuracy")
-        taken = np.concatenate([one.actions for one in kept]).mean(axis=0)
+        beside = (k - 0.5) * width
+        by_s = _by_s(records)
+        left.bar(
+            [s + beside for s in by_s],
+            [100 * share for share, _ in by_s.values()],
+            width,
+            color=_INK[k],
+            label=f"{title}: tiles",
+        )
+        points = [(s + beside, found) for s, (_, found) in by_s.items() if found is not None]
+        _line(left, points, _INK[k], f"{title}: accuracy", "")
+        taken = np.concatenate([r.kept.actions for r in records]).mean(axis=0)
         right.bar(np.arange(len(taken)) + (k - 0.5) * width, taken, width, color=_INK[k], label=title)
     for colour, ds in zip(_INK, sorted({r.ds for r in store.records if r.row == "ours"}), strict=False):
         every = len(of(store, "ours", "", ds))
@@ -109,26 +130,40 @@ def _fig7(plt: Any, store: Store, _: Tensor) -> Any:
             markersize=4,
             label=f"ds {ds}",
         )
-    left.set(xlabel="S of a tile (ds 4)", ylabel="%", title="accuracy by S, share of tiles")
+    left.set(
+        xlabel=f"S of a tile (ds 4); accuracy of {_TILES} tiles or more",
+        ylabel="%",
+        title="accuracy by S, share of tiles",
+    )
     middle.set(xlabel="mean S", ylabel="accuracy, %", title="ours: one network, every budget")
     right.set(xlabel="patch", ylabel="share of tiles", title="how often each patch is taken (ds 4)")
-    right.set_ylim(0, 1.25)  # room for the legend
+    # room for the legends
+    left.set(ylim=(0, 128), yticks=range(0, 101, 20))
+    right.set(ylim=(0, 1.25), yticks=np.arange(6) / 5)
     for axis in (left, right):
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes:
         if axis.has_data():
-            axis.legend(frameon=False, fontsize=7)
+            # above what is drawn, or where it hides least
+            place: dict[Any, dict[str, Any]] = {
+                left: {"loc": "upper center", "ncols": 2},
+                right: {"loc": "upper right"},
+            }
+            axis.legend(frameon=False, fontsize=7, **place.get(axis, {}))
         else:
             axis.set_axis_off()
     figure.suptitle(str(store.head["data"]))
     return figure
 
 
-def _by_s(kept: list[Kept]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """S that occur, the share of images with each, and the accuracy there."""
-    s, right = np.concatenate([k.s for k in kept]), np.concatenate([k.right for k in kept])
-    at, counts = np.unique(s, return_counts=True)
-    return at, counts / len(s), np.array([right[s == value].mean() for value in at])
+def _by_s(records: list[Record]) -> dict[int, tuple[float, dict[str, Any] | None]]:
+    """For each S that occurs the share of tiles, and their accuracy; None of fewer than ``_TILES``."""
+    every, counts = np.unique(np.concatenate([r.kept.s for r in records]), return_counts=True)
+    found = {}
+    for s, count in zip(every.tolist(), counts.tolist(), strict=True):
+        there = [replace(r, kept=r.kept.where(r.kept.s == s)) for r in records]
+        found[s] = (count / counts.sum(), accuracy(there) if count >= _TILES else None)
+    return found
 
 
 def _fig4(plt: Any, store: Store, images: Tensor) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.core.db import without_password
+from app.core.db import libpq_url, without_secrets
 from patchplan import database
 from patchplan.embedded import Services
 from patchplan.errors import EmbeddedError
@@ -23,16 +23,31 @@ QUOTED = "s3cr3t%40%2F%3A"
 
 
 @pytest.mark.parametrize(
-    ("url", "bare", "password"),
+    ("url", "bare", "secrets"),
     [
-        ("postgresql://u:s3cr3t%40%2F%3A@h:5/d?sslmode=require", "u@h:5/d?sslmode=require", PASSWORD),
-        ("postgresql://u@/d?host=%2Fsockets&password=s3cr3t%40%2F%3A", "u@/d?host=%2Fsockets", PASSWORD),
-        ("postgresql://u:old@h/d?password=new", "u@h/d", "new"),
-        ("postgresql://u@h/d", "u@h/d", None),
+        ("u:s3cr3t%40%2F%3A@h:5/d?sslmode=require", "u@h:5/d?sslmode=require", {"password": PASSWORD}),
+        (
+            "u@/d?host=%2Fsockets&password=s3cr3t%40%2F%3A",
+            "u@/d?host=%2Fsockets",
+            {"password": PASSWORD},
+        ),
+        ("u:old@h/d?password=new", "u@h/d", {"password": "new"}),
+        ("u@h/d", "u@h/d", {}),
+        (
+            "u@h/d?sslkey=%2Fkeys%2Fa&sslpassword=s3cr3t%40%2F%3A&oauth_client_secret=a%20b",
+            "u@h/d?sslkey=%2Fkeys%2Fa",
+            {"sslpassword": PASSWORD, "oauth_client_secret": "a b"},
+        ),
     ],
 )
-def test_an_address_without_its_password(url: str, bare: str, password: str | None) -> None:
-    assert without_password(url) == (f"postgresql://{bare}", password)
+def test_an_address_without_its_secrets(url: str, bare: str, secrets: dict[str, str]) -> None:
+    assert without_secrets(libpq_url(f"postgresql://{url}")) == (f"postgresql://{bare}", secrets)
+
+
+def test_libpq_reads_an_address_as_sqlalchemy_does(database_url: str) -> None:
+    url = f"{database_url}&options=-c%20application_name%3Da%2Bb"
+    with environment({"PATCHPLAN_DATABASE_URL": url}), psycopg.connect(libpq_url(url)) as connection:
+        assert connection.execute("SHOW application_name").fetchone() == ("a+b",)
 
 
 @contextmanager
@@ -61,28 +76,59 @@ def passed(folder: Path) -> tuple[str, list[str]]:
     return arguments, (folder / "environ").read_bytes().decode().split("\0")
 
 
+def check_private(folder: Path) -> Path:
+    """That a program was told its secrets, and nobody else; the file that holds the one."""
+    arguments, variables = passed(folder)
+    assert "s3cr3t" not in arguments
+    assert f"PGPASSWORD={PASSWORD}" in variables
+    told = dict(line.split("=", 1) for line in variables if "=" in line)
+    file = Path(told["PGSERVICEFILE"])
+    assert file.read_text() == f"[{told['PGSERVICE']}]\nsslpassword={PASSWORD}\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    return file
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_argument_holds_the_password(database_url: str, tmp_path: Path) -> None:
-    given = {"PATCHPLAN_DATABASE_URL": database_url.replace("postgres@", f"postgres:{QUOTED}@", 1)}
-    assert QUOTED in given["PATCHPLAN_DATABASE_URL"]
+def test_no_argument_holds_a_secret(database_url: str, tmp_path: Path) -> None:
+    url = database_url.replace("postgres@", f"postgres:{QUOTED}@", 1) + f"&sslpassword={QUOTED}"
+    assert url.count(QUOTED) == 2
     script = tmp_path / "waits.sql"
     script.write_text("SELECT pg_advisory_lock(7);")
-    with environment(given), ThreadPoolExecutor(1) as pool:
+    with environment({"PATCHPLAN_DATABASE_URL": url}), ThreadPoolExecutor(1) as pool:
         with blocked(database_url, "SELECT pg_advisory_lock(7)"):
             restoring = pool.submit(database.restore, script)
-            arguments, variables = passed(child_named("psql", restoring))
-            assert "s3cr3t" not in arguments
-            assert f"PGPASSWORD={PASSWORD}" in variables
+            file = check_private(child_named("psql", restoring))
         restoring.result(60)
+        assert not file.exists()
         with blocked(database_url, "CREATE TABLE kept (n integer)"):
             pass
         with blocked(database_url, "LOCK TABLE kept"):
             dumping = pool.submit(database.dump, tmp_path / "backup.sql")
-            arguments, variables = passed(child_named("pg_dump", dumping))
-            assert "s3cr3t" not in arguments
-            assert f"PGPASSWORD={PASSWORD}" in variables
+            file = check_private(child_named("pg_dump", dumping))
         dumping.result(60)
+        assert not file.exists()
     assert "kept" in (tmp_path / "backup.sql").read_text()
+
+
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        ("sslpassword=s3cr3t&service=ours", {}),
+        ("sslpassword=s3cr3t", {"PGSERVICE": "ours"}),
+        ("sslpassword=s3cr3t%0Ahost%3Delsewhere", {}),
+        ("sslpassword=%20s3cr3t", {}),
+    ],
+)
+def test_what_no_service_file_can_hold_is_refused(
+    database_url: str, tmp_path: Path, query: str, variables: dict[str, str]
+) -> None:
+    with (
+        environment({"PATCHPLAN_DATABASE_URL": f"{database_url}&{query}", **variables}),
+        pytest.raises(EmbeddedError, match="sslpassword") as refused,
+    ):
+        database.dump(tmp_path / "backup.sql")
+    assert "s3cr3t" not in str(refused.value)
+    assert not (tmp_path / "backup.sql").exists()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from sqlalchemy import select, text
 
 from app.core.db import session_scope
 from app.core.errors import Conflict, DatasetLost, DatasetTooLarge, NotFound, SourceUnreadable
+from app.core.paging import token_of_number
 from app.core.store import get_store
 from app.datasets.sources import RemotePlace, place_of
 from app.datasets.tables import Dataset, snapshot_key, upload_key
@@ -247,6 +248,43 @@ def test_damage_that_keeps_the_size_is_put_back_too(
     desk.work()
     assert get_store().get(str(row.snapshot_key)) == whole
     assert fetch(row, tmp_path).read_bytes() == whole
+
+
+@pytest.mark.parametrize("sent", [tar, zipped])
+def test_damage_is_put_back_before_anybody_has_met_it(
+    client: TestClient, desk: DatasetDesk, sent: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    dataset = queue(client, tar(folders()))
+    desk.work()
+    row = rows()[dataset]
+    whole = get_store().get(str(row.snapshot_key))
+    get_store().put(str(row.snapshot_key), whole[:-1] + bytes([whole[-1] ^ 1]))
+    again = queue(client, sent(folders()))
+    desk.work()
+    assert rows()[again].same_as == dataset
+    assert get_store().get(str(row.snapshot_key)) == whole
+
+
+@pytest.mark.parametrize("how", ["other bytes", "cut short"])
+def test_a_damaged_inventory_is_lost_and_put_back(client: TestClient, desk: DatasetDesk, how: str) -> None:
+    dataset = queue(client, tar(folders()))
+    desk.work()
+    key = str(rows()[dataset].inventory_key)
+    whole = get_store().get(key)
+    path = f"/v1/datasets/{dataset}/pictures"
+    pages = client.get(path).json()
+    check_problem(client.get(path, params={"token": token_of_number(3)}), 422, "unprocessable")
+    if how == "other bytes":
+        get_store().put(key, b"?" * (len(whole) - 1) + b"\n")
+    else:
+        get_store().put(key, whole[:-5])
+        token = client.get(path).json()["next"]
+        path += f"?token={token}"
+    check_problem(client.get(path), 500, "dataset-lost")
+    queue(client, tar(folders()))
+    desk.work()
+    assert get_store().get(key) == whole
+    assert client.get(f"/v1/datasets/{dataset}/pictures").json() == pages
 
 
 @pytest.mark.parametrize("sent", [tar, zipped])

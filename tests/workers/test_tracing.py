@@ -14,22 +14,29 @@ import pytest
 from fastapi.testclient import TestClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app.core import tracing
 from app.core.db import session_scope
 from app.core.errors import ServiceUnavailable
+from app.core.settings import get_settings
 from app.plans.tables import Plan
+from tests.app.webhooks.listening import draft, listening, registered
 from tests.conftest import checkout, free_port
 from tests.imagery import lr_geotiff
 from tests.workers.conftest import queue_plan
+from workers.delivering import DeliveryDesk
 from workers.desk import Desk
 from workers.leases import Leases
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ABOVE = "00f067aa0ba902b7"
 SECRET = "field-of-barley"
-VARIABLES = (*tracing.ENDPOINTS, *tracing.PROTOCOLS, "OTEL_TRACES_EXPORTER", "OTEL_SERVICE_NAME")
+VARIABLES = (
+    *(*tracing.ENDPOINTS, *tracing.PROTOCOLS, "OTEL_TRACES_EXPORTER", "OTEL_SERVICE_NAME"),
+    *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
+)
 
 
 class Receiver:
@@ -98,6 +105,13 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     found.server.server_close()
 
 
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server in front that is trusted to send ``traceparent``."""
+    monkeypatch.setenv("PATCHPLAN_TRUST_TRACEPARENT", "true")
+    get_settings.cache_clear()
+
+
 def traceparent_of(plan_id: str) -> str | None:
     with session_scope() as session:
         found = session.get(Plan, uuid.UUID(plan_id))
@@ -106,7 +120,7 @@ def traceparent_of(plan_id: str) -> str | None:
 
 
 def test_a_request_and_its_work_are_one_trace(
-    receiver: Receiver, client: TestClient, plan_desk: Desk
+    receiver: Receiver, trusting: None, client: TestClient, plan_desk: Desk
 ) -> None:
     client.headers["traceparent"] = f"00-{TRACE}-{ABOVE}-01"
     plan = queue_plan(client, tags=json.dumps({"crop": SECRET}))
@@ -133,6 +147,69 @@ def test_a_request_and_its_work_are_one_trace(
     assert [span.parent_span_id for span in written] == [posted.span_id]
     closed = [span for span in receiver.named("UPDATE") if span.parent_span_id == worked.span_id]
     assert any(attributes(span)["db.query.text"].startswith("UPDATE plans") for span in closed)
+
+
+@pytest.mark.parametrize("sampler", ["parentbased_always_on", "parentbased_always_off", "always_on"])
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_a_strangers_traceparent_decides_nothing(
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    sampler: str,
+    flags: str,
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    client = request.getfixturevalue("client")
+    for key in (client.headers["Authorization"], "Bearer nobody's"):
+        client.get("/v1/plans", headers={"traceparent": f"00-{TRACE}-{ABOVE}-{flags}", "Authorization": key})
+    client.get("/v1/plans", headers={"traceparent": "00-nonsense"})
+    tracing.stop()
+    found = receiver.named("GET /v1/plans")
+    assert len(found) == (0 if "off" in sampler else 3)
+    assert not any(span.parent_span_id for span in found)
+    assert TRACE not in {span.trace_id.hex() for span in found}
+    links = [[(link.trace_id.hex(), link.span_id.hex()) for link in span.links] for span in found]
+    assert links == [[(TRACE, ABOVE)], [(TRACE, ABOVE)], []][: len(found)]
+
+
+def test_a_trusted_traceparent_decides(receiver: Receiver, trusting: None, client: TestClient) -> None:
+    for flags in ("00", "01"):
+        client.get("/v1/plans", headers={"traceparent": f"00-{TRACE}-{ABOVE}-{flags}"})
+    tracing.stop()
+    assert receiver.one("GET /v1/plans").trace_id.hex() == TRACE
+
+
+def test_webhooks_messages_are_in_the_trace_of_what_they_tell(
+    receiver: Receiver, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATCHPLAN_WEBHOOK_NETWORKS", "127.0.0.0/8")
+    get_settings.cache_clear()
+    desk = DeliveryDesk()
+    with listening() as listener:
+        listener.answers = [(503, {})]
+        registered(client, listener.url)
+        draft(client)
+        assert desk.work() == 1
+        with session_scope() as session:
+            session.execute(text("UPDATE webhook_deliveries SET next_try_at = now()"))
+        assert desk.work() == 1
+    tracing.stop()
+    drafted = receiver.one("POST /v1/orders")
+    refused, heard = sorted(
+        receiver.named("work webhook_deliveries"), key=lambda span: attributes(span)["patchplan.attempt"]
+    )
+    for span in (refused, heard):
+        assert (span.trace_id, span.parent_span_id) == (drafted.trace_id, drafted.span_id)
+        assert attributes(span)["patchplan.table"] == "webhook_deliveries"
+    assert refused.status.code == Status.STATUS_CODE_ERROR
+    assert attributes(refused)["error.type"] == "NotDelivered"
+    assert attributes(heard)["patchplan.status"] == "delivered"
+    assert any(
+        attributes(span)["db.query.text"].startswith("UPDATE webhook_deliveries")
+        for span in receiver.named("UPDATE")
+        if span.parent_span_id == heard.span_id
+    )
+    assert listener.url.encode() not in b"".join(receiver.bodies)
 
 
 def test_nothing_that_a_client_wrote_is_told(receiver: Receiver, client: TestClient) -> None:

@@ -115,7 +115,7 @@ def test_with_the_gain_of_its_release_a_budget_speaks_of_accuracy(live: Live) ->
     assert result["basis"] == "gain"
     assert result["expected_before"] == pytest.approx(0.5)
     assert result["expected_after"] == pytest.approx(0.5 + 0.4 * 8 / 9)
-    assert result["verdicts"] == {"buy_these": 8, "lr_is_enough": 1, "not_worth_it": 0}
+    assert result["verdicts"] == {"buy_these": 8, "lr_is_enough": 1, "not_worth_it": 0, "not_seen": 0}
     tiles = tiles_of(live, small)
     assert max(len(tile["bought"]) for tile in tiles) == 2
     assert all(tile["expected_after"] >= tile["expected_before"] for tile in tiles)

@@ -2,6 +2,7 @@
 
 import itertools
 import uuid
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -160,6 +161,37 @@ def test_verdicts() -> None:
         assert verdict.expected_before == tile.gain["lr"]
     nothing = allocate(tiles, ALONE, Decimal("0.5"))
     assert {tile.verdict for tile in nothing.tiles} >= {Verdict.NOT, Verdict.ENOUGH}
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.key)
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_where_lr_shows_nothing_only_areas_buy(product: Product, calibrated: bool) -> None:
+    plain = offers(3, 1, calibrated=calibrated)
+    # the tile in the middle shows nothing (a plan keeps no gain of it), half of the first one neither
+    tiles = [*plain]
+    tiles[4] = replace(plain[4], unseen=range(16), gain=None)
+    tiles[0] = replace(plain[0], unseen=range(8))
+    found = allocate(tiles, product, Decimal(1000))
+    assert found.calibrated == calibrated
+    assert found.tiles[4].chosen == ()
+    assert set(found.tiles[0].chosen) <= set(range(8, 16))
+    assert found.tiles[4].expected_before is None
+    if product is ALONE:
+        assert found.tiles[4].verdict == Verdict.UNSEEN
+        assert found.tiles[4].bought == ()
+        assert set(found.tiles[0].bought) <= set(range(8, 16))
+    seen = allocate([*tiles[:4], *tiles[5:]], product, Decimal(1000))
+    assert found.expected_before == pytest.approx(seen.expected_before)
+    assert found.expected_with_all == pytest.approx(seen.expected_with_all)
+    there = shapely.union_all([tiles[4].cells[5].polygon, tiles[4].cells[6].polygon]).buffer(-1e-6)
+    forced = allocate(tiles, product, Decimal(1000), must_buy=there)
+    assert forced.tiles[4].verdict == Verdict.BUY
+    assert forced.tiles[4].chosen == (5, 6)
+    # nobody saw anything at all
+    none = allocate([replace(tile, unseen=range(16)) for tile in plain], product, Decimal(1000))
+    assert {tile.verdict for tile in none.tiles} == {Verdict.UNSEEN}
+    assert none.quote.total == 0
+    assert none.expected_with_all == 0
 
 
 def test_without_a_gain_model_probabilities_order_the_patches() -> None:

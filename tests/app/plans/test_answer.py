@@ -6,7 +6,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.plans.answer import answer_tile, choose, totals
+from app.plans.answer import answer_tile, choose, kept_gain, totals
 
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=16, max_size=16)
 AREAS = st.lists(
@@ -70,9 +70,16 @@ def test_the_threshold_itself_is_not_above_it() -> None:
 
 def test_nothing_is_chosen_where_the_policy_saw_nothing() -> None:
     tile = answer_tile(
-        [0.9] * 16, [Decimal(1)] * 16, threshold=0.5, max_patches=None, price_per_km2=None, valid_fraction=0
+        [0.9] * 16, [Decimal(1)] * 16, threshold=0, max_patches=None, price_per_km2=None, unseen=range(8)
     )
-    assert not any(tile.chosen)
+    assert tile.chosen == (False,) * 8 + (True,) * 8
+    assert tile.probabilities == (0.0,) * 8 + (0.9,) * 8
+    gain = {"lr": 0.3, "hr": 0.9, "weights": [1 / 16] * 16}
+    assert kept_gain(gain, tile) == gain | {"weights": [0.0] * 8 + [1 / 16] * 8}
+    # what is beyond the raster's edge need not be seen
+    half = [Decimal(1)] * 8 + [Decimal(0)] * 8
+    blind = answer_tile([0.9] * 16, half, threshold=0, max_patches=None, price_per_km2=None, unseen=range(8))
+    assert kept_gain(gain, blind) is None
 
 
 @given(

@@ -61,7 +61,7 @@ def test_worldview_tiles_are_square_on_the_ground() -> None:
     assert scaling.kind == "as_is"
     ((pixels, valid),) = read_lr_tiles(VEGAS, info, tiles, bands, scaling, 56)
     assert (valid[[0, 1, 6]] == 1).all()
-    assert valid[-1] < 0.05
+    assert valid[-1].mean() < 0.05
     with rasterio.open(VEGAS) as dataset:
         # the first tile is 316 columns and 256 rows
         plain = dataset.read((1, 2, 3), window=((0, 256), (0, 316)))
