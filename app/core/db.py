@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Depends
-from sqlalchemy import URL, Engine, MetaData, create_engine, make_url
+from sqlalchemy import URL, Engine, MetaData, create_engine, event, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -68,7 +68,7 @@ def database_url() -> str:
 @lru_cache
 def get_engine() -> Engine:
     """The engine of this process, made on first use so that no connection is inherited by a child."""
-    return create_engine(
+    engine = create_engine(
         database_url(),
         pool_pre_ping=True,
         pool_size=10,
@@ -76,6 +76,15 @@ def get_engine() -> Engine:
         pool_recycle=1800,
         connect_args={"connect_timeout": 5, "application_name": "patchplan"},
     )
+    event.listen(engine, "connect", _in_utc)
+    return engine
+
+
+def _in_utc(connection: Any, _record: object) -> None:
+    # PostgreSQL's own zone is the machine's, and times come back in it: clients get Z everywhere
+    connection.autocommit = True
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.autocommit = False
 
 
 def dispose_engine() -> None:

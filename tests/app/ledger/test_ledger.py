@@ -225,6 +225,7 @@ def test_pages_and_csv_hold_the_same(client: TestClient, api_key: KeyMaker) -> N
     table = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["id"] for row in table] == paged[::-1]
     assert table[0]["patches"] == "5 6 9 10"
+    assert [row["at"] for row in table] == [one["at"] for one in first["entries"] + rest["entries"]][::-1]
     assert client.get("/v1/ledger", params={"plan": str(uuid.uuid4())}).json()["entries"] == []
     buyer = {"Authorization": f"Bearer {api_key('acquire')}"}
     reader = {"Authorization": f"Bearer {api_key('report')}"}
