@@ -78,8 +78,8 @@ def _cell(name: str, value: object) -> str:
         # as the JSON has it
         return value.isoformat().replace("+00:00", "Z")  # type: ignore[attr-defined, no-any-return]
     text = str(value)
-    # a spreadsheet would run these
-    return "'" + text if text[:1] in "=+-@\t\r" and name == "reason" else text
+    # what people wrote, which a spreadsheet would run
+    return "'" + text if text[:1] in "=+-@\t\r" and name in ("vendor", "reason") else text
 
 
 def _line(cells: tuple[str, ...] | list[str]) -> str:
