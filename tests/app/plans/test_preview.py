@@ -4,7 +4,7 @@ import tracemalloc
 import uuid
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from affine import Affine
 from fastapi.testclient import TestClient
@@ -78,7 +78,7 @@ def test_patches_are_drawn_one_by_one(client: TestClient, tmp_path: Path) -> Non
 
 def test_the_picture_counts_the_plans_patches(client: TestClient, tmp_path: Path) -> None:
     # rotated by 30 degrees: the boxes of the outer tiles have patches that hold no ground
-    rotated = {"transform": Affine(5, 0, WEST, 0, -5, NORTH) @ Affine.rotation(30)}
+    rotated: dict[str, Any] = {"transform": Affine(5, 0, WEST, 0, -5, NORTH) @ Affine.rotation(30)}
     plan_id = ready_plan(3, 3, **rotated)
     path = tmp_path / "lr.tif"
     path.write_bytes(lr_geotiff(3, 3, **rotated))
