@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from app.acquisitions import endpoints as acquisitions
 from app.budgets import endpoints as budgets
@@ -21,6 +21,7 @@ from app.core.metrics import DATABASE_REGISTRY
 from app.core.notify import Listener
 from app.core.observe import ObserveMiddleware
 from app.core.openapi import complete_openapi
+from app.core.parameters import only_known_parameters
 from app.core.problems import add_problem_handlers
 from app.core.revisions import known
 from app.core.settings import get_settings
@@ -103,10 +104,10 @@ def create_app() -> FastAPI:
         releases,
         aliases,
         webhooks,
-        health,
-        reference,
     ):
-        app.include_router(room.router)
+        app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
+    for open_room in (health, reference):
+        app.include_router(open_room.router)
     app.openapi = lambda: complete_openapi(app)  # type: ignore[method-assign]
     return app
 

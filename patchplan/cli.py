@@ -3,10 +3,11 @@
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from app.core.settings import SettingsError
 from patchplan.errors import FrontDoorError
 
 app = typer.Typer(
@@ -21,16 +22,24 @@ app.add_typer(keys, name="keys")
 store = typer.Typer(help="The object store.", no_args_is_help=True)
 app.add_typer(store, name="store")
 
+NAME_LENGTH: Final = 200
+"""Of an organisation's name and a key's, as their columns have it."""
+
 # these read their own options, --help included
 DELEGATES = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
 def main() -> None:
     """Run the command; what a person can mend is said in one message, not as a traceback."""
+    from sqlalchemy.exc import OperationalError
+
     try:
         app()
-    except FrontDoorError as error:
+    except (FrontDoorError, SettingsError) as error:
         typer.echo(f"patchplan: {error}", err=True)
+        sys.exit(1)
+    except OperationalError as error:
+        typer.echo(f"patchplan: The database does not answer: {str(error.orig).strip()}", err=True)
         sys.exit(1)
 
 
@@ -48,8 +57,9 @@ def api() -> None:
     import uvicorn
 
     from app.core.logs import configure_logging
-    from app.core.settings import get_settings
+    from app.core.settings import check_served, get_settings
 
+    check_served()
     configure_logging()
     settings = get_settings()
     uvicorn.run(
@@ -66,7 +76,7 @@ def api() -> None:
 
 @app.command(context_settings=DELEGATES)
 def worker(context: typer.Context) -> None:
-    """One worker; `--queue training` makes one that trains. Further options are Celery's."""
+    """One worker; `--queue training` makes one that trains."""
     _delegate("workers.__main__", context.args)
 
 
@@ -126,11 +136,17 @@ def reproduce(context: typer.Context) -> None:
     _delegate("models.reproduce.command", context.args)
 
 
+def _named(text: str) -> str:
+    if not 1 <= len(text) <= NAME_LENGTH or not text.isprintable() or not text.strip():
+        raise typer.BadParameter(f"1 to {NAME_LENGTH} characters that can be seen.")
+    return text
+
+
 @keys.command("create")
 def keys_create(
     scope: Annotated[list[str], typer.Option(help="plan, acquire, train, report or admin; several times.")],
-    org: Annotated[str, typer.Option(help="The organisation, made when new.")] = "default",
-    name: Annotated[str, typer.Option(help="What the key is for.")] = "key",
+    org: Annotated[str, typer.Option(callback=_named, help="The organisation, made when new.")] = "default",
+    name: Annotated[str, typer.Option(callback=_named, help="What the key is for.")] = "key",
 ) -> None:
     """Make a key and print it; it is not shown again."""
     from patchplan.database import database_here
@@ -157,7 +173,11 @@ def keys_list() -> None:
 
 
 @keys.command("revoke")
-def keys_revoke(prefix: Annotated[str, typer.Argument(help="The part after pp_.")]) -> None:
+def keys_revoke(
+    prefix: Annotated[
+        str, typer.Argument(help="The key's first part, as `keys list` shows it; the whole key will do.")
+    ],
+) -> None:
     """Make a key useless."""
     from patchplan.database import database_here
     from patchplan.keys import revoke

@@ -67,8 +67,13 @@ def embedded_services(data_dir: Path, *, durable: bool = True) -> Iterator[Servi
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
-    """The data folder for this process alone; raises EmbeddedError when another has it."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The data folder for this process alone; raises EmbeddedError when it is taken or cannot be made."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedError(
+            f"The data folder {data_dir} cannot be made ({error.strerror}); set PATCHPLAN_DATA_DIR."
+        ) from error
     with (data_dir / "lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from app.core import auth
 from app.core.db import session_scope
+from app.core.revisions import NotMigrated, check_revision
+from patchplan.errors import FrontDoorError
 
 FIRST_ORGANISATION = "default"
 
@@ -28,6 +31,9 @@ def first_key(data_dir: Path, say: Callable[[str], None]) -> Path:
 
 def create(organisation: str, scopes: list[str], name: str) -> str:
     """A new key, shown this once; raises ValueError for an unknown scope."""
+    known = [scope.value for scope in auth.Scope]
+    if unknown := [scope for scope in scopes if scope not in known]:
+        raise ValueError(f"{', '.join(unknown)}: a scope is one of {', '.join(known)}.")
     with session_scope() as session:
         owner = auth.get_or_create_organisation(session, organisation)
         return auth.create_key(session, owner, scopes, name)[1]
@@ -36,12 +42,21 @@ def create(organisation: str, scopes: list[str], name: str) -> str:
 def revoke(prefix: str) -> bool:
     """Revoke the key with this prefix (``pp_PREFIX_...``); False when there is none that still works."""
     with session_scope() as session:
+        _must_be_migrated(session)
         return auth.revoke_key(session, prefix.removeprefix("pp_").split("_")[0])
+
+
+def _must_be_migrated(session: Session) -> None:
+    try:
+        check_revision(session)
+    except NotMigrated as error:
+        raise FrontDoorError(f"The database {error}.") from error
 
 
 def listing() -> list[tuple[str, str, str, str, str]]:
     """Prefix, organisation, name, scopes and state of every key, oldest first."""
     with session_scope() as session:
+        _must_be_migrated(session)
         rows = session.execute(
             select(auth.ApiKey, auth.Organisation.name)
             .join(auth.Organisation)

@@ -131,10 +131,15 @@ def up(say: Say = print) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP, then stop every child."""
     with stopped_by_signals(), serving(say=say) as service:
         say(f"PatchPlan answers at {service.url} (reference: {service.url}/docs)")
-        say(f"data folder: {get_settings().data_dir}   key: {service.key_file}")
+        say(f"data folder: {get_settings().data_dir}   key: {_where_the_key_is(service.key_file)}")
         say("Ctrl-C stops it")
         _keep_alive(service, say)
     say("stopped")
+
+
+def _where_the_key_is(path: Path) -> str:
+    # of a database that was restored, or is another folder's, the keys are known by their hashes alone
+    return str(path) if path.exists() else "one that was made before; `patchplan keys create` makes another"
 
 
 def _keep_alive(service: Service, say: Say) -> None:

@@ -8,15 +8,25 @@ from celery.platforms import SecurityWarning
 
 from app.core.logs import configure_logging
 from app.core.queue import QUEUE, TRAINING_QUEUE
-from app.core.settings import get_settings
+from app.core.settings import SettingsError, check_served, get_settings
 from workers.app import celery_app
 
 
 def main(arguments: list[str]) -> None:
-    """Run until SIGTERM or SIGINT; ``--queue training`` trains, other arguments go to Celery's ``worker``."""
-    parser = argparse.ArgumentParser(prog="patchplan worker", add_help=False, allow_abbrev=False)
-    parser.add_argument("--queue", choices=(QUEUE, TRAINING_QUEUE), default=QUEUE)
+    """Run until SIGTERM or SIGINT; ``--queue training`` trains, other arguments go to Celery's ``worker``.
+
+    Raises SettingsError without a database or a broker.
+    """
+    parser = argparse.ArgumentParser(
+        prog="patchplan worker",
+        description="One worker, until SIGTERM or Ctrl-C, against the configured database and broker.",
+        epilog="Further options are those of Celery's worker: `celery worker --help` has them.",
+        allow_abbrev=False,
+    )
+    what = f"{QUEUE}: all that clients wait for (the default); {TRAINING_QUEUE}: training runs alone"
+    parser.add_argument("--queue", choices=(QUEUE, TRAINING_QUEUE), default=QUEUE, help=what)
     known, others = parser.parse_known_args(arguments)
+    check_served()
     # the messages hold no pickles, so root is no danger here; containers run as another user anyway
     warnings.filterwarnings("ignore", category=SecurityWarning)
     configure_logging()
@@ -31,4 +41,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except SettingsError as error:
+        sys.exit(f"patchplan worker: {error}")

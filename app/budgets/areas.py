@@ -37,7 +37,8 @@ def _read(value: Any, loc: tuple[str | int, ...]) -> list[shapely.Polygon]:
     try:
         parts = _polygons(value)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise _refused(loc, f"This is no GeoJSON polygon: {error}"[:300]) from None
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise _refused(loc, f"This is no GeoJSON polygon: {why}"[:300]) from None
     if not parts or len(parts) > _MAX_POLYGONS:
         raise _refused(loc, f"An area has 1 to {_MAX_POLYGONS} polygons.")
     polygons: list[shapely.Polygon] = []

@@ -89,7 +89,7 @@ async def create_budget(
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="Up to 255 characters of your own; the same key and body make one budget.",
+            description="Up to 255 ASCII characters, no spaces; the same key and body make one budget.",
             examples=["budget-2026-11"],
         ),
     ] = None,

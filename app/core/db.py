@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Depends
-from sqlalchemy import URL, Engine, MetaData, create_engine, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy import URL, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from app.core.settings import get_settings
+from app.core.settings import SettingsError, get_settings
 
 DATABASE_LOST: Final = (OperationalError, InterfaceError, PoolTimeoutError)
 """The database does not answer, which passes; other errors of it are the statement's fault and come again."""
@@ -37,10 +37,16 @@ class Base(DeclarativeBase):
 
 
 def sqlalchemy_url(url: str) -> str:
-    """``postgresql://...`` (or ``postgres://``) with the driver named; ValueError for other databases."""
-    parsed = make_url(url)
+    """``postgresql://...`` (or ``postgres://``) with the driver named; SettingsError for other databases."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # the error quotes the address, and a password with it
+        raise SettingsError(
+            "PATCHPLAN_DATABASE_URL is no address such as postgresql://user:password@host/name."
+        ) from None
     if parsed.drivername.split("+")[0] not in ("postgresql", "postgres"):
-        raise ValueError(f"PatchPlan needs PostgreSQL, not {parsed.drivername}")
+        raise SettingsError(f"PATCHPLAN_DATABASE_URL: PatchPlan needs PostgreSQL, not {parsed.drivername}.")
     return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
@@ -72,17 +78,17 @@ def _rendered(url: URL) -> str:
 
 
 def database_url() -> str:
-    """The configured address in SQLAlchemy's form; raises RuntimeError when there is none."""
+    """The configured address in SQLAlchemy's form; raises SettingsError when there is none."""
     url = get_settings().database_url
     if not url:
-        raise RuntimeError("PATCHPLAN_DATABASE_URL is not set; `patchplan up` starts a database of its own")
+        raise SettingsError("PATCHPLAN_DATABASE_URL is not set; `patchplan up` starts a database of its own.")
     return sqlalchemy_url(url)
 
 
 @lru_cache
 def get_engine() -> Engine:
     """The engine of this process, made on first use so that no connection is inherited by a child."""
-    return create_engine(
+    engine = create_engine(
         database_url(),
         pool_pre_ping=True,
         pool_size=10,
@@ -90,6 +96,15 @@ def get_engine() -> Engine:
         pool_recycle=1800,
         connect_args={"connect_timeout": 5, "application_name": "patchplan"},
     )
+    event.listen(engine, "connect", _in_utc)
+    return engine
+
+
+def _in_utc(connection: Any, _record: object) -> None:
+    # PostgreSQL's own zone is the machine's, and times come back in it: clients get Z everywhere
+    connection.autocommit = True
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.autocommit = False
 
 
 def dispose_engine() -> None:

@@ -7,12 +7,14 @@ from fastapi.openapi.utils import get_openapi
 
 from app.core.errors import (
     PROBLEM_JSON,
+    BadRequest,
     Forbidden,
     Internal,
     PayloadTooLarge,
     ProblemError,
     Unauthorized,
     Unprocessable,
+    UnsupportedMedia,
 )
 from app.core.problems import problem_responses
 
@@ -84,9 +86,13 @@ def _say_problems(operation: dict[str, Any]) -> None:
         answers["422"] = problem_responses(Unprocessable)[422]
     common: list[type[ProblemError]] = [Internal]
     if operation.get("security"):
-        common += [Unauthorized, Forbidden]
-    if operation.get("requestBody"):
+        # the last for parameters in the query that the call does not know
+        common += [Unauthorized, Forbidden, Unprocessable]
+    body = operation.get("requestBody")
+    if body:
         common.append(PayloadTooLarge)
+        if "application/json" in body["content"]:
+            common += [BadRequest, UnsupportedMedia]
     for status, answer in problem_responses(*common).items():
         answers.setdefault(str(status), answer)
     operation["responses"] = dict(sorted(answers.items()))

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from obstore.exceptions import BaseError as StoreError
 from psycopg.errors import CharacterNotInRepertoire, UntranslatableCharacter
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.core.db import DATABASE_LOST
 from app.core.errors import (
@@ -34,6 +36,8 @@ from app.core.errors import (
 log = structlog.get_logger(__name__)
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 BY_STATUS: dict[int, type[ProblemError]] = {
     problem.status: problem
@@ -104,6 +108,12 @@ def _here(request: Request) -> str:
     return quote(request.url.path, safe="/:@!$&'()*+,;=~")
 
 
+def pydantic_says(item: Mapping[str, Any]) -> str:
+    """What one of a ValidationError's errors says, without the name of the exception our own checks raise."""
+    message: str = item["msg"]
+    return message.removeprefix("Value error, ")
+
+
 def first_line(problem: type[ProblemError]) -> str:
     """What the class's docstring says in short."""
     return (problem.__doc__ or problem.title).strip().splitlines()[0]
@@ -130,15 +140,34 @@ async def _frameworks(request: Request, error: Exception) -> Response:
     if known is NotFound:
         detail = f"There is nothing at {request.url.path}."
     elif known is MethodNotAllowed:
-        detail = f"{request.method} is not possible here; see Allow."
+        # the framework names the methods of the first route with this path, and each has one
+        headers["Allow"] = ", ".join(methods := _methods_here(request))
+        detail = f"{request.method} is not possible here; {', '.join(methods)} is."
     else:
         detail = str(error.detail)
     return problem_response(request, known(detail), headers)
 
 
+def _methods_here(request: Request) -> list[str]:
+    """The methods that the request's path has, whichever of its routes has them."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    return [
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
+
+
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [{"loc": list(item["loc"]), "detail": item["msg"]} for item in error.errors()]
+    for item in error.errors():
+        if item["type"] == "json_invalid":
+            why = f"{item['ctx']['error']}, at character {item['loc'][-1]}"
+            return problem_response(request, BadRequest(f"This is no JSON: {why}."))
+        if tuple(item["loc"]) == ("body",) and isinstance(item.get("input"), bytes):
+            # what does not call itself JSON is handed on as it came
+            return problem_response(request, UnsupportedMedia("Send the body as application/json."))
+    errors = [{"loc": list(item["loc"]), "detail": pydantic_says(item)} for item in error.errors()]
     where = "; ".join(
         f"{'.'.join(str(step) for step in item['loc'])}: {item['detail']}" for item in errors[:3]
     )

@@ -4,10 +4,15 @@ from functools import lru_cache
 from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class SettingsError(ValueError):
+    """A setting that nothing can be done with; the message names its variable, for who set it."""
 
 
 class Settings(BaseSettings):
@@ -77,6 +82,13 @@ class Settings(BaseSettings):
         5, gt=0, description="Wait after the first try; each wait is 4 times longer."
     )
 
+    @field_validator("log_level")
+    @classmethod
+    def _level(cls, text: str) -> str:
+        if text.upper() not in LOG_LEVELS:
+            raise ValueError(f"is one of {', '.join(LOG_LEVELS)}")
+        return text.upper()
+
     @field_validator("webhook_networks")
     @classmethod
     def _networks(cls, text: str | None) -> str | None:
@@ -113,5 +125,23 @@ class Settings(BaseSettings):
 
 @lru_cache
 def get_settings() -> Settings:
-    """The settings of this process; ``get_settings.cache_clear()`` reads them anew."""
-    return Settings()
+    """The settings of this process; ``get_settings.cache_clear()`` reads them anew. Raises SettingsError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        # not what was given: it may be a secret that stands in the wrong place
+        wrong = [
+            f"PATCHPLAN_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise SettingsError("; ".join(wrong) + ".") from None
+
+
+def check_served() -> None:
+    """For processes that start no services themselves; raises SettingsError where none are named."""
+    settings = get_settings()
+    given = {"PATCHPLAN_DATABASE_URL": settings.database_url, "PATCHPLAN_BROKER_URL": settings.broker_url}
+    if missing := [name for name, url in given.items() if not url]:
+        raise SettingsError(
+            f"{' and '.join(missing)} must be set here; `patchplan up` starts services of its own."
+        )

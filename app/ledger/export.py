@@ -75,10 +75,11 @@ def _cell(name: str, value: object) -> str:
     if name in ("amount", "area_km2"):
         return plain(value)  # type: ignore[arg-type]
     if name == "at":
-        return value.isoformat()  # type: ignore[attr-defined, no-any-return]
+        # as the JSON has it
+        return value.isoformat().replace("+00:00", "Z")  # type: ignore[attr-defined, no-any-return]
     text = str(value)
-    # a spreadsheet would run these
-    return "'" + text if text[:1] in "=+-@\t\r" and name == "reason" else text
+    # what people wrote, which a spreadsheet would run
+    return "'" + text if text[:1] in "=+-@\t\r" and name in ("vendor", "reason") else text
 
 
 def _line(cells: tuple[str, ...] | list[str]) -> str:

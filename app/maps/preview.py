@@ -59,15 +59,17 @@ def render_preview(
     probabilities: Sequence[Sequence[float]],
     chosen: Sequence[Sequence[bool]],
     *,
+    patches: int | None = None,
     hr: Layer | None = None,
     received: Iterable[tuple[Place, Rgb]] | None = None,
     side: int = SIDE,
 ) -> bytes:
     """PNG bytes of a plan.
 
-    ``probabilities`` and ``chosen`` hold 16 values for each of ``tiles``, by patch id. Beside the LR goes the
-    ``hr`` raster, or the ``received`` patches, ``((tile, patch), (3, h, w))``, over the dimmed LR; each is
-    drawn before the next is asked for. ``side`` is the longer side of a panel in pixels. Raises
+    ``probabilities`` and ``chosen`` hold 16 values for each of ``tiles``, by patch id. ``patches`` is how
+    many the plan has: by default those in the tiles' boxes, more where it is rotated. Beside the LR
+    goes the ``hr`` raster, or the ``received`` patches, ``((tile, patch), (3, h, w))``, over the dimmed LR;
+    each is drawn before the next is asked for. ``side`` is the longer side of a panel in pixels. Raises
     TruncatedRaster where a file cannot be read.
     """
     frame = framed(lr.info, tiles, side)
@@ -80,8 +82,9 @@ def render_preview(
         beside, drawn = _with_patches(below, frame, tiles, received)
         have = [[(tile.index, p) in drawn for p in range(GRID * GRID)] for tile in tiles]
         panels.append((_panel(beside, frame, tiles, None, have), "HR patches received"))
-    there = sum(clip_patch(tile, patch) is not None for tile in tiles for patch in range(GRID * GRID))
-    return _sheet(panels, f"{sum(map(sum, chosen)):,} of {there:,} patches chosen", frame)
+    if patches is None:
+        patches = sum(clip_patch(tile, patch) is not None for tile in tiles for patch in range(GRID * GRID))
+    return _sheet(panels, f"{sum(map(sum, chosen)):,} of {patches:,} patches chosen", frame)
 
 
 def _paint(layer: Layer, frame: Frame) -> Rgb:

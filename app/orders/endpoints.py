@@ -35,7 +35,7 @@ Buyer = Annotated[Principal, Depends(require("acquire"))]
 Key = Annotated[
     str | None,
     Header(
-        description="Up to 255 characters of your own; the same key and body do it once.",
+        description="Up to 255 ASCII characters, no spaces; the same key and body do it once.",
         examples=["order-2026-118"],
     ),
 ]

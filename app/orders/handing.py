@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from stapi_pydantic import OrderParameters, OrderPayload
 
 from app.core.errors import Unprocessable
+from app.core.problems import pydantic_says
 from app.orders.schemas import VendorRequests
 from app.orders.tables import Order, OrderLine
 from app.pricing.products import Product
@@ -63,7 +64,7 @@ def _stapi(order: Order, lines: Sequence[OrderLine], details: Details) -> tuple[
             # the model is strict, which a geometry out of JSON meets as JSON only
             checked = OrderPayload[OrderParameters].model_validate(raw, strict=False)
         except ValidationError as error:
-            raise Unprocessable(f"This makes no STAPI order: {error.errors()[0]['msg']}.") from None
+            raise Unprocessable(f"This makes no STAPI order: {pydantic_says(error.errors()[0])}.") from None
         bodies.append(checked.model_dump(mode="json", exclude_none=True))
     return f"/products/{quoted(product.key, safe='')}/orders", bodies
 

@@ -44,7 +44,8 @@ class OrderForm(BaseModel):
         None,
         min_length=1,
         max_length=MOST_PLANS,
-        description="Ready plans; their chosen patches are ordered.",
+        description="Ready plans; their chosen patches are ordered. Ground that several of them cover is "
+        "bought once, as one image: plans of one place on several days are ordered one by one.",
     )
     budget: uuid.UUID | None = Field(None, description="A ready budget; what it buys is ordered.")
     classifications: list[uuid.UUID] | None = Field(

@@ -86,7 +86,7 @@ async def create_plan(
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="Up to 255 characters of your own; the same key and body make one plan.",
+            description="Up to 255 ASCII characters, no spaces; the same key and body make one plan.",
             examples=["7c1e6f0a"],
         ),
     ] = None,

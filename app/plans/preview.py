@@ -42,6 +42,7 @@ def draw(org_id: uuid.UUID, plan_id: uuid.UUID) -> bytes:
             [tile_of(row, info) for row in rows],
             [row.probabilities for row in rows],
             [row.chosen for row in rows],
+            patches=plan.patch_count,
             received=_pixels(plan, patches, Path(folder)) if patches else None,
         )
 

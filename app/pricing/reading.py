@@ -7,6 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from app.core.errors import BadRequest, PriceListRefused, UnmeetableRules, UnsupportedMedia
+from app.core.problems import pydantic_says
 from app.pricing.schemas import PriceListIn
 
 JSON_TYPES: Final = ("application/json",)
@@ -67,7 +68,7 @@ def check(raw: Any) -> PriceListIn:
         found = PriceListIn.model_validate(raw)
     except ValidationError as error:
         errors = [
-            {"loc": ["body", *item["loc"]], "detail": item["msg"].removeprefix("Value error, ")}
+            {"loc": ["body", *item["loc"]], "detail": pydantic_says(item)}
             for item in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         first = errors[0]

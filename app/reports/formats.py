@@ -17,10 +17,29 @@ CSV: Final = "text/csv"
 PARQUET: Final = "application/vnd.apache.parquet"
 HTML: Final = "text/html"
 OFFERED: Final = (JSON, CSV, PARQUET, HTML)
-CSV_EXAMPLE: Final = "half,month,currency,tiles,...,spent,...\npurchases,2026-11,EUR,2,...,1.75,...\n"
+CSV_EXAMPLE: Final = (
+    "half,by:month,currency,plans,tiles,...,spent,...\npurchases,2026-11,EUR,,2,...,1.75,...\n"
+)
 
 NUMBERS: Final = ("plans", "plans_with_purchases", "tiles", "tiles_bought", "patches", "labelled", "correct")
 SHARES: Final = ("s_mean", "accuracy")
+
+FIGURES: Final = (
+    *("plans", "tiles", "plans_with_purchases"),
+    *(
+        f"{name}_{part}"
+        for name in ("every", "planned", "bought")
+        for part in ("patches", "area_km2", "cost")
+    ),
+    *("bought_chosen", "saving_cost", "planned_saving_cost"),
+    *(f"{name}_area_{part}" for name in ("saving", "planned_saving") for part in ("km2", "share")),
+    *("tiles_bought", "patches", "s_mean", "area_km2", "spent", "nominal_cost"),
+    *("labelled", "correct", "accuracy", "cost_per_correct"),
+    *(f"full_hr_{part}" for part in ("patches", "area_km2", "cost", "nominal_cost")),
+    *("nominal_saving", "nominal_saving_share", "real_saving", "real_saving_share"),
+    *(f"s{n}" for n in range(17)),
+)
+"""The columns after the keys, the same in every report: a program finds them in an empty month too."""
 
 Row = dict[str, Any]
 
@@ -44,7 +63,10 @@ def _plans(group: SavingsGroup) -> Row:
     for name in ("every", "planned", "bought"):
         figure = getattr(group, name)
         row |= {f"{name}_{part}": getattr(figure, part) for part in ("patches", "area_km2", "cost")}
-    row |= {"saving_cost": group.saving.cost, "planned_saving_cost": group.planned_saving.cost}
+    row["bought_chosen"] = group.bought.chosen
+    for name in ("saving", "planned_saving"):
+        saving = getattr(group, name)
+        row |= {f"{name}_{part}": getattr(saving, part) for part in ("cost", "area_km2", "area_share")}
     return row
 
 
@@ -66,16 +88,15 @@ def _keys(group: SavingsGroup | PurchaseGroup) -> Row:
     return {f"by:{name}": value for name, value in group.group.items()} | {"currency": group.currency}
 
 
-def columns(report: SavingsOut, rows: Sequence[Row]) -> list[str]:
+def columns(report: SavingsOut) -> list[str]:
     """Every column, also those of a half that has no row."""
-    fixed = ["half", *(f"by:{name}" for name in report.group_by), "currency"]
-    return list(dict.fromkeys([*fixed, *(name for row in rows for name in row)]))
+    return ["half", *(f"by:{name}" for name in report.group_by), "currency", *FIGURES]
 
 
 def _csv(report: SavingsOut, rows: Sequence[Row]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = columns(report, rows)
+    names = columns(report)
     writer.writerow(names)
     writer.writerows([_cell(name, row.get(name)) for name in names] for row in rows)
     return out.getvalue().encode()
@@ -92,7 +113,7 @@ def _cell(name: str, value: object) -> str:
 
 
 def _parquet(report: SavingsOut, rows: Sequence[Row]) -> bytes:
-    names = columns(report, rows)
+    names = columns(report)
     table = pa.table({name: _column(name, [row.get(name) for row in rows]) for name in names})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
@@ -103,7 +124,7 @@ def _column(name: str, values: list[Any]) -> pa.Array:
     """A column of the type that its name has, so that a report without a value has the same schema."""
     if name == "half" or name == "currency" or name.startswith("by:"):
         return pa.array(values, pa.string())
-    if name in NUMBERS or name.endswith("_patches") or (name[:1] == "s" and name[1:].isdigit()):
+    if name in NUMBERS or name.endswith(("_patches", "_chosen")) or (name[:1] == "s" and name[1:].isdigit()):
         return pa.array(values, pa.int64())
     if name in SHARES or name.endswith("_share"):
         return pa.array(values, pa.float64())

@@ -57,7 +57,7 @@ def create_run(
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="Up to 255 characters of your own; the same key and body make one run.",
+            description="Up to 255 ASCII characters, no spaces; the same key and body make one run.",
             examples=["7c1e6f0a"],
         ),
     ] = None,

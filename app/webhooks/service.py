@@ -127,7 +127,8 @@ def tell(
             literal(event.value) == any_(WebhookEndpoint.events),
         )
     ).all()
-    message = {"type": event.value, "timestamp": datetime.now(UTC).isoformat(), "data": dict(data)}
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    message = {"type": event.value, "timestamp": now, "data": dict(data)}
     body = json.dumps(message, separators=(",", ":"))
     for endpoint_id in wanting:
         session.add(

@@ -17,7 +17,7 @@ from patchplan.demo.client import Client, Json, next_patches
 from patchplan.demo.cut import cut_patches
 from patchplan.demo.errors import DemoError
 from patchplan.demo.geotiff import colour_bands
-from patchplan.demo.run import LOGS, alone, logs_kept, running_client, until_stopped
+from patchplan.demo.run import LOGS, alone, bands, logs_kept, running_client, until_stopped
 from patchplan.demo.scene import Scene, choose_scene, make_lr
 from patchplan.demo.screen import Screen
 
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tiles", type=int, default=400, metavar="N", help="of each scene, N tiles at most (%(default)s)"
     )
     parser.add_argument(
-        "--bands", metavar="R,G,B", help="band numbers, e.g. 3,2,1; default: what the file says"
+        "--bands", type=bands, metavar="R,G,B", help="band numbers, e.g. 3,2,1; default: what the file says"
     )
     parser.add_argument("--threshold", help="buy patches whose probability is above this")
     parser.add_argument("--max-patches", metavar="S", help="buy at most S patches a tile")
@@ -85,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _backtest(options: argparse.Namespace, screen: Screen) -> None:
     paths = _scenes(options.hr)
+    if options.price_list is not None and not options.price_list.is_file():
+        raise DemoError(f"There is no file {options.price_list}.")
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
@@ -97,6 +99,7 @@ def _backtest(options: argparse.Namespace, screen: Screen) -> None:
             with logs_kept(folder / "service" / "logs", out / LOGS), running_client(screen) as client:
                 if options.price_list is not None:
                     client.post_price_list(options.price_list.read_bytes())
+                client.find_product(options.product)
                 result, page, shapes = _try(tried, options, client, folder, screen)
     (out / "backtest.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     (out / "backtest.html").write_text(page)

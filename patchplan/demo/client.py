@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 
@@ -94,6 +95,19 @@ class Client:
     def post_price_list(self, content: bytes) -> None:
         """Make a price list known, as YAML."""
         self._ask("POST", "/v1/price-lists", content=content, headers={"Content-Type": "application/yaml"})
+
+    def find_product(self, product: str) -> None:
+        """Look whether there is such a product: it is ordered only after everything was planned."""
+        listed, _, rest = product.partition("/")
+        key, _, version = rest.partition("@")
+        if not (listed and key):
+            raise DemoError(f"A product is named price-list/key, not {product!r}.")
+        path = "/".join(
+            ["/v1/price-lists", quote(listed, safe=""), *(["versions", version] if version else [])]
+        )
+        known = self._ask("GET", path).json()["keys"]
+        if key not in known:
+            raise DemoError(f"The price list {listed} has no product {key}; it has {', '.join(known)}.")
 
     def _finished(self, answer: httpx.Response) -> Json:
         """The finished plan or classification that was asked for: at once, or by asking where it is made."""

@@ -182,6 +182,7 @@ def draw(scene: Scene, lr_path: Path, lr: RasterInfo, plan: Json) -> bytes:
         tiles,
         [[patch["probability"] for patch in of_tile] for of_tile in patches],
         [[patch["selected"] for patch in of_tile] for of_tile in patches],
+        patches=plan["totals"]["patches"],
         hr=Layer(scene.path, scene.info, bands, scaling),
     )
 

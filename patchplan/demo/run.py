@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from app.core.errors import ProblemError
+from app.core.money import parse_currency, parse_price
 from app.releases.service import choose_card
 from models.card import Card
 from patchplan.demo import fetch
@@ -74,17 +76,19 @@ def _parser() -> argparse.ArgumentParser:
         help="make LR of about so many metres a pixel; default: what the release was trained with",
     )  # fmt: skip
     parser.add_argument(
-        "--bands", metavar="R,G,B", help="band numbers, e.g. 3,2,1; default: what the file says"
+        "--bands", type=bands, metavar="R,G,B", help="band numbers, e.g. 3,2,1; default: what the file says"
     )
     parser.add_argument(
         "--threshold", help="buy patches whose probability is above this; default: the release's"
     )
     parser.add_argument("--max-patches", metavar="S", help="buy at most S patches a tile")
     parser.add_argument(
-        "--price-per-km2", default=standard.price_per_km2, metavar="PRICE",
+        "--price-per-km2", type=_price, default=standard.price_per_km2, metavar="PRICE",
         help="what HR costs; the default, %(default)s, is made up",
     )  # fmt: skip
-    parser.add_argument("--currency", default=standard.currency, help="of the price (%(default)s)")
+    parser.add_argument(
+        "--currency", type=_currency, default=standard.currency, help="of the price (%(default)s)"
+    )
     parser.add_argument("--keep-patches", action="store_true", help="leave the patches in OUT/patches too")
     parser.add_argument("--drawn", action="store_true", help="the drawn scene alone; nothing is downloaded")
     return parser
@@ -102,6 +106,30 @@ def _metres(text: str) -> float:
     if not 0 < number < 1e6:
         raise argparse.ArgumentTypeError("must be metres, above 0")
     return number
+
+
+def bands(text: str) -> str:
+    """An option's three band numbers as the API takes them, refused before anything is started."""
+    text = text.replace(" ", "")
+    if not re.fullmatch(r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){2}", text):
+        raise argparse.ArgumentTypeError("must be three band numbers, such as 3,2,1")
+    return text
+
+
+def _price(text: str) -> str:
+    return _taken(parse_price, text)
+
+
+def _currency(text: str) -> str:
+    return _taken(parse_currency, text)
+
+
+def _taken(read: Callable[[str], object], text: str) -> str:
+    try:
+        read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _demo(options: argparse.Namespace, screen: Screen) -> None:

@@ -1,9 +1,11 @@
 """The command line: every command explains itself, and what was done wrong is said in a line."""
 
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
-from patchplan.cli import app
+from patchplan.cli import app, main
 from patchplan.embedded import Services
 from patchplan.supervise import environment
 
@@ -44,6 +46,88 @@ def test_an_unknown_scope_is_named(database: Services) -> None:
     done = CliRunner().invoke(app, ["keys", "create", "--scope", "everything"])
     assert done.exit_code == 2
     assert "everything" in done.output
+    assert all(scope in done.output for scope in ("plan", "acquire", "train", "report", "admin"))
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 201, "a\x1b[2J", "\udcff"])
+@pytest.mark.parametrize("option", ["--org", "--name"])
+def test_a_name_that_no_column_holds_is_refused(option: str, name: str) -> None:
+    done = CliRunner().invoke(app, ["keys", "create", "--scope", "plan", option, name])
+    assert done.exit_code == 2
+    assert "1 to 200 characters" in done.output
+
+
+def said_by(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What the command says when it ends with 1: one message and no traceback."""
+    monkeypatch.setattr(sys, "argv", ["patchplan", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("patchplan: ")
+    return said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PORT", "abc", "PATCHPLAN_PORT: Input should be a valid integer"),
+        ("LOG_LEVEL", "loud", "PATCHPLAN_LOG_LEVEL: is one of DEBUG, INFO"),
+        ("WEBHOOK_NETWORKS", "home", "PATCHPLAN_WEBHOOK_NETWORKS: 'home'"),
+        ("DATABASE_URL", "nobody:secret", "PATCHPLAN_DATABASE_URL is no address"),
+        ("DATABASE_URL", "mysql://u:secret@db/x", "needs PostgreSQL, not mysql"),
+        ("DATABASE_URL", "postgresql://u:secret@127.0.0.1:1/x", "The database does not answer: "),
+        ("DATA_DIR", "/proc/none", "The data folder /proc/none cannot be made"),
+    ],
+)
+def test_a_wrong_setting_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, said: str
+) -> None:
+    given = {"PATCHPLAN_DATABASE_URL": "", f"PATCHPLAN_{name}": value}
+    with environment(given):
+        message = said_by(monkeypatch, capsys, "keys", "list")
+    assert said in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_what_starts_no_database_says_which_are_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with environment({"PATCHPLAN_DATABASE_URL": "", "PATCHPLAN_BROKER_URL": ""}):
+        message = said_by(monkeypatch, capsys, command)
+    assert "PATCHPLAN_DATABASE_URL and PATCHPLAN_BROKER_URL must be set" in message
+
+
+def test_keys_of_a_database_without_tables(
+    services: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = services.database_url.replace("/patchplan?", "/postgres?")
+    with environment({"PATCHPLAN_DATABASE_URL": empty}):
+        for words in (["keys", "list"], ["keys", "revoke", "abc"]):
+            assert "run `patchplan migrate`" in said_by(monkeypatch, capsys, *words)
+
+
+def test_a_worker_tells_of_its_queues(capsys: pytest.CaptureFixture[str]) -> None:
+    done = CliRunner().invoke(app, ["worker", "--help"])
+    assert done.exit_code == 0
+    assert "--queue {patchplan,training}" in done.output + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--bands", "a,b"], "must be three band numbers"),
+        (["--price-per-km2", "1,50"], "a price is a decimal string"),
+        (["--currency", "euro"], "a currency is an ISO 4217 code"),
+    ],
+)
+def test_a_wrong_option_is_told_before_anything_starts(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = CliRunner().invoke(app, ["demo", "--drawn", *words])
+    assert done.exit_code == 2
+    assert said in done.output + capsys.readouterr().err
 
 
 def test_migrate_may_be_run_again(database: Services) -> None:

@@ -95,6 +95,10 @@ def test_given_services_are_used_and_none_is_started(data_folder: Path, database
         assert kinds(up.children()) == {"api", "worker", "trainer"}
         assert up.authorised(up.key())
         assert not (data_folder / "data" / "postgres").exists()
+    # the database has a key, whose file is not here
+    with serving_up(data_folder / "other", **given) as up:
+        assert "key: one that was made before" in up.said
+        assert not (data_folder / "other" / "api-key").exists()
 
 
 def refused(up: Up) -> str:

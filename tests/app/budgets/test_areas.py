@@ -96,6 +96,16 @@ def test_a_type_that_is_no_text_is_refused() -> None:
         read_area({"type": kind}, ("body", "must_buy"))
 
 
+def test_what_lacks_a_member_is_told_which() -> None:
+    for value, lacks in (
+        ({}, "type"),
+        ({"type": "Polygon"}, "coordinates"),
+        ({"type": "Feature"}, "geometry"),
+    ):
+        with pytest.raises(AreaRefused, match=f"it lacks '{lacks}'"):
+            read_area(value, ("body", "must_buy"))
+
+
 def squares(count: int) -> dict[str, Any]:
     """So many squares of five points each, side by side."""
     rings = []

@@ -35,6 +35,61 @@ def test_wrong_method(client: TestClient) -> None:
     assert "GET" in response.headers["allow"]
 
 
+def test_a_wrong_method_is_told_all_that_the_path_has(client: TestClient) -> None:
+    # each method has a route of its own, of which the framework names the first's
+    for path, methods in (("/v1/plans", "GET, POST"), ("/v1/aliases/champion", "GET, PUT, DELETE")):
+        response = client.patch(path)
+        check_problem(response, 405, "method-not-allowed")
+        assert response.headers["allow"] == methods
+        assert methods in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "said"),
+    [
+        ("/v1/orders", "status=draft", "known: limit, state, token"),
+        ("/v1/ledger", "from=2026-11-01", "known: limit, order, plan, token"),
+        ("/v1/reports/savings", "tags=team=north", "tag, to"),
+        ("/v1/releases/nosuch", "version=3", "it knows none"),
+    ],
+)
+def test_a_parameter_that_nobody_knows_is_refused(
+    client: TestClient, path: str, query: str, said: str
+) -> None:
+    response = client.get(f"{path}?{query}")
+    check_problem(response, 422, "unprocessable")
+    name = query.split("=")[0]
+    assert f"no parameter `{name}`" in response.json()["detail"]
+    assert said in response.json()["detail"]
+    assert response.json()["errors"][0]["loc"] == ["query", name]
+
+
+def test_who_has_no_key_hears_that_first(anonymous: TestClient) -> None:
+    check_problem(anonymous.get("/v1/orders?status=draft"), 401, "unauthorized")
+    assert anonymous.get("/healthz?from=a-probe").status_code == 200
+
+
+def test_a_body_that_is_no_json_is_a_400(client: TestClient) -> None:
+    response = client.post("/v1/orders", content='{"plans": [', headers={"Content-Type": "application/json"})
+    check_problem(response, 400, "bad-request")
+    assert response.json()["detail"] == "This is no JSON: Expecting value, at character 11."
+
+
+@pytest.mark.parametrize("headers", [{"Content-Type": "application/x-www-form-urlencoded"}, {}])
+def test_json_that_does_not_say_so_is_a_415(client: TestClient, headers: dict[str, str]) -> None:
+    # as curl's --data alone sends it
+    response = client.post("/v1/orders", content='{"plans": []}', headers=headers)
+    check_problem(response, 415, "unsupported-media")
+    assert response.json()["detail"] == "Send the body as application/json."
+
+
+def test_a_refusal_does_not_name_the_exception(client: TestClient) -> None:
+    response = client.post("/v1/orders", json={})
+    check_problem(response, 422, "unprocessable")
+    assert "Value error" not in response.text
+    assert response.json()["detail"].startswith("body: an order is made of")
+
+
 def broken_app() -> FastAPI:
     app = FastAPI()
     add_problem_handlers(app)

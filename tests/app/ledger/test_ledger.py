@@ -225,6 +225,7 @@ def test_pages_and_csv_hold_the_same(client: TestClient, api_key: KeyMaker) -> N
     table = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["id"] for row in table] == paged[::-1]
     assert table[0]["patches"] == "5 6 9 10"
+    assert [row["at"] for row in table] == [one["at"] for one in first["entries"] + rest["entries"]][::-1]
     assert client.get("/v1/ledger", params={"plan": str(uuid.uuid4())}).json()["entries"] == []
     buyer = {"Authorization": f"Bearer {api_key('acquire')}"}
     reader = {"Authorization": f"Bearer {api_key('report')}"}
@@ -239,6 +240,32 @@ def test_pages_and_csv_hold_the_same(client: TestClient, api_key: KeyMaker) -> N
         client.post(f"/v1/ledger/{paged[0]}/corrections", json=correction, headers=stranger).status_code
         == 404
     )
+
+
+def test_a_csv_runs_nothing_in_a_spreadsheet(client: TestClient) -> None:
+    product = {
+        "key": "p",
+        "name": "p",
+        "vendor": "=1+1",
+        "source": "s",
+        "currency": "EUR",
+        "price_per_km2": "2",
+    }
+    listed = client.post("/v1/price-lists", json={"name": "mine", "products": [product]})
+    assert listed.status_code == 201, listed.text
+    body = {"plans": [str(ready_plan())], "product": "mine/p"}
+    order = client.post("/v1/orders", json=body).json()["id"]
+    client.post(f"/v1/orders/{order}/moves", json={"to": "placed"})
+    entry = client.get("/v1/ledger").json()["entries"][0]
+    assert entry["vendor"] == "=1+1"
+    correction = {"amount": "1", "reason": "@SUM(A1)"}
+    assert client.post(f"/v1/ledger/{entry['id']}/corrections", json=correction).status_code == 201
+    table = csv.DictReader(io.StringIO(client.get("/v1/ledger", headers={"Accept": "text/csv"}).text))
+    bought, corrected = table
+    assert bought["vendor"] == corrected["vendor"] == "'=1+1"
+    assert corrected["reason"] == "'@SUM(A1)"
+    # a number that is below 0 stays one
+    assert float(bought["lon"]) == entry["lon"] < 0
 
 
 def test_a_csv_that_is_not_read_on_holds_no_connection(

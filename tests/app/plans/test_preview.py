@@ -4,8 +4,9 @@ import tracemalloc
 import uuid
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from affine import Affine
 from fastapi.testclient import TestClient
 from sqlalchemy import insert
 
@@ -14,11 +15,15 @@ from app.acquisitions.tables import Acquisition, ReceivedPatch, pixels_key
 from app.core.db import session_scope
 from app.core.store import get_store
 from app.core.work import uuid7
+from app.maps import Layer, render_preview
+from app.plans.reading import iter_tiles
+from app.plans.service import raster_info, tile_of
 from app.plans.tables import Plan
 from app.rasters import Scaling
-from tests.imagery import lr_geotiff
+from tests.imagery import NORTH, WEST, lr_geotiff
 from tests.plans import ready_plan
 
+AS_IS: Final = Scaling("as_is", (1.0,) * 3, (0.0,) * 3)
 HR_PX: Final = 1024
 WIDE, TALL = 8, 4
 MOST_BYTES: Final = 120 * 2**20
@@ -30,7 +35,7 @@ def received(plan_id: uuid.UUID, folder: Path) -> None:
     with session_scope() as session:
         plan = session.get_one(Plan, plan_id)
         plan.hr_px, plan.revision = HR_PX, 1
-        plan.scaling = Scaling("as_is", (1.0,) * 3, (0.0,) * 3).to_json()
+        plan.scaling = AS_IS.to_json()
         acquisition = Acquisition(
             id=uuid7(), plan_id=plan_id, revision=1, digest="0" * 64, file_sha256="0" * 64, file_bytes=1,
             raster={}, bands=[1, 2, 3], refused=[],
@@ -69,3 +74,24 @@ def test_patches_are_drawn_one_by_one(client: TestClient, tmp_path: Path) -> Non
         tracemalloc.stop()
     assert answer.status_code == 200, answer.text
     assert peak < MOST_BYTES
+
+
+def test_the_picture_counts_the_plans_patches(client: TestClient, tmp_path: Path) -> None:
+    # rotated by 30 degrees: the boxes of the outer tiles have patches that hold no ground
+    rotated: dict[str, Any] = {"transform": Affine(5, 0, WEST, 0, -5, NORTH) @ Affine.rotation(30)}
+    plan_id = ready_plan(3, 3, **rotated)
+    path = tmp_path / "lr.tif"
+    path.write_bytes(lr_geotiff(3, 3, **rotated))
+    with session_scope() as session:
+        plan = session.get_one(Plan, plan_id)
+        plan.scaling = AS_IS.to_json()
+        get_store().put(plan.lr_key, path)
+        info, rows = raster_info(plan), list(iter_tiles(plan_id))
+    tiles = [tile_of(row, info) for row in rows]
+    marks = [row.probabilities for row in rows], [row.chosen for row in rows]
+    layer = Layer(path, info, (1, 2, 3), AS_IS)
+    patches = client.get(f"/v1/plans/{plan_id}").json()["totals"]["patches"]
+    assert patches == sum(area > 0 for row in rows for area in row.areas_km2) < len(tiles) * 16
+    drawn = client.get(f"/v1/plans/{plan_id}/preview.png").content
+    assert drawn == render_preview(layer, tiles, *marks, patches=patches)
+    assert drawn != render_preview(layer, tiles, *marks)

@@ -421,6 +421,10 @@ def test_the_formats_say_the_same(client: TestClient, bought: dict[str, Any]) ->
     names = lines[0].split(",")
     flat = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
     assert len(table) == len(flat) == len(whole["groups"]) + len(whole["purchases"])
+    for group, row in zip(whole["groups"], table, strict=False):
+        assert row["bought_chosen"] == group["bought"]["chosen"]
+        assert row["saving_area_km2"] == group["saving"]["area_km2"]
+        assert row["planned_saving_area_share"] == group["planned_saving"]["area_share"]
     bought_rows = [row for row in table if row["half"] == "purchases"]
     for group, row, line in zip(whole["purchases"], bought_rows, flat[len(whole["groups"]) :], strict=True):
         assert row["spent"] == Decimal(group["spent"]) == Decimal(line["spent"])
@@ -428,6 +432,21 @@ def test_the_formats_say_the_same(client: TestClient, bought: dict[str, Any]) ->
         assert row["full_hr_cost"] == Decimal(group["full_hr"]["cost"])
         assert [row[f"s{n}"] for n in range(17)] == group["s_histogram"]
     assert client.get("/v1/reports/savings", headers={"Accept": "image/png"}).status_code == 406
+
+
+def test_an_empty_report_has_the_same_columns(client: TestClient, bought: dict[str, Any]) -> None:
+    def columns(**more: str) -> tuple[list[str], Any]:
+        params = {"group_by": "month", **more}
+        text, table = (
+            client.get("/v1/reports/savings", params=params, headers={"Accept": kind})
+            for kind in ("text/csv", "application/vnd.apache.parquet")
+        )
+        return text.text.splitlines()[0].split(","), pq.read_schema(io.BytesIO(table.content))
+
+    full, schema = columns()
+    assert columns(**{"from": "2999-01-01"}) == (full, schema)
+    assert full == schema.names
+    assert len(set(full)) == len(full)
 
 
 def test_the_page_needs_nothing_else(client: TestClient, bought: dict[str, Any]) -> None:

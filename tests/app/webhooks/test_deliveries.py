@@ -54,6 +54,7 @@ def test_each_move_is_told_once_and_signed(client: TestClient, listener: Listene
     placed = next(message for message in told if message["type"] == "order.placed")
     assert (placed["data"]["from"], placed["data"]["to"]) == ("quoted", "placed")
     assert placed["data"]["quote"] == "3.00"
+    assert re.fullmatch(r"[0-9T:.-]+Z", placed["timestamp"])
     [shown] = [one for one in examples("docs/orders.md") if one.get("type") == "order.placed"]
     assert list(shown) == list(placed)
     assert list(shown["data"]) == list(placed["data"])

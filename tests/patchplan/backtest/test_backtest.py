@@ -60,7 +60,19 @@ def test_what_cannot_be_tested(tmp_path: Path) -> None:
     (tmp_path / "not.tif").write_text("no raster")
     with pytest.raises(DemoError, match=r"not\.tif"):
         main(["--hr", str(tmp_path), *product])
+    with pytest.raises(DemoError, match=r"no file .*mine\.yaml"):
+        main(["--hr", str(tmp_path), *product, "--price-list", str(tmp_path / "mine.yaml")])
     assert not any((tmp_path / "out").glob("backtest.*"))
+
+
+def test_a_product_is_looked_up_before_anything_is_planned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_scene(tmp_path / "town.tif")
+    words = ["--hr", str(tmp_path / "town.tif"), "--tiles", "1", "--out", str(tmp_path / "out")]
+    with pytest.raises(DemoError, match="has no product by-patch; it has by-the-patch, "):
+        main([*words, "--product", "example-archive/by-patch"])
+    assert "POST /v1/plans" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [[], ["--one-order"]])
