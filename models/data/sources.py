@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +9,7 @@ from models.data import cifar, fmow
 from models.data.files import open_files
 from models.data.folders import open_folders
 from models.data.source import DataError, Source, UnreadableImageError
+from models.data.threads import in_threads
 
 __all__ = ["DataError", "Source", "UnreadableImageError", "drop_unreadable", "open_source"]
 
@@ -63,6 +62,5 @@ def drop_unreadable(source: Source) -> Source:
             return str(error)
         return None
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        reasons = list(pool.map(reason, range(len(source))))
-    return source.without({i: why for i, why in enumerate(reasons) if why is not None})
+    reasons = enumerate(in_threads(reason, len(source)))
+    return source.without({i: why for i, why in reasons if why is not None})
