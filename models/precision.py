@@ -10,7 +10,8 @@ import torch
 
 def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        # unasked it says yes to what older GPUs only emulate
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         # torch has no public question
         return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001

@@ -1,6 +1,7 @@
 """bf16 is chosen where the processor multiplies it, and nowhere else."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,3 +24,13 @@ def test_a_step_runs_in_the_precision_that_is_asked_for(precision: str) -> None:
     with autocast(CPU, precision):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if expected else torch.float32)
+
+
+def test_a_gpu_that_only_emulates_bf16_is_not_fast_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turing's, as torch sees them: no such card is at hand."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=7))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True)
+    assert torch.cuda.is_bf16_supported()
+    assert not has_fast_bf16(torch.device("cuda"))

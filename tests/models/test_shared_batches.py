@@ -153,14 +153,15 @@ with joined("cpu") as group:
 """
 
 
-def test_batch_norm_over_two_processes_is_that_of_one() -> None:
+def said_by_two(script: str) -> list[str]:
+    """What two processes that share batches print."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", BATCH_NORM],
+            [sys.executable, "-c", script],
             env={**common, "RANK": str(rank)},
             cwd=checkout(),
             stdout=subprocess.PIPE,
@@ -170,7 +171,27 @@ def test_batch_norm_over_two_processes_is_that_of_one() -> None:
     ]
     said = [rank.communicate(timeout=600)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0]
-    assert float(said[0]) < 1e-4
+    return said
+
+
+def test_batch_norm_over_two_processes_is_that_of_one() -> None:
+    assert float(said_by_two(BATCH_NORM)[0]) < 1e-4
+
+
+PATIENCE = """
+import torch
+from torch.distributed.distributed_c10d import _get_default_group
+
+from models.distributed import joined
+
+with joined("cpu"):
+    print(_get_default_group()._get_backend(torch.device("cpu")).options._timeout.total_seconds())
+"""
+
+
+def test_a_leader_that_decodes_for_hours_is_waited_for() -> None:
+    """By itself torch gives up after half an hour, and after ten minutes on GPUs."""
+    assert all(float(said) > 24 * 3600 for said in said_by_two(PATIENCE))
 
 
 @pytest.mark.parametrize(
