@@ -1,5 +1,6 @@
 """Figures of a card and of a comparison: curves, calibration, paired tests, the held-out images."""
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from math import comb
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import curves, evaluate
+from models import curves, evaluate, statistics
 from models.calibration import calibration
 from models.card import Card
 from models.comparison import compare, verdict
@@ -59,6 +60,21 @@ def test_the_bootstrap_finds_a_shift_and_no_shift() -> None:
     assert shifted["ci95"][0] < shifted["value"] < shifted["ci95"][1]
     assert bootstrap(noise - noise.mean())["p"] > 0.5
     assert bootstrap(np.zeros(5)) == {"value": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
+
+
+def test_intervals_of_as_many_images_as_imagenet_has_take_no_memory() -> None:
+    rng = np.random.default_rng(2)
+    differences = (rng.random(60_000) < 0.05).astype(int) - (rng.random(60_000) < 0.06)
+    tracemalloc.start()
+    found, again = statistics.mean(differences), bootstrap(differences)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+    assert (found["value"], found["ci95"]) == (again["value"], again["ci95"])
+    off = 1.96 * differences.std() / 60_000**0.5
+    assert found["ci95"] == pytest.approx([found["value"] - off, found["value"] + off], abs=off / 20)
+    assert again["p"] < 0.001
+    assert bootstrap(differences - np.roll(differences, 1))["p"] > 0.5
 
 
 def test_under_no_difference_few_are_called_different() -> None:
