@@ -11,8 +11,8 @@ _Z = 1.959963984540054
 RESAMPLES = 10_000
 _AT_ONCE = 500
 _ONE_BY_ONE = 20_000
-"""Up to so many values a resample draws each by itself, as all intervals published so far do; of fMoW's 50,000
-that takes seconds and 0.4 GB an interval. Differences and S have few values, so that counts of these do.
+"""Up to so many values a resample draws each by itself, as for all intervals published so far; of fMoW's
+50,000 that takes seconds and 0.4 GB. Differences and S are few different numbers, so counts of these do.
 """
 
 

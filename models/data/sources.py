@@ -27,10 +27,11 @@ def open_source(
     `split` keeps one published split only. `check` says whether every picture is decoded once to find
     unreadable ones (`auto`: up to 20,000 pictures). Unreadable pictures are left out and listed in
     `.skipped`; more than `max_unreadable` of them (default: 1 %, at least 3) raise DataError, as do a path
-    that holds no data set and an unknown split.
+    that holds no data set, an unknown split and names that are not UTF-8.
     """
     path = Path(path).expanduser()
     source = _recognise(path)
+    _check_names(source)
     if split is not None:
         chosen = source.in_split(split)
         if not len(chosen):
@@ -50,6 +51,15 @@ def _recognise(path: Path) -> Source:
     if fmow.is_fmow(files):
         return fmow.open_fmow(name, files)
     return cifar.recognise(name, files) or open_folders(name, files)
+
+
+def _check_names(source: Source) -> None:
+    """Raise DataError for a name that no card or hash could be written with at the end of a training."""
+    for name in (source.name, *source.classes, *source.ids):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{name!r} is not UTF-8: rename the folder or file") from None
 
 
 def drop_unreadable(source: Source) -> Source:
