@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from models.recipe import Recipe
 from models.stages.inputs import Indices, images_sha256
 
 _SCALE_TOLERANCE = 1.25
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,21 @@ def blank_card(job: Job, name: str) -> Card:
     )
 
 
+def unlearned(job: Job, split: Split) -> list[str]:
+    """Says how many of the held-out pictures are of classes that nothing is learned of, if any are."""
+    labels = job.labels.numpy()
+    strange = [test[~np.isin(labels[test], labels[learns])] for learns, test in split.tests]
+    if not (count := sum(map(len, strange))):
+        return []
+    names = [job.source.classes[k] for k in np.unique(labels[np.concatenate(strange)])]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    every = sum(len(test) for _, test in split.tests)
+    return [
+        f"{count} of the {every} held-out pictures are of classes that nothing is learned of, so no answer "
+        f"to them can be right: {', '.join(names[:_NAMED])}{more}"
+    ]
+
+
 def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Namespace) -> Card:
     """The whole card: figures, and the story of the training."""
     recipe, device = job.recipe, job.device
@@ -146,6 +163,10 @@ def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Name
             **asdict(split.seen_by_parent),
             "of": sum(len(test) for _, test in split.tests),
         }
+    if job.source.skipped:
+        training["left_out"] = str(job.source.skipped)
+    for text in unlearned(job, split):
+        training["unlearned"] = text
     if job.notices:
         training["recipe_changes"] = list(dict.fromkeys(job.notices))
     blank = replace(blank_card(job, args.out.name), version=args.release_version)

@@ -31,7 +31,7 @@ from models.disk import is_full
 from models.distributed import Group, joined, launch
 from models.events import Events
 from models.figures import figures, fold_classifiers
-from models.job import Job, Split, card_of
+from models.job import Job, Split, card_of, unlearned
 from models.page import PAGE_FILE, flattered, model_page
 from models.precision import best_device
 from models.progress import Progress
@@ -143,7 +143,8 @@ def _work(args: argparse.Namespace) -> Path:
     return work
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
+def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[str]]:
+    """The recipe as the command's words change it, and what is to be said of that."""
     path = Path(args.recipe)
     recipe = (
         parse_recipe(json.loads(path.read_text())) if path.suffix == ".json" else load_recipe(args.recipe)
@@ -156,22 +157,27 @@ def _recipe(args: argparse.Namespace) -> Recipe:
             raise RecipeError(f"--stages: only {', '.join(STAGES)}, not {', '.join(sorted(unknown))}")
         kept = {k: s if k in wanted else replace(s, epochs=0) for k, s in recipe.stages.items()}
         recipe = replace(recipe, stages=kept)
+    changes: list[str] = []
     todo = [name for name in STAGES if recipe.stages.get(name, Stage()).epochs]
     if not todo:
         raise RecipeError("no stage has any epochs")
     if todo[0] != "hr":
         if args.parent is None:
             raise RecipeError(f"starting at {todo[0]} means from a release: name its folder with --parent")
-        # shadows are made by the stage hr: the parent's classifier judges for itself
+        if recipe.training.crossfit and not args.folds:
+            changes.append(
+                "crossfit: without the stage hr there are no shadows; the parent's classifier judges images "
+                "that it has learned from, for which a policy learns to buy too little"
+            )
         recipe = replace(recipe, training=replace(recipe.training, crossfit=0))
-    return recipe
+    return recipe, changes
 
 
 def train(args: argparse.Namespace, group: Group | None = None) -> Card | None:
     """Train, measure and save; None in a process that only helps. Raises what `main` tells apart."""
     group = group or Group()
     events, work = Events(args.events if group.leads else None), _work(args)
-    recipe = _recipe(args)
+    recipe, changes = _recipe(args)
     if args.folds and not group.alone:
         raise ValueError("folds are trained one after another, by one process")
     made = group.leads and args.work is None and not work.exists()
@@ -181,7 +187,9 @@ def train(args: argparse.Namespace, group: Group | None = None) -> Card | None:
         if made:
             shutil.rmtree(work, ignore_errors=True)
         raise
+    job.notices.extend(changes)
     split = _split(job, args.folds)
+    _warn(job, split)
     if not group.leads:
         trained(job, split.learns, "release", args.seed)
         return None
@@ -234,6 +242,16 @@ def _job(args: argparse.Namespace, recipe: Recipe, work: Path, group: Group, eve
     with group.leader_first():
         features(job, untrained(job, args.seed))
     return job
+
+
+def _warn(job: Job, split: Split) -> None:
+    """Say what is not as in the recipe, which pictures are missing, and which cannot be told right."""
+    if not job.group.leads:
+        return
+    missing = [f"left out: {job.source.skipped}"] if job.source.skipped.unreadable else []
+    for text in (*job.notices, *missing, *unlearned(job, split)):
+        print(f"train: {text}", file=sys.stderr)
+        job.events.say("notice", text=text)
 
 
 def _split(job: Job, folds: int) -> Split:

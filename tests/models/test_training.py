@@ -279,6 +279,37 @@ SHORT = """
     """
 
 
+def test_what_figures_do_not_show_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A picture that cannot be read, a class that only `test` has, a judge of what it has learned from."""
+    (tmp_path / "short.toml").write_text(SHORT + "\n[training]\ncrossfit = 2")
+    scenes, events = tmp_path / "scenes", tmp_path / "events"
+    write_scenes(scenes / "train", per_class=8)
+    write_scenes(scenes / "test", per_class=4, seed=1)
+    for picture in (scenes / "train" / "quarter").iterdir():
+        picture.unlink()
+    (scenes / "train" / "along" / "along00.png").write_bytes(b"broken")
+    words = ["--recipe", str(tmp_path / "short.toml"), "--data", str(scenes), "--events", str(events)]
+    assert train.main([*words, "--out", str(tmp_path / "parent")]) == 0
+    missing = "1 unreadable: train/along/along00.png"
+    strange = "4 of the 12 held-out pictures are of classes that nothing is learned of"
+    told, training = capsys.readouterr().err, load_card(tmp_path / "parent").training
+    assert missing in told
+    assert f"{strange}, so no answer to them can be right: quarter\n" in told
+    assert missing in training["left_out"]
+    assert strange in training["unlearned"]
+    assert "recipe_changes" not in training
+    assert strange in (tmp_path / "parent" / "MODEL.md").read_text()
+    events.unlink()
+    child = ["--out", str(tmp_path / "child"), "--stages", "pt,ft2", "--parent", str(tmp_path / "parent")]
+    assert train.main([*words, *child]) == 0
+    (change,) = load_card(tmp_path / "child").training["recipe_changes"]
+    assert change.startswith("crossfit: ")
+    lines = map(json.loads, events.read_text().splitlines())
+    heard = [event["text"] for event in lines if event["kind"] == "notice"]
+    assert change in heard
+    assert any(missing in text for text in heard)
+
+
 def test_figures_of_another_seed_in_the_same_work_folder_are_not_taken(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "short.toml").write_text(SHORT)
     words = ["--recipe", str(tmp_path / "short.toml"), "--data", str(scenes), "--out"]
