@@ -234,6 +234,11 @@ def test_the_command_trains_a_release_that_the_other_measures(
     assert report["hr"]["value"] > 0.8
     assert report["fused"]["ci95"][0] <= report["fused"]["value"] <= report["fused"]["ci95"][1]
     assert {"lr", "s_mean", "s0_share", "s_sd"} <= set(report)
+    assert report["seen"] == "unknown"
+    assert evaluate.main([str(out), "--data", str(scenes), "--json"]) == 0
+    told, learned = capsys.readouterr(), len(held_out(open_source(scenes), 1)[0])
+    assert f"quick learned from {learned} of these 72 images: figures on them flatter" in told.err
+    assert (json.loads(told.out)["seen"], json.loads(told.out)["seen_images"]) == ("yes", learned)
     assert evaluate.main([str(out), "--data", str(unseen), "--ds", "2"]) == 0
     assert "HR-CNN" in capsys.readouterr().out
 
