@@ -18,7 +18,7 @@ from models.reproduce import classifiers, estimate, headline, speed
 from models.reproduce.draw import draw
 from models.reproduce.profiles import KINDS, NAMES
 from models.reproduce.rows import ROWS
-from models.reproduce.run import outdated, run
+from models.reproduce.run import Keys, outdated, run
 from models.reproduce.store import Store, read_table
 from models.reproduce.study import Study, name_of, open_study
 from models.reproduce.tables import TABLES, cells
@@ -118,7 +118,8 @@ def _table(args: argparse.Namespace) -> int:
         raise PermissionError(f"{out} cannot be written to")
     study = replace(study, name=_page_of(study, out))
     store = Store(out / f"{args.table}-{study.name}.json", _head(args, data, study), ROWS)
-    store.judge = lambda: outdated(study, store)
+    keys: Keys = {}
+    store.judge = lambda: outdated(study, store, keys)
     finished = run(study, wanted, store, args.parts)
     store.save()
     _write(args.table, store, study, out)

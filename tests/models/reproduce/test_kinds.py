@@ -170,8 +170,12 @@ def test_photographs_go_through_a_table(place: Path) -> None:
     assert "--kind photo" in page.read_text()
     assert told["head"]["outdated"] == []
     store = Store(file, told["head"])
-    assert outdated(opened(place, "folders", "photo"), store) == []
+    same, keys = opened(place, "folders", "photo"), dict[tuple[str, str, int, int], str]()
+    assert outdated(same, store, keys) == []
+    assert keys == {("smoke", "hr-cnn", 4, 0): row_key(same, "hr-cnn", 4, same.protocol.parts[0])}
     assert outdated(opened(place, "folders"), store) == [("hr-cnn", 4, "smoke")]
+    # not made again at every writing
+    assert outdated(opened(place, "folders"), store, keys) == []
 
 
 def test_hours_are_those_of_the_kind(
