@@ -26,7 +26,7 @@ from models.data.heldout import learned_from
 from models.data.source import DataError, Indices, Source
 from models.data.sources import open_source
 from models.patchdrop import most_likely
-from models.precision import autocast, best_device
+from models.precision import autocast, best_device, exact
 from models.progress import Progress
 from models.release import Release
 from models.remembered import Remembered
@@ -183,7 +183,7 @@ def outcomes(
     for which in torch.split(asked_of, _BATCH):
         hr = images[which].to(release.device).float().contiguous(memory_format=torch.channels_last)
         y = labels[which].to(release.device)
-        with autocast(release.device, precision):
+        with exact(), autocast(release.device, precision):
             features = [system.hr.stem(view_of(system.normalised(hr), view)) for view in system.hr_views]
             everything = y.new_ones(len(y), card.patches)
             full = system.hr_answer(features, everything).argmax(dim=1) == y

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.precision import exact
 from models.recipe import POLICYS_OWN
 from models.reproduce import classifiers
 from models.reproduce.bench import Bench
@@ -37,7 +38,8 @@ def run(study: Study, cells: list[Cell], store: Store, parts: int | None = None)
             # what the other ds were told is done with
             places = {at: place for at, place in places.items() if at[1] == ds}
             try:
-                _row(study, part, name, ds, store, places)
+                with exact():  # training has bf16 wherever there is TF32
+                    _row(study, part, name, ds, store, places)
             except SliceOver:
                 return False
             torch.clear_autocast_cache()
