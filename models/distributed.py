@@ -76,13 +76,19 @@ class Group:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Group]:
-    """The group that the environment names: nccl on GPUs, gloo on CPUs; or this process alone."""
+    """The group that the environment names: nccl on GPUs, gloo on CPUs; or this process alone.
+
+    Raises ValueError where there is no GPU for each process of this machine.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Group()
         return
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        own, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if own >= there:
+            raise ValueError(f"every process needs a GPU of its own, and there are {there}")
+        torch.cuda.set_device(own)
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Group(dist.get_rank(), size)

@@ -16,6 +16,7 @@ from torch import Tensor
 from models.card import Card, ClassName, Range, load_card
 from models.data.heldout import Learned, split_seed
 from models.data.source import Source
+from models.data.splits import not_compared
 from models.distributed import Group
 from models.events import Events
 from models.precision import has_fast_bf16
@@ -165,6 +166,8 @@ def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Name
         }
     if job.source.skipped:
         training["left_out"] = str(job.source.skipped)
+    for text in not_compared(job.source):
+        training["not_compared"] = text
     for text in unlearned(job, split):
         training["unlearned"] = text
     if job.notices:

@@ -26,7 +26,7 @@ from models.data.decode import prepare
 from models.data.heldout import held_out, inherited_seed, learned_from
 from models.data.source import DataError
 from models.data.sources import open_source
-from models.data.splits import keep_together, kfold
+from models.data.splits import keep_together, kfold, not_compared
 from models.disk import is_full
 from models.distributed import Group, joined, launch
 from models.events import Events
@@ -249,7 +249,7 @@ def _warn(job: Job, split: Split) -> None:
     if not job.group.leads:
         return
     missing = [f"left out: {job.source.skipped}"] if job.source.skipped.unreadable else []
-    for text in (*job.notices, *missing, *unlearned(job, split)):
+    for text in (*job.notices, *missing, *not_compared(job.source), *unlearned(job, split)):
         print(f"train: {text}", file=sys.stderr)
         job.events.say("notice", text=text)
 

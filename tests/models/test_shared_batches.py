@@ -15,7 +15,7 @@ from torch import nn
 
 from models import train
 from models.card import load_card
-from models.distributed import Group, SyncBatchNorm2d, synchronise
+from models.distributed import Group, SyncBatchNorm2d, joined, synchronise
 from models.stages import classify, reinforce
 from models.stages.draws import Draws, Dropout, own_dropouts, rand
 from models.stages.inputs import Batch
@@ -187,6 +187,14 @@ from models.distributed import joined
 with joined("cpu"):
     print(_get_default_group()._get_backend(torch.device("cpu")).options._timeout.total_seconds())
 """
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = torch.cuda.device_count()
+    for name, value in {"WORLD_SIZE": "2", "RANK": str(count), "LOCAL_RANK": str(count)}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"a GPU of its own, and there are {count}"), joined("cuda"):
+        pass
 
 
 def test_a_leader_that_decodes_for_hours_is_waited_for() -> None:

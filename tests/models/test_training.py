@@ -315,6 +315,18 @@ def test_what_figures_do_not_show_is_said(tmp_path: Path, capsys: pytest.Capture
     assert any(missing in text for text in heard)
 
 
+def test_more_pictures_than_are_compared_are_said(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("models.data.splits.COMPARE_UP_TO", 71)
+    (tmp_path / "short.toml").write_text(SHORT)
+    words = ["--recipe", str(tmp_path / "short.toml"), "--data", str(scenes), "--out", str(tmp_path / "r")]
+    assert train.main(words) == 0
+    said = "72 pictures are too many to be compared"
+    assert f"train: {said}" in capsys.readouterr().err
+    assert said in load_card(tmp_path / "r").training["not_compared"]
+
+
 def test_figures_of_another_seed_in_the_same_work_folder_are_not_taken(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "short.toml").write_text(SHORT)
     words = ["--recipe", str(tmp_path / "short.toml"), "--data", str(scenes), "--out"]
