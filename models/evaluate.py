@@ -252,6 +252,8 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measured(args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    if args.threshold is not None and not 0 <= args.threshold < 1:
+        raise ValueError(f"--threshold lies in [0, 1), and {args.threshold:g} does not")
     release = Release.load(args.release, str(best_device()))
     fit = release.card.training.get("fit", "squash")
     opened = open_source(args.data, split=args.split, check="none")

@@ -12,7 +12,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,19 +78,22 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the release; its name is the release's"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_at_least(0), default=0)
     parser.add_argument(
         "--release-version", type=_version, default="1", help="stands in the card (default: %(default)s)"
     )
     parser.add_argument(
-        "--folds", type=int, default=0, help="figures pooled over this many folds, training on all images"
+        "--folds",
+        type=_at_least(2),
+        default=0,
+        help="figures pooled over this many folds, training on all images",
     )
-    parser.add_argument("--epochs", type=int, help="at most so many epochs a stage: for trials")
+    parser.add_argument("--epochs", type=_at_least(1), help="at most so many epochs a stage: for trials")
     parser.add_argument("--stages", help="only these of hr,lr,pt,ft1,ft2; without hr they need --parent")
     parser.add_argument("--parent", type=Path, help="folder of the release to start from")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--processes", type=int, default=1, help="processes that share each batch")
+    parser.add_argument("--processes", type=_at_least(1), default=1, help="processes that share each batch")
     parser.add_argument(
         "--events", type=Path, help="file that progress is appended to, one JSON object a line"
     )
@@ -98,6 +101,15 @@ def _arguments() -> argparse.ArgumentParser:
         "--work", type=Path, help="checkpoints and features (default: OUT.work, removed at the end)"
     )
     return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is not a number of {least} or more")
+        return int(text)
+
+    return number
 
 
 def _version(text: str) -> str:
@@ -183,12 +195,12 @@ def train(args: argparse.Namespace, group: Group | None = None) -> Card | None:
     made = group.leads and args.work is None and not work.exists()
     try:
         job = _job(args, recipe, work, group, events)
+        split = _split(job, args.folds)
     except DataError:  # nothing there that the same command could go on from
         if made:
             shutil.rmtree(work, ignore_errors=True)
         raise
     job.notices.extend(changes)
-    split = _split(job, args.folds)
     _warn(job, split)
     if not group.leads:
         trained(job, split.learns, "release", args.seed)

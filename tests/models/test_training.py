@@ -391,5 +391,13 @@ def test_wrong_data_and_recipes_are_one_line(
     (lonely / "only" / "a.png").write_bytes((scenes / "along" / "along00.png").read_bytes())
     assert train.main(["--recipe", "ucmerced", "--data", str(lonely), *out]) == 2
     assert "one class" in capsys.readouterr().err
+    few = write_scenes(tmp_path / "few", per_class=2)
+    (tmp_path / "short.toml").write_text(SHORT)
+    assert train.main(["--recipe", str(tmp_path / "short.toml"), "--data", str(few), *out]) == 2
+    assert "too small" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.work"))
     assert not (tmp_path / "r").exists()
+    for wrong in (("--seed", "-1"), ("--folds", "1"), ("--epochs", "0"), ("--processes", "two")):
+        with pytest.raises(SystemExit):
+            train.main(["--recipe", "ucmerced", "--data", str(scenes), *out, *wrong])
+        assert f"{wrong[1]} is not a number" in capsys.readouterr().err
