@@ -115,8 +115,9 @@ class Study:
         if key not in self._inputs:
             system = self.system(recipe, 0)
             served = Served(system, self.images, self.labels, recipe.images)
-            served.cache = self._features()
-            served.pairs = self._pairs
+            if _seen_by(recipe) == _seen_by(self.profile.paper):
+                served.cache = self._features()
+                served.pairs = self._pairs
             self._inputs[key] = served
         return self._inputs[key]
 
@@ -134,7 +135,7 @@ class Study:
         return replace(anew, profile=profile, of=self)
 
     def _features(self) -> FeatureCache | None:
-        """One cache for all: the widest of the recipes is the paper's with the fill. None where the disk has
+        """One cache for all that see as the paper's: the widest of the recipes is the paper's with the fill. None where the disk has
         no room for it: features are then computed for every batch anew.
         """
         paper = self.profile.paper
@@ -190,6 +191,14 @@ class Study:
     def key(self, *parts: Any) -> str:
         """The hash that names what was made of these parts from this data set."""
         return hashlib.sha256(json.dumps([self.digest, *parts], sort_keys=True).encode()).hexdigest()
+
+
+def _seen_by(recipe: Recipe) -> dict[str, Any]:
+    """What features of frozen layers are made of; a cache has those of all ds, and the fill."""
+    images, networks = asdict(recipe.images), recipe.networks
+    for name in ("ds", "thin", "fill", "hr_gsd_m"):
+        del images[name]
+    return images | {"networks": (networks.hr, networks.lr, networks.imagenet)}
 
 
 def images_at(images: Images, ds: int) -> Images:

@@ -178,6 +178,22 @@ def test_photographs_go_through_a_table(place: Path) -> None:
     assert outdated(opened(place, "folders"), store, keys) == []
 
 
+def test_features_of_one_recipe_are_not_served_to_one_that_sees_otherwise(place: Path) -> None:
+    """Learned from at one size and measured at another, nobody would have known."""
+    study = opened(place, "folders")
+    ours = study.profile.ours
+    smaller = replace(ours, images=replace(ours.images, lr_input_px=ours.images.lr_input_px // 2))
+    indices, views = np.arange(2), np.zeros(2, dtype=np.int64)
+    for recipe, kept in ((study.profile.paper, True), (ours, True), (smaller, False)):
+        inputs = study.inputs(recipe)
+        assert (inputs.cache is not None) == kept
+        learned = inputs.batch(indices, views, np.full(2, 4)).lr
+        _, measured = next(study.unseen(recipe, indices, 4))
+        assert learned is not None
+        assert measured.lr is not None
+        assert learned.shape == measured.lr.shape
+
+
 def test_hours_are_those_of_the_kind(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
