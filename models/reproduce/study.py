@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.decode import prepare
+from models.data.decode import IN_MEMORY, prepare
 from models.data.source import Source, UnreadableImageError
 from models.data.sources import open_source
+from models.disk import replacing
 from models.precision import best_device
 from models.progress import Progress
 from models.recipe import Images, Recipe
@@ -135,8 +136,8 @@ class Study:
         return replace(anew, profile=profile, of=self)
 
     def _features(self) -> FeatureCache | None:
-        """One cache for all that see as the paper's: the widest of the recipes is the paper's with the fill. None where the disk has
-        no room for it: features are then computed for every batch anew.
+        """One cache for all that see as the paper's: with the fill that is the widest of the recipes. None
+        where the disk has no room for it: features are then computed for every batch anew.
         """
         paper = self.profile.paper
         if self._cache is None and paper.images.augment != "crop-flip" and not self._full:
@@ -229,6 +230,22 @@ def usual_px(source: Source) -> int:
     return sorted(sides)[len(sides) // 2]
 
 
+def digest_of(source: Source, decoded: int, folder: Path) -> str:
+    """`Source.digest`; of a data set whose `decoded` bytes are not held in memory it is kept in `folder`, as
+    to read all of ImageNet takes longer than a slice.
+    """
+    if decoded <= IN_MEMORY:
+        return source.digest()
+    named = hashlib.sha256(json.dumps([source.classes, source.labels.tolist()]).encode())
+    named.update(source.fingerprint().encode())
+    kept = folder / f"digest-{named.hexdigest()[:32]}"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(kept) as file:
+            file.write(source.digest().encode())
+    return kept.read_text()
+
+
 def open_study(
     data: Path,
     profile: str,
@@ -263,6 +280,7 @@ def open_study(
     with Progress("decoding") as progress:
         px, fit = chosen.paper.images.hr_px, chosen.paper.images.fit
         source, images = prepare(source, px, work / "cache", fit=fit, progress=progress.show)
+    digest = digest_of(source, images.nbytes, work / "cache")
     return Study(
         name=stem,
         source=source,
@@ -271,8 +289,8 @@ def open_study(
         profile=chosen,
         protocol=protocol(source),
         work=work,
-        slice=Slice(seconds),
+        slice=Slice(seconds),  # time counts from here: no slice may end before it begins
         device=best_device(),
-        digest=source.digest(),
+        digest=digest,
         given=given,
     )

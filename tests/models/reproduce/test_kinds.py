@@ -1,6 +1,7 @@
 """Which kind of pictures a data set has, and photographs through a table."""
 
 import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from models.reproduce.profiles import KINDS, NAMES, load_profile
 from models.reproduce.rows import ROWS
 from models.reproduce.run import outdated, row_key
 from models.reproduce.store import Store
-from models.reproduce.study import Study, open_study
+from models.reproduce.study import Study, digest_of, open_study
 from models.reproduce.tables import FIGURE_5, cells
 from models.stages.inputs import Inputs
 from models.system import System
@@ -192,6 +193,30 @@ def test_features_of_one_recipe_are_not_served_to_one_that_sees_otherwise(place:
         assert learned is not None
         assert measured.lr is not None
         assert learned.shape == measured.lr.shape
+
+
+def test_a_slice_begins_when_a_large_data_set_has_been_read(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is read once: ImageNet's 140 GB take longer than a slice of nine minutes."""
+    read: list[int] = []
+    whole = Source.digest
+
+    def slowly(source: Source) -> str:
+        read.append(len(source))
+        time.sleep(0.5)
+        return whole(source)
+
+    monkeypatch.setattr(Source, "digest", slowly)
+    monkeypatch.setattr("models.reproduce.study.IN_MEMORY", 0)
+    work = place / "work" / "slow"
+    studies = [open_study(place / "folders", "smoke", work, seconds=0.4) for _ in range(2)]
+    studies[-1].slice.room_for(0.0)
+    assert len(read) == 1
+    assert {study.digest for study in studies} == {whole(studies[0].source)}
+    source = studies[0].source
+    source.labels = source.labels[::-1].copy()  # as of fMoW's boxes whose JSON was mended
+    assert digest_of(source, 1, work / "cache") == whole(source) != studies[0].digest
 
 
 def test_hours_are_those_of_the_kind(
