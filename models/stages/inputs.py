@@ -7,6 +7,7 @@ finite and the stems do real work, their features are computed once and kept in 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -176,12 +177,18 @@ class FeatureCache:
     def __init__(self, inputs: Inputs, folder: Path) -> None:
         self.inputs = inputs
         self.places = {variant: k for k, variant in enumerate(inputs.variants)}
-        self.folder = folder / f"features-{self._key()[:16]}"
+        self._within = folder
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+        if not any(folder.glob("features-*")):
+            return  # for the name all images are read: for nothing, where the disk has no room
         if self.folder.is_dir():
             self._open()
-        elif folder.is_dir():
+        else:
             swept(self.folder)  # before anyone asks whether the disk has room
+
+    @cached_property
+    def folder(self) -> Path:
+        return self._within / f"features-{self._key()[:16]}"
 
     def _open(self) -> None:
         self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.glob("*.npy")}
