@@ -64,12 +64,6 @@ class Served(Inputs):
         return replace(found, fill=None, views=tuple(view._replace(fill=None) for view in found.views))
 
 
-class Exact(Inputs):
-    """Inputs for measuring: all of it in fp32, nothing from a cache."""
-
-    exact = True
-
-
 @dataclass
 class Study:
     """`source` decoded as `images` uint8 (n, 3, px, px), its `protocol`, and where results of training lie.
@@ -160,10 +154,11 @@ class Study:
             self._cache = shared.cache
         return self._cache
 
-    def exact(self, recipe: Recipe, ds: int) -> Exact:
-        """Inputs for measuring at one ds."""
+    def exact(self, recipe: Recipe, ds: int) -> Inputs:
+        """Inputs for measuring at one ds: all of it in fp32, nothing from a cache."""
         system = self.system(recipe, 0).eval()
-        return Exact(system, self.images, self.labels, replace(recipe.images, ds=(ds,), thin=1))
+        images = replace(recipe.images, ds=(ds,), thin=1)
+        return Inputs(system, self.images, self.labels, images, exact=True)
 
     def unseen(
         self, recipe: Recipe, tests: Indices, ds: int, size: int = 32

@@ -60,15 +60,22 @@ class Batch:
 
 
 class Inputs:
-    """The images of a training, uint8 (n, 3, hr_px, hr_px) in memory, served as batches of stem features."""
+    """The images of a training, uint8 (n, 3, hr_px, hr_px) in memory, served as batches of stem features.
 
-    exact = False
-    """Whether stems compute in fp32 where bf16 is fast, too: for measuring."""
+    `exact`: stems compute in fp32 where bf16 is fast, too.
+    """
 
     def __init__(
-        self, system: System, images: Tensor, labels: Tensor, spec: Images, cache: Path | None = None
+        self,
+        system: System,
+        images: Tensor,
+        labels: Tensor,
+        spec: Images,
+        cache: Path | None = None,
+        *,
+        exact: bool = False,
     ) -> None:
-        self.system, self.images, self.labels, self.spec = system, images, labels, spec
+        self.system, self.images, self.labels, self.spec, self.exact = system, images, labels, spec, exact
         self.views = VIEWS[spec.augment]
         self._stems: dict[str, tuple[nn.Module, torch.dtype]] = {}
         self.cache: FeatureCache | None = None
@@ -202,6 +209,8 @@ class FeatureCache:
                     digest.update(tensor.cpu().numpy().tobytes())
         a = system.architecture
         digest.update(repr((a.grid, a.fill, a.lr_input_px, a.mean, a.std, self.inputs.spec)).encode())
+        if self.inputs.exact:  # what was kept without is still found
+            digest.update(b"fp32")
         return digest.hexdigest()
 
     @property

@@ -15,6 +15,7 @@ from models.data.decode import load_square
 from models.data.degrade import low_resolution
 from models.data.heldout import held_out
 from models.data.sources import open_source
+from models.precision import has_fast_bf16
 from models.recipe import Recipe
 from models.release import Release, tiny_release
 from models.stages.inputs import Inputs
@@ -325,6 +326,23 @@ def test_more_pictures_than_are_compared_are_said(
     said = "72 pictures are too many to be compared"
     assert f"train: {said}" in capsys.readouterr().err
     assert said in load_card(tmp_path / "r").training["not_compared"]
+
+
+def test_fp32_is_of_frozen_layers_too(scenes: Path, tmp_path: Path) -> None:
+    """What bf16 computed has three zeros at the end of fp16's ten bits."""
+    short = SHORT.replace('hr = "tiny"', 'hr = "efficientnet-lite0"').replace("= 32", "= 64")
+    (tmp_path / "short.toml").write_text(short)
+    words = ["--recipe", str(tmp_path / "short.toml"), "--data", str(scenes), "--stages", "hr"]
+    for precision in ("auto", "fp32"):
+        place = ["--out", str(tmp_path / precision), "--work", str(tmp_path / "work")]
+        assert train.main([*words, *place, "--precision", precision]) == 0
+        assert load_card(tmp_path / precision).training["precision"] == (
+            "bf16" if precision == "auto" and has_fast_bf16(torch.device("cpu")) else "fp32"
+        )
+        (tmp_path / "work" / "release.checkpoint").unlink()
+    kept = [np.load(file) for file in (tmp_path / "work" / "cache").glob("features-*/hr.npy")]
+    fine = [bool((values[np.abs(values) > 1e-3].view(np.uint16) & 7).any()) for values in kept]
+    assert sorted(fine) == [not has_fast_bf16(torch.device("cpu")), True]
 
 
 def test_figures_of_another_seed_in_the_same_work_folder_are_not_taken(scenes: Path, tmp_path: Path) -> None:
