@@ -107,19 +107,36 @@ def blank_card(job: Job, name: str) -> Card:
     )
 
 
-def unlearned(job: Job, split: Split) -> list[str]:
-    """Says how many of the held-out pictures are of classes that nothing is learned of, if any are."""
+def caveats(job: Job, split: Split) -> list[str]:
+    """What is to be said of the images that a release learns from and is measured on."""
+    return [*not_compared(job.source), *_copies(job, split), *_unlearned(job, split)]
+
+
+def _copies(job: Job, split: Split) -> list[str]:
+    """Splits that are drawn here have none."""
+    groups = job.groups
+    count = sum(int(np.isin(groups[test], groups[learns]).sum()) for learns, test in split.tests)
+    if not count:
+        return []
+    what = "copies of pictures that are" if job.source.places is None else "of places that are"
+    return [f"{count} of the {_held(split)} held-out pictures are {what} learned from"]
+
+
+def _unlearned(job: Job, split: Split) -> list[str]:
     labels = job.labels.numpy()
     strange = [test[~np.isin(labels[test], labels[learns])] for learns, test in split.tests]
     if not (count := sum(map(len, strange))):
         return []
     names = [job.source.classes[k] for k in np.unique(labels[np.concatenate(strange)])]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    every = sum(len(test) for _, test in split.tests)
     return [
-        f"{count} of the {every} held-out pictures are of classes that nothing is learned of, so no answer "
-        f"to them can be right: {', '.join(names[:_NAMED])}{more}"
+        f"{count} of the {_held(split)} held-out pictures are of classes that nothing is learned of, so no "
+        f"answer to them can be right: {', '.join(names[:_NAMED])}{more}"
     ]
+
+
+def _held(split: Split) -> int:
+    return sum(len(test) for _, test in split.tests)
 
 
 def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Namespace) -> Card:
@@ -166,10 +183,8 @@ def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Name
         }
     if job.source.skipped:
         training["left_out"] = str(job.source.skipped)
-    for text in not_compared(job.source):
-        training["not_compared"] = text
-    for text in unlearned(job, split):
-        training["unlearned"] = text
+    if said := caveats(job, split):
+        training["caveats"] = "; ".join(said)
     if job.notices:
         training["recipe_changes"] = list(dict.fromkeys(job.notices))
     blank = replace(blank_card(job, args.out.name), version=args.release_version)

@@ -26,12 +26,12 @@ from models.data.decode import prepare
 from models.data.heldout import held_out, inherited_seed, learned_from
 from models.data.source import DataError
 from models.data.sources import open_source
-from models.data.splits import keep_together, kfold, not_compared
+from models.data.splits import keep_together, kfold
 from models.disk import is_full
 from models.distributed import Group, joined, launch
 from models.events import Events
 from models.figures import figures, fold_classifiers
-from models.job import Job, Split, card_of, unlearned
+from models.job import Job, Split, card_of, caveats
 from models.page import PAGE_FILE, flattered, model_page
 from models.precision import best_device
 from models.progress import Progress
@@ -261,7 +261,7 @@ def _warn(job: Job, split: Split) -> None:
     if not job.group.leads:
         return
     missing = [f"left out: {job.source.skipped}"] if job.source.skipped.unreadable else []
-    for text in (*job.notices, *missing, *not_compared(job.source), *unlearned(job, split)):
+    for text in (*job.notices, *missing, *caveats(job, split)):
         print(f"train: {text}", file=sys.stderr)
         job.events.say("notice", text=text)
 

@@ -286,7 +286,7 @@ SHORT = """
 
 
 def test_what_figures_do_not_show_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A picture that cannot be read, a class that only `test` has, a judge of what it has learned from."""
+    """A picture that cannot be read, one of both splits, a class of `test` alone, a biased judge."""
     (tmp_path / "short.toml").write_text(SHORT + "\n[training]\ncrossfit = 2")
     scenes, events = tmp_path / "scenes", tmp_path / "events"
     write_scenes(scenes / "train", per_class=8)
@@ -294,15 +294,19 @@ def test_what_figures_do_not_show_is_said(tmp_path: Path, capsys: pytest.Capture
     for picture in (scenes / "train" / "quarter").iterdir():
         picture.unlink()
     (scenes / "train" / "along" / "along00.png").write_bytes(b"broken")
+    copied = (scenes / "train" / "across" / "across00.png").read_bytes()
+    (scenes / "test" / "across" / "copy.png").write_bytes(copied)
     words = ["--recipe", str(tmp_path / "short.toml"), "--data", str(scenes), "--events", str(events)]
     assert train.main([*words, "--out", str(tmp_path / "parent")]) == 0
     missing = "1 unreadable: train/along/along00.png"
-    strange = "4 of the 12 held-out pictures are of classes that nothing is learned of"
+    copies = "1 of the 13 held-out pictures are copies of pictures that are learned from"
+    strange = "4 of the 13 held-out pictures are of classes that nothing is learned of"
     told, training = capsys.readouterr().err, load_card(tmp_path / "parent").training
     assert missing in told
     assert f"{strange}, so no answer to them can be right: quarter\n" in told
     assert missing in training["left_out"]
-    assert strange in training["unlearned"]
+    assert training["caveats"].startswith(f"{copies}; {strange}")
+    assert f"train: {copies}\n" in told
     assert "recipe_changes" not in training
     assert strange in (tmp_path / "parent" / "MODEL.md").read_text()
     events.unlink()
@@ -325,7 +329,7 @@ def test_more_pictures_than_are_compared_are_said(
     assert train.main(words) == 0
     said = "72 pictures are too many to be compared"
     assert f"train: {said}" in capsys.readouterr().err
-    assert said in load_card(tmp_path / "r").training["not_compared"]
+    assert said in load_card(tmp_path / "r").training["caveats"]
 
 
 def test_fp32_is_of_frozen_layers_too(scenes: Path, tmp_path: Path) -> None:
