@@ -25,6 +25,7 @@ from models.data.degrade import FACTORS, low_resolution
 from models.data.heldout import learned_from
 from models.data.source import DataError, Indices, Source
 from models.data.sources import open_source
+from models.data.splits import of_few_places
 from models.patchdrop import most_likely
 from models.precision import autocast, best_device, exact
 from models.progress import Progress
@@ -262,6 +263,8 @@ def _measured(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         source, images = prepare(opened, release.card.hr_px, work, fit=fit, progress=progress.show)
     if source.skipped.unreadable:
         print(f"evaluate: left out: {source.skipped}", file=sys.stderr)
+    for text in of_few_places(source, [np.arange(len(source))]):
+        print(f"evaluate: {text}", file=sys.stderr)
     seen = {} if args.split else _seen(release, source)
     labels = torch.from_numpy(numbers[source.labels])
     trained = tuple(release.card.training.get("ds") or (4,))

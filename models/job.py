@@ -16,7 +16,7 @@ from torch import Tensor
 from models.card import Card, ClassName, Range, load_card
 from models.data.heldout import Learned, split_seed
 from models.data.source import Source
-from models.data.splits import not_compared
+from models.data.splits import not_compared, of_few_places
 from models.distributed import Group
 from models.events import Events
 from models.precision import has_fast_bf16
@@ -109,7 +109,8 @@ def blank_card(job: Job, name: str) -> Card:
 
 def caveats(job: Job, split: Split) -> list[str]:
     """What is to be said of the images that a release learns from and is measured on."""
-    return [*not_compared(job.source), *_copies(job, split), *_unlearned(job, split)]
+    places = of_few_places(job.source, [test for _, test in split.tests])
+    return [*not_compared(job.source), *places, *_copies(job, split), *_unlearned(job, split)]
 
 
 def _copies(job: Job, split: Split) -> list[str]:

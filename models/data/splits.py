@@ -33,6 +33,20 @@ def not_compared(source: Source) -> list[str]:
     ]
 
 
+def of_few_places(source: Source, held_out: Sequence[Indices]) -> list[str]:
+    """Says so where several held-out pictures show one place: intervals take each for an image of its own."""
+    if source.places is None:
+        return []
+    tests = np.unique(np.concatenate(held_out))
+    places = len({source.places[i] for i in tests})
+    if places == len(tests):
+        return []
+    return [
+        f"the {len(tests)} held-out pictures show {places} places; intervals take them for independent of "
+        "each other and are narrower than they should be"
+    ]
+
+
 def published(source: Source) -> tuple[Indices, Indices, str] | None:
     """What to learn from, what to hold out, and its name; None for a data set published without splits.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.data.source import DataError
-from models.data.splits import not_compared, published
+from models.data.splits import not_compared, of_few_places, published
 from models.reproduce import classifiers, estimate, headline, speed
 from models.reproduce.draw import draw
 from models.reproduce.profiles import KINDS, NAMES
@@ -175,9 +175,10 @@ def _caveats(study: Study) -> dict[str, str]:
     found = {}
     if study.source.skipped:
         found["left_out"] = f"Left out of the data set: {study.source.skipped}."
-    for text in not_compared(study.source):
-        found["not_compared"] = f"{text}."
     labels, parts = study.labels.numpy(), study.protocol.parts
+    held_out = [part.tests for part in parts]
+    if said := [*not_compared(study.source), *of_few_places(study.source, held_out)]:
+        found["caveats"] = " ".join(f"{text[0].upper()}{text[1:]}." for text in said)
     unknown = sum(int((~np.isin(labels[part.tests], labels[part.learns])).sum()) for part in parts)
     if unknown:
         every = sum(len(part.tests) for part in parts)

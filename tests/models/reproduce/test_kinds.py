@@ -1,5 +1,6 @@
 """Which kind of pictures a data set has, and photographs through a table."""
 
+import itertools
 import json
 import time
 from dataclasses import asdict, replace
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from models import evaluate, train
 from models.architecture import ANSWERING, DISTANCE
+from models.card import load_card
 from models.data.fmow import CLASSES
 from models.data.source import Source
 from models.data.sources import open_source
@@ -72,6 +75,38 @@ def test_fmow_is_aerial_however_small_its_first_box(tmp_path: Path) -> None:
     px = max(source.read(0).shape[:2])
     assert px <= 64
     assert kind_of(source, px) == "aerial"
+
+
+def test_several_pictures_of_one_place_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three frames each of two places in `val`, as a place of fMoW has; in `train` one each."""
+    rng = np.random.default_rng(0)
+    for split, places, frames in (("train", 4, 1), ("val", 2, 3)):
+        for place, frame in itertools.product(range(places), range(frames)):
+            label = place % 2
+            name = f"{CLASSES[label]}_{place}{split}"
+            write_frame(tmp_path / "fmow" / split / CLASSES[label] / name / f"{name}_{frame}", label, rng)
+    said = "the 6 held-out pictures show 2 places; intervals take them for independent of each other"
+    assert (
+        ask(tmp_path, "table1", "fmow", "--parts", "1", "--rows", "hr-cnn", "--ds", "4", "--kind", "cifar")
+        == 0
+    )
+    assert said.capitalize() in (tmp_path / "results" / "table1-fmow-cifar.md").read_text()
+    (tmp_path / "tiny.toml").write_text(TINY)
+    words = ["--recipe", str(tmp_path / "tiny.toml"), "--data", str(tmp_path / "fmow")]
+    capsys.readouterr()
+    assert train.main([*words, "--out", str(tmp_path / "r")]) == 0
+    assert f"train: {said}" in capsys.readouterr().err
+    assert said in load_card(tmp_path / "r").training["caveats"]
+    for split, expected in (("val", True), ("train", False)):
+        assert evaluate.main([str(tmp_path / "r"), "--data", str(tmp_path / "fmow"), "--split", split]) == 0
+        assert (f"evaluate: {said}" in capsys.readouterr().err) == expected
+
+
+TINY = """
+    images = { hr_px = 32, lr_px = 8, ds = [4] }
+    networks = { policy = "tiny", hr = "tiny" }
+    stages = { hr = { epochs = 1, batch = 4 } }
+    """
 
 
 def test_a_kind_that_is_asked_for_stands_in_place_of_the_data_sets_own(place: Path) -> None:

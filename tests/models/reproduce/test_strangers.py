@@ -87,7 +87,7 @@ def test_more_pictures_than_are_compared_are_said(tmp_path: Path, monkeypatch: p
     write_scenes(tmp_path / "split" / "scenes" / "train", per_class=6)
     write_scenes(tmp_path / "split" / "scenes" / "test", per_class=6, seed=1)
     assert ask(tmp_path / "split") == 0
-    assert "not_compared" not in head(tmp_path / "split")
+    assert "caveats" not in head(tmp_path / "split")
 
 
 def test_classes_that_occur_are_counted(tmp_path: Path) -> None:
