@@ -257,6 +257,8 @@ def test_what_never_fits_is_said() -> None:
     notices: list[str] = []
     memory = Memory(notices.append)
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
+    said = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    assert is_out_of_memory(RuntimeError(said))
 
     def greedy(_parts: int) -> None:
         torch.empty(2**46)
