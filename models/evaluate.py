@@ -79,7 +79,7 @@ class Outcome:
             "hr": statistics.share(self.hr),
             "lr": statistics.share(self.lr),
             "fused": statistics.share(self.fused),
-            "fused_minus_hr": statistics.mean(self.fused.astype(int) - self.hr.astype(int)),
+            "fused_minus_hr": statistics.difference(self.fused.astype(int) - self.hr.astype(int)),
             "s_mean": statistics.mean(self.s),
             "s_sd": round(float(self.s.std()), 4),
             "s0_share": statistics.share(self.s == 0),

@@ -62,6 +62,26 @@ def test_the_bootstrap_finds_a_shift_and_no_shift() -> None:
     assert bootstrap(np.zeros(5)) == {"value": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
 
 
+def test_two_that_never_differed_may_yet() -> None:
+    """Of 30 images: the rule of three says 10 %."""
+    found = statistics.difference(np.zeros(30))
+    assert found == {"value": 0.0, "ci95": [-0.11351, 0.11351]}
+    assert statistics.difference(np.array([1, 0, 0, -1])) == statistics.mean(np.array([1, 0, 0, -1]))
+    right = outcome([True] * 30, [2] * 30)
+    assert right.figures()["fused_minus_hr"] == found
+    assert compare(right, right, ["a"])["accuracy"]["ci95"] == found["ci95"]
+
+
+@pytest.mark.parametrize("n", [1, 30, 700])
+def test_intervals_are_those_of_resamples_drawn_one_by_one(n: int) -> None:
+    """To the last digit: published pages are made of them."""
+    for values in (np.arange(n) % 3 - 1, np.arange(n) % 17, np.arange(n) % 7 / 3):
+        rng = np.random.default_rng(0)
+        means = [values[rng.integers(0, n, n)].mean() for _ in range(10_000)]
+        low, high = np.quantile(means, [0.025, 0.975])
+        assert statistics.mean(values) == statistics.figure(values.mean(), low, high)
+
+
 def test_intervals_of_as_many_images_as_imagenet_has_take_no_memory() -> None:
     rng = np.random.default_rng(2)
     differences = (rng.random(60_000) < 0.05).astype(int) - (rng.random(60_000) < 0.06)
