@@ -27,7 +27,7 @@ def compare(first: Outcome, second: Outcome, classes: Sequence[str]) -> dict[str
         "release": _side(first),
         "other": _side(second),
         "accuracy": {
-            **statistics.mean(first.fused.astype(int) - second.fused.astype(int)),
+            **statistics.difference(first.fused.astype(int) - second.fused.astype(int)),
             "only_release": only_first,
             "only_other": only_second,
             "p": round(mcnemar(only_first, only_second), 6),

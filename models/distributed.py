@@ -7,6 +7,7 @@ are summed by one all-reduce a step; see decision 0046.
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,6 +15,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from models.parent import LAUNCHER
+
+_PATIENCE = timedelta(days=7)
+"""How long a process waits for the others. The leader decodes for hours while they stand still, where torch's
+own limits are ten minutes on GPUs and half an hour on CPUs; of one that died torchrun tells.
+"""
 
 
 class Group:
@@ -70,14 +76,20 @@ class Group:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Group]:
-    """The group that the environment names: nccl on GPUs, gloo on CPUs; or this process alone."""
+    """The group that the environment names: nccl on GPUs, gloo on CPUs; or this process alone.
+
+    Raises ValueError where there is no GPU for each process of this machine.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Group()
         return
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        own, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if own >= there:
+            raise ValueError(f"every process needs a GPU of its own, and there are {there}")
+        torch.cuda.set_device(own)
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Group(dist.get_rank(), size)
     finally:

@@ -22,10 +22,12 @@ from models.calibration import calibration
 from models.card import CardError
 from models.data.decode import prepare
 from models.data.degrade import FACTORS, low_resolution
-from models.data.source import DataError
+from models.data.heldout import learned_from
+from models.data.source import DataError, Indices, Source
 from models.data.sources import open_source
+from models.data.splits import of_few_places
 from models.patchdrop import most_likely
-from models.precision import autocast, best_device
+from models.precision import autocast, best_device, exact
 from models.progress import Progress
 from models.release import Release
 from models.remembered import Remembered
@@ -77,7 +79,7 @@ class Outcome:
             "hr": statistics.share(self.hr),
             "lr": statistics.share(self.lr),
             "fused": statistics.share(self.fused),
-            "fused_minus_hr": statistics.mean(self.fused.astype(int) - self.hr.astype(int)),
+            "fused_minus_hr": statistics.difference(self.fused.astype(int) - self.hr.astype(int)),
             "s_mean": statistics.mean(self.s),
             "s_sd": round(float(self.s.std()), 4),
             "s0_share": statistics.share(self.s == 0),
@@ -164,8 +166,10 @@ def outcomes(
     progress: Callable[[int, int], object] | None = None,
     *,
     curve: bool = False,
+    only: Indices | None = None,
 ) -> dict[int, Outcome]:
-    """What the release answers for uint8 images (n, 3, hr_px, hr_px), at each ds, in batches.
+    """What the release answers for uint8 images (n, 3, hr_px, hr_px), at each ds, in batches; with `only`
+    for those images alone, in that order.
 
     A one-stream release is wrong where it buys nothing, as it gives no class there; its LR row is that of
     buying nothing, so 0. With `curve` it is also asked with its k likeliest patches, for each k of
@@ -175,15 +179,12 @@ def outcomes(
     limit = card.threshold if threshold is None else threshold
     at = curves.points(card.patches) if curve else ()
     parts: dict[int, list[Outcome]] = {factor: [] for factor in ds}
-    for start in range(0, len(images), _BATCH):
-        hr = (
-            images[start : start + _BATCH]
-            .to(release.device)
-            .float()
-            .contiguous(memory_format=torch.channels_last)
-        )
-        y = labels[start : start + _BATCH].to(release.device)
-        with autocast(release.device, precision):
+    asked_of = torch.arange(len(images)) if only is None else torch.from_numpy(only)
+    done = 0
+    for which in torch.split(asked_of, _BATCH):
+        hr = images[which].to(release.device).float().contiguous(memory_format=torch.channels_last)
+        y = labels[which].to(release.device)
+        with exact(), autocast(release.device, precision):
             features = [system.hr.stem(view_of(system.normalised(hr), view)) for view in system.hr_views]
             everything = y.new_ones(len(y), card.patches)
             full = system.hr_answer(features, everything).argmax(dim=1) == y
@@ -198,8 +199,9 @@ def outcomes(
                 line = torch.stack(rows, dim=1) if rows else torch.zeros((len(y), 0), dtype=torch.bool)
                 arrays = (full, asked.alone(), right, actions.sum(dim=1).long(), y, confidence, line)
                 parts[factor].append(Outcome(*(a.cpu().numpy() for a in arrays), patches=card.patches))
+        done += len(which)
         if progress is not None:
-            progress(min(start + _BATCH, len(images)), len(images))
+            progress(done, len(asked_of))
     return {factor: Outcome.joined(part) for factor, part in parts.items()}
 
 
@@ -251,6 +253,8 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measured(args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    if args.threshold is not None and not 0 <= args.threshold < 1:
+        raise ValueError(f"--threshold lies in [0, 1), and {args.threshold:g} does not")
     release = Release.load(args.release, str(best_device()))
     fit = release.card.training.get("fit", "squash")
     opened = open_source(args.data, split=args.split, check="none")
@@ -259,6 +263,9 @@ def _measured(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         source, images = prepare(opened, release.card.hr_px, work, fit=fit, progress=progress.show)
     if source.skipped.unreadable:
         print(f"evaluate: left out: {source.skipped}", file=sys.stderr)
+    for text in of_few_places(source, [np.arange(len(source))]):
+        print(f"evaluate: {text}", file=sys.stderr)
+    seen = {} if args.split else _seen(release, source)
     labels = torch.from_numpy(numbers[source.labels])
     trained = tuple(release.card.training.get("ds") or (4,))
     chosen = (args.ds,) if args.ds else trained
@@ -273,9 +280,27 @@ def _measured(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         "ds": chosen[0],
         "precision": args.precision,
         "streams": release.card.streams,
+        **seen,
         **head,
         "by_ds": by_ds,
     }
+
+
+def _seen(release: Release, source: Source) -> dict[str, Any]:
+    """Whether the release learned from these images, as its card tells. Who names a split knows himself."""
+    training = release.card.training
+    counted = sum(training.get("per_class", {}).values())
+    if "parent" not in training and counted != len(source):  # spares reading all of them once more
+        return {"seen": "unknown", "seen_images": 0}
+    learned = learned_from(source, training, np.arange(len(source), dtype=np.int64))
+    if learned.images:
+        least = "" if learned.sure else "at least "
+        print(
+            f"evaluate: {release.card.name} learned from {least}{learned.images} of these {len(source)} "
+            "images: figures on them flatter",
+            file=sys.stderr,
+        )
+    return {"seen": learned.said, "seen_images": learned.images}
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -68,11 +68,12 @@ def _outcomes(
 
             found = outcomes(
                 releases.Release.load(folder, str(job.device)),
-                job.images[test],
-                job.labels[test],
+                job.images,
+                job.labels,
                 ds,
                 progress=both,
                 curve=True,
+                only=test,
             )
         arrays = {
             f"{factor}-{key}": getattr(o, key) for factor, o in found.items() for key in Outcome.arrays()

@@ -9,12 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.card import Card, ClassName, Range, load_card
 from models.data.heldout import Learned, split_seed
 from models.data.source import Source
+from models.data.splits import not_compared, of_few_places
 from models.distributed import Group
 from models.events import Events
 from models.precision import has_fast_bf16
@@ -23,6 +25,7 @@ from models.recipe import Recipe
 from models.stages.inputs import Indices, images_sha256
 
 _SCALE_TOLERANCE = 1.25
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,39 @@ def blank_card(job: Job, name: str) -> Card:
     )
 
 
+def caveats(job: Job, split: Split) -> list[str]:
+    """What is to be said of the images that a release learns from and is measured on."""
+    places = of_few_places(job.source, [test for _, test in split.tests])
+    return [*not_compared(job.source), *places, *_copies(job, split), *_unlearned(job, split)]
+
+
+def _copies(job: Job, split: Split) -> list[str]:
+    """Splits that are drawn here have none."""
+    groups = job.groups
+    count = sum(int(np.isin(groups[test], groups[learns]).sum()) for learns, test in split.tests)
+    if not count:
+        return []
+    what = "copies of pictures that are" if job.source.places is None else "of places that are"
+    return [f"{count} of the {_held(split)} held-out pictures are {what} learned from"]
+
+
+def _unlearned(job: Job, split: Split) -> list[str]:
+    labels = job.labels.numpy()
+    strange = [test[~np.isin(labels[test], labels[learns])] for learns, test in split.tests]
+    if not (count := sum(map(len, strange))):
+        return []
+    names = [job.source.classes[k] for k in np.unique(labels[np.concatenate(strange)])]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [
+        f"{count} of the {_held(split)} held-out pictures are of classes that nothing is learned of, so no "
+        f"answer to them can be right: {', '.join(names[:_NAMED])}{more}"
+    ]
+
+
+def _held(split: Split) -> int:
+    return sum(len(test) for _, test in split.tests)
+
+
 def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Namespace) -> Card:
     """The whole card: figures, and the story of the training."""
     recipe, device = job.recipe, job.device
@@ -146,6 +182,10 @@ def card_of(job: Job, split: Split, figures: dict[str, Any], args: argparse.Name
             **asdict(split.seen_by_parent),
             "of": sum(len(test) for _, test in split.tests),
         }
+    if job.source.skipped:
+        training["left_out"] = str(job.source.skipped)
+    if said := caveats(job, split):
+        training["caveats"] = "; ".join(said)
     if job.notices:
         training["recipe_changes"] = list(dict.fromkeys(job.notices))
     blank = replace(blank_card(job, args.out.name), version=args.release_version)

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.statistics import figure
-
-_RESAMPLES = 10_000
+from models.statistics import RESAMPLES, figure, resampled_means
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -33,16 +31,10 @@ def bootstrap(differences: npt.NDArray[Any], seed: int = 0) -> dict[str, Any]:
     values = np.asarray(differences, dtype=np.float64)
     if not values.any():
         return {**figure(0.0, 0.0, 0.0), "p": 1.0}
-    rng = np.random.default_rng(seed)
-    means = np.concatenate(
-        [
-            values[rng.integers(0, len(values), (500, len(values)))].mean(axis=1)
-            for _ in range(_RESAMPLES // 500)
-        ]
-    )
+    means = resampled_means(values, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     below, above = int((means <= 0).sum()), int((means >= 0).sum())
-    p = min(1.0, 2 * (min(below, above) + 1) / (_RESAMPLES + 1))
+    p = min(1.0, 2 * (min(below, above) + 1) / (RESAMPLES + 1))
     return {**figure(float(values.mean()), float(low), float(high)), "p": round(p, 6)}
 
 

@@ -3,6 +3,7 @@ those with AVX-512's products of bf16 (half as many again, up to twice; docs/lab
 """
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ import torch
 
 def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        # unasked it says yes to what older GPUs only emulate
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         # torch has no public question
         return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001
@@ -23,6 +25,17 @@ def autocast(device: torch.device, precision: str = "auto") -> contextlib.Abstra
     if precision == "bf16" or (precision == "auto" and has_fast_bf16(device)):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """fp32 that is fp32, for measuring: the convolutions of GPUs otherwise round it to TF32's 10 bits."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def best_device() -> torch.device:

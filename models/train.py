@@ -12,7 +12,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from models.disk import is_full
 from models.distributed import Group, joined, launch
 from models.events import Events
 from models.figures import figures, fold_classifiers
-from models.job import Job, Split, card_of
+from models.job import Job, Split, card_of, caveats
 from models.page import PAGE_FILE, flattered, model_page
 from models.precision import best_device
 from models.progress import Progress
@@ -78,19 +78,22 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the release; its name is the release's"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_at_least(0), default=0)
     parser.add_argument(
         "--release-version", type=_version, default="1", help="stands in the card (default: %(default)s)"
     )
     parser.add_argument(
-        "--folds", type=int, default=0, help="figures pooled over this many folds, training on all images"
+        "--folds",
+        type=_at_least(2),
+        default=0,
+        help="figures pooled over this many folds, training on all images",
     )
-    parser.add_argument("--epochs", type=int, help="at most so many epochs a stage: for trials")
+    parser.add_argument("--epochs", type=_at_least(1), help="at most so many epochs a stage: for trials")
     parser.add_argument("--stages", help="only these of hr,lr,pt,ft1,ft2; without hr they need --parent")
     parser.add_argument("--parent", type=Path, help="folder of the release to start from")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--processes", type=int, default=1, help="processes that share each batch")
+    parser.add_argument("--processes", type=_at_least(1), default=1, help="processes that share each batch")
     parser.add_argument(
         "--events", type=Path, help="file that progress is appended to, one JSON object a line"
     )
@@ -98,6 +101,15 @@ def _arguments() -> argparse.ArgumentParser:
         "--work", type=Path, help="checkpoints and features (default: OUT.work, removed at the end)"
     )
     return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is not a number of {least} or more")
+        return int(text)
+
+    return number
 
 
 def _version(text: str) -> str:
@@ -143,7 +155,8 @@ def _work(args: argparse.Namespace) -> Path:
     return work
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
+def _recipe(args: argparse.Namespace) -> tuple[Recipe, list[str]]:
+    """The recipe as the command's words change it, and what is to be said of that."""
     path = Path(args.recipe)
     recipe = (
         parse_recipe(json.loads(path.read_text())) if path.suffix == ".json" else load_recipe(args.recipe)
@@ -156,32 +169,39 @@ def _recipe(args: argparse.Namespace) -> Recipe:
             raise RecipeError(f"--stages: only {', '.join(STAGES)}, not {', '.join(sorted(unknown))}")
         kept = {k: s if k in wanted else replace(s, epochs=0) for k, s in recipe.stages.items()}
         recipe = replace(recipe, stages=kept)
+    changes: list[str] = []
     todo = [name for name in STAGES if recipe.stages.get(name, Stage()).epochs]
     if not todo:
         raise RecipeError("no stage has any epochs")
     if todo[0] != "hr":
         if args.parent is None:
             raise RecipeError(f"starting at {todo[0]} means from a release: name its folder with --parent")
-        # shadows are made by the stage hr: the parent's classifier judges for itself
+        if recipe.training.crossfit and not args.folds:
+            changes.append(
+                "crossfit: without the stage hr there are no shadows; the parent's classifier judges images "
+                "that it has learned from, for which a policy learns to buy too little"
+            )
         recipe = replace(recipe, training=replace(recipe.training, crossfit=0))
-    return recipe
+    return recipe, changes
 
 
 def train(args: argparse.Namespace, group: Group | None = None) -> Card | None:
     """Train, measure and save; None in a process that only helps. Raises what `main` tells apart."""
     group = group or Group()
     events, work = Events(args.events if group.leads else None), _work(args)
-    recipe = _recipe(args)
+    recipe, changes = _recipe(args)
     if args.folds and not group.alone:
         raise ValueError("folds are trained one after another, by one process")
     made = group.leads and args.work is None and not work.exists()
     try:
         job = _job(args, recipe, work, group, events)
+        split = _split(job, args.folds)
     except DataError:  # nothing there that the same command could go on from
         if made:
             shutil.rmtree(work, ignore_errors=True)
         raise
-    split = _split(job, args.folds)
+    job.notices.extend(changes)
+    _warn(job, split)
     if not group.leads:
         trained(job, split.learns, "release", args.seed)
         return None
@@ -234,6 +254,16 @@ def _job(args: argparse.Namespace, recipe: Recipe, work: Path, group: Group, eve
     with group.leader_first():
         features(job, untrained(job, args.seed))
     return job
+
+
+def _warn(job: Job, split: Split) -> None:
+    """Say what is not as in the recipe, which pictures are missing, and which cannot be told right."""
+    if not job.group.leads:
+        return
+    missing = [f"left out: {job.source.skipped}"] if job.source.skipped.unreadable else []
+    for text in (*job.notices, *missing, *caveats(job, split)):
+        print(f"train: {text}", file=sys.stderr)
+        job.events.say("notice", text=text)
 
 
 def _split(job: Job, folds: int) -> Split:

@@ -33,7 +33,8 @@ def untrained(job: Job, seed: int) -> System:
 
 def features(job: Job, system: System) -> Inputs:
     """The images as the system's networks take them; what frozen layers make of them is computed once."""
-    inputs = Inputs(system, job.images, job.labels, job.recipe.images, job.cache)
+    exact = job.precision == "fp32"
+    inputs = Inputs(system, job.images, job.labels, job.recipe.images, job.cache, exact=exact)
     if inputs.cache is not None and not inputs.cache.ready:
         show = job.events.doing("features")
         with Progress("features of the frozen layers") as progress:

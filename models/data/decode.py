@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.data.source import DataError, Indices, Pixels, Source, UnreadableImageError
+from models.data.threads import in_threads
 from models.disk import replacing, reserve
 
 Fit = Literal["squash", "crop"]
@@ -107,8 +108,18 @@ def prepare(
             file.write(json.dumps({str(i): why for i, why in bad.items()}).encode())
     bad = {int(i): why for i, why in json.loads(told.read_text()).items()}
     kept = source.without(bad).limited()
-    # Copy-on-write: torch wants writable memory, and nothing written through it may reach the file.
-    return kept, torch.from_numpy(np.memmap(path, np.uint8, "c", shape=(len(kept), *shape[1:])))
+    return kept, _mapped(path, (len(kept), *shape[1:]))
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """The file as a tensor for reading: to write into it ends the process.
+
+    Not copy-on-write, though torch prefers writable memory: Linux refuses such a map where it is larger than
+    the machine's memory, as ImageNet (193 GB) mostly is.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.memmap(path, np.uint8, "r", shape=shape))
 
 
 def _write(
@@ -155,8 +166,7 @@ def _fill(
         except UnreadableImageError as error:
             bad[i] = str(error)
 
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for done, _ in enumerate(pool.map(one, range(len(source))), 1):
-            if progress is not None and (done % 256 == 0 or done == len(source)):
-                progress(done, len(source))
+    for done, _ in enumerate(in_threads(one, len(source), workers), 1):
+        if progress is not None and (done % 256 == 0 or done == len(source)):
+            progress(done, len(source))
     return dict(sorted(bad.items()))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from models.data.source import Indices, Pixels, Source
+from models.data.threads import in_threads
 
 THUMB = 16
 """Side in pixels of the area-averaged thumbnails that are compared."""
@@ -41,8 +40,7 @@ def duplicate_groups(source: Source, workers: int | None = None) -> Indices:
     The same means: decoded to equal pixels, or nearly equal after shrinking (`NEAR`, `CONTRAST`). Mirrored,
     rotated or overlapping pictures are not found. Decodes the whole source. Raises UnreadableImageError.
     """
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        seen = list(pool.map(lambda i: _look(source.read(i)), range(len(source))))
+    seen = list(in_threads(lambda i: _look(source.read(i)), len(source), workers))
     thumbs = np.array([thumb for _, thumb in seen], dtype=np.float32).reshape(len(seen), -1)
     first: dict[bytes, int] = {}
     same = ((first.setdefault(digest, i), i) for i, (digest, _) in enumerate(seen))

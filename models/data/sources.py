@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +9,7 @@ from models.data import cifar, fmow
 from models.data.files import open_files
 from models.data.folders import open_folders
 from models.data.source import DataError, Source, UnreadableImageError
+from models.data.threads import in_threads
 
 __all__ = ["DataError", "Source", "UnreadableImageError", "drop_unreadable", "open_source"]
 
@@ -28,10 +27,11 @@ def open_source(
     `split` keeps one published split only. `check` says whether every picture is decoded once to find
     unreadable ones (`auto`: up to 20,000 pictures). Unreadable pictures are left out and listed in
     `.skipped`; more than `max_unreadable` of them (default: 1 %, at least 3) raise DataError, as do a path
-    that holds no data set and an unknown split.
+    that holds no data set, an unknown split and names that are not UTF-8.
     """
     path = Path(path).expanduser()
     source = _recognise(path)
+    _check_names(source)
     if split is not None:
         chosen = source.in_split(split)
         if not len(chosen):
@@ -53,6 +53,15 @@ def _recognise(path: Path) -> Source:
     return cifar.recognise(name, files) or open_folders(name, files)
 
 
+def _check_names(source: Source) -> None:
+    """Raise DataError for a name that no card or hash could be written with at the end of a training."""
+    for name in (source.name, *source.classes, *source.ids):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{name!r} is not UTF-8: rename the folder or file") from None
+
+
 def drop_unreadable(source: Source) -> Source:
     """`source` without the pictures that cannot be decoded; they are listed in `.skipped`."""
 
@@ -63,6 +72,5 @@ def drop_unreadable(source: Source) -> Source:
             return str(error)
         return None
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        reasons = list(pool.map(reason, range(len(source))))
-    return source.without({i: why for i, why in enumerate(reasons) if why is not None})
+    reasons = enumerate(in_threads(reason, len(source)))
+    return source.without({i: why for i, why in reasons if why is not None})

@@ -23,6 +23,30 @@ def keep_together(source: Source, workers: int | None = None) -> Indices:
     return np.arange(len(source), dtype=np.int64)
 
 
+def not_compared(source: Source) -> list[str]:
+    """Says so where copies of a picture may lie on both sides of a split that is drawn."""
+    if source.places is not None or len(source) <= COMPARE_UP_TO or published(source) is not None:
+        return []
+    return [
+        f"{len(source)} pictures are too many to be compared: copies of one picture may be learned from and "
+        "held out"
+    ]
+
+
+def of_few_places(source: Source, held_out: Sequence[Indices]) -> list[str]:
+    """Says so where several held-out pictures show one place: intervals take each for an image of its own."""
+    if source.places is None:
+        return []
+    tests = np.unique(np.concatenate(held_out))
+    places = len({source.places[i] for i in tests})
+    if places == len(tests):
+        return []
+    return [
+        f"the {len(tests)} held-out pictures show {places} places; intervals take them for independent of "
+        "each other and are narrower than they should be"
+    ]
+
+
 def published(source: Source) -> tuple[Indices, Indices, str] | None:
     """What to learn from, what to hold out, and its name; None for a data set published without splits.
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from models.data.source import DataError
-from models.data.splits import published
+from models.data.splits import not_compared, of_few_places, published
 from models.reproduce import classifiers, estimate, headline, speed
 from models.reproduce.draw import draw
 from models.reproduce.profiles import KINDS, NAMES
 from models.reproduce.rows import ROWS
-from models.reproduce.run import outdated, run
+from models.reproduce.run import Keys, outdated, run
 from models.reproduce.store import Store, read_table
 from models.reproduce.study import Study, name_of, open_study
 from models.reproduce.tables import TABLES, cells
@@ -118,7 +118,8 @@ def _table(args: argparse.Namespace) -> int:
         raise PermissionError(f"{out} cannot be written to")
     study = replace(study, name=_page_of(study, out))
     store = Store(out / f"{args.table}-{study.name}.json", _head(args, data, study), ROWS)
-    store.judge = lambda: outdated(study, store)
+    keys: Keys = {}
+    store.judge = lambda: outdated(study, store, keys)
     finished = run(study, wanted, store, args.parts)
     store.save()
     _write(args.table, store, study, out)
@@ -175,6 +176,9 @@ def _caveats(study: Study) -> dict[str, str]:
     if study.source.skipped:
         found["left_out"] = f"Left out of the data set: {study.source.skipped}."
     labels, parts = study.labels.numpy(), study.protocol.parts
+    held_out = [part.tests for part in parts]
+    if said := [*not_compared(study.source), *of_few_places(study.source, held_out)]:
+        found["caveats"] = " ".join(f"{text[0].upper()}{text[1:]}." for text in said)
     unknown = sum(int((~np.isin(labels[part.tests], labels[part.learns])).sum()) for part in parts)
     if unknown:
         every = sum(len(part.tests) for part in parts)

@@ -48,7 +48,9 @@ def difference(first: Sequence[Record], second: Sequence[Record]) -> dict[str, A
     if any(not np.array_equal(a.images, b.images) for a, b in pairs):
         raise ValueError("the two rows were not measured on the same images")
     less = {id(a): a.right.astype(np.int8) - b.right.astype(np.int8) for a, b in pairs}
-    return statistics.mean(by_image([a for a, _ in pairs], lambda k: less[id(k)]))
+    values = by_image([a for a, _ in pairs], lambda k: less[id(k)])
+    itself = {(r.row, r.stage) for r in first} == {(r.row, r.stage) for r in second}
+    return statistics.mean(values) if itself else statistics.difference(values)
 
 
 def by_part(records: Sequence[Record], values: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.precision import exact
 from models.recipe import POLICYS_OWN
 from models.reproduce import classifiers
 from models.reproduce.bench import Bench
@@ -19,6 +20,8 @@ from models.reproduce.study import IMAGENET, Study, images_at
 from models.reproduce.tables import Cell
 
 Places = dict[tuple[int, int], Place]
+Keys = dict[tuple[str, str, int, int], str]
+"""The `row_key` of a profile's row at a ds and part."""
 
 MEASURED = ("gain", "ece", "ece_eq7")
 """Figures that were measured of a row's probabilities, which records do not keep."""
@@ -35,7 +38,8 @@ def run(study: Study, cells: list[Cell], store: Store, parts: int | None = None)
             # what the other ds were told is done with
             places = {at: place for at, place in places.items() if at[1] == ds}
             try:
-                _row(study, part, name, ds, store, places)
+                with exact():  # training has bf16 wherever there is TF32
+                    _row(study, part, name, ds, store, places)
             except SliceOver:
                 return False
             torch.clear_autocast_cache()
@@ -82,11 +86,13 @@ def row_key(study: Study, name: str, ds: int, part: Part) -> str:
     return study.key(*whole, study.given_sha256)
 
 
-def outdated(study: Study, store: Store) -> list[tuple[str, int, str]]:
+def outdated(study: Study, store: Store, known: Keys | None = None) -> list[tuple[str, int, str]]:
     """Row, ds and profile of what has a part in the store that would now be made with other settings.
 
-    Profiles of fewer images have parts of their own, and are judged by their own runs only.
+    Profiles of fewer images have parts of their own, and are judged by their own runs only. `known` keeps the
+    keys from one call to the next: each reads the numbers of all images, of ImageNet for half a second.
     """
+    known = {} if known is None else known
     parts, found = {part.number: part for part in study.protocol.parts}, set()
     for name in {r.profile for r in store.records}:
         profile = study.profile if name == study.profile.name else load_profile(study.profile.kind, name)
@@ -98,8 +104,10 @@ def outdated(study: Study, store: Store) -> list[tuple[str, int, str]]:
         records = [r for r in store.records if r.profile == name]
         # one key for all stages of a row: each reads the numbers of all images
         cells = {(r.row, r.ds, r.part) for r in records if r.part in parts}
-        keys = {(row, ds, part): row_key(here, row, ds, parts[part]) for row, ds, part in cells}
-        found |= {(r.row, r.ds, name) for r in records if r.key != keys.get((r.row, r.ds, r.part))}
+        for row, ds, part in cells:
+            if (name, row, ds, part) not in known:
+                known[name, row, ds, part] = row_key(here, row, ds, parts[part])
+        found |= {(r.row, r.ds, name) for r in records if r.key != known.get((name, r.row, r.ds, r.part))}
     return sorted(found)
 
 

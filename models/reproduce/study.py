@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.decode import prepare
+from models.data.decode import IN_MEMORY, prepare
 from models.data.source import Source, UnreadableImageError
 from models.data.sources import open_source
+from models.disk import replacing
 from models.precision import best_device
 from models.progress import Progress
 from models.recipe import Images, Recipe
@@ -61,12 +62,6 @@ class Served(Inputs):
         if self.system.architecture.fill != "zeros":
             return found
         return replace(found, fill=None, views=tuple(view._replace(fill=None) for view in found.views))
-
-
-class Exact(Inputs):
-    """Inputs for measuring: all of it in fp32, nothing from a cache."""
-
-    exact = True
 
 
 @dataclass
@@ -115,8 +110,9 @@ class Study:
         if key not in self._inputs:
             system = self.system(recipe, 0)
             served = Served(system, self.images, self.labels, recipe.images)
-            served.cache = self._features()
-            served.pairs = self._pairs
+            if _seen_by(recipe) == _seen_by(self.profile.paper):
+                served.cache = self._features()
+                served.pairs = self._pairs
             self._inputs[key] = served
         return self._inputs[key]
 
@@ -134,8 +130,8 @@ class Study:
         return replace(anew, profile=profile, of=self)
 
     def _features(self) -> FeatureCache | None:
-        """One cache for all: the widest of the recipes is the paper's with the fill. None where the disk has
-        no room for it: features are then computed for every batch anew.
+        """One cache for all that see as the paper's: with the fill that is the widest of the recipes. None
+        where the disk has no room for it: features are then computed for every batch anew.
         """
         paper = self.profile.paper
         if self._cache is None and paper.images.augment != "crop-flip" and not self._full:
@@ -158,10 +154,11 @@ class Study:
             self._cache = shared.cache
         return self._cache
 
-    def exact(self, recipe: Recipe, ds: int) -> Exact:
-        """Inputs for measuring at one ds."""
+    def exact(self, recipe: Recipe, ds: int) -> Inputs:
+        """Inputs for measuring at one ds: all of it in fp32, nothing from a cache."""
         system = self.system(recipe, 0).eval()
-        return Exact(system, self.images, self.labels, replace(recipe.images, ds=(ds,), thin=1))
+        images = replace(recipe.images, ds=(ds,), thin=1)
+        return Inputs(system, self.images, self.labels, images, exact=True)
 
     def unseen(
         self, recipe: Recipe, tests: Indices, ds: int, size: int = 32
@@ -192,6 +189,14 @@ class Study:
         return hashlib.sha256(json.dumps([self.digest, *parts], sort_keys=True).encode()).hexdigest()
 
 
+def _seen_by(recipe: Recipe) -> dict[str, Any]:
+    """What features of frozen layers are made of; a cache has those of all ds, and the fill."""
+    images, networks = asdict(recipe.images), recipe.networks
+    for name in ("ds", "thin", "fill", "hr_gsd_m"):
+        del images[name]
+    return images | {"networks": (networks.hr, networks.lr, networks.imagenet)}
+
+
 def images_at(images: Images, ds: int) -> Images:
     """The same pictures at one ds only; an LR image that is finer than the recipe's keeps its pixels."""
     return replace(images, ds=(ds,), thin=1, lr_px=max(images.lr_px, images.hr_px // ds))
@@ -218,6 +223,22 @@ def usual_px(source: Source) -> int:
             if not sides and i == len(source) - 1:
                 raise
     return sorted(sides)[len(sides) // 2]
+
+
+def digest_of(source: Source, decoded: int, folder: Path) -> str:
+    """`Source.digest`; of a data set whose `decoded` bytes are not held in memory it is kept in `folder`, as
+    to read all of ImageNet takes longer than a slice.
+    """
+    if decoded <= IN_MEMORY:
+        return source.digest()
+    named = hashlib.sha256(json.dumps([source.classes, source.labels.tolist()]).encode())
+    named.update(source.fingerprint().encode())
+    kept = folder / f"digest-{named.hexdigest()[:32]}"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(kept) as file:
+            file.write(source.digest().encode())
+    return kept.read_text()
 
 
 def open_study(
@@ -254,6 +275,7 @@ def open_study(
     with Progress("decoding") as progress:
         px, fit = chosen.paper.images.hr_px, chosen.paper.images.fit
         source, images = prepare(source, px, work / "cache", fit=fit, progress=progress.show)
+    digest = digest_of(source, images.nbytes, work / "cache")
     return Study(
         name=stem,
         source=source,
@@ -262,8 +284,8 @@ def open_study(
         profile=chosen,
         protocol=protocol(source),
         work=work,
-        slice=Slice(seconds),
+        slice=Slice(seconds),  # time counts from here: no slice may end before it begins
         device=best_device(),
-        digest=source.digest(),
+        digest=digest,
         given=given,
     )

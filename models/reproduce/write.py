@@ -63,7 +63,7 @@ def _head(store: Store) -> list[str]:
         f"{_listed(sorted({r.told['precision'] for r in records}))}. Accuracy in percent with its 95 % "
         "interval over the n images that were held out, not over trainings, S in patches of 16.",
     ]
-    for said in (head.get("left_out"), head.get("unlearned")):
+    for said in (head.get("left_out"), head.get("caveats"), head.get("unlearned")):
         if said:
             lines += ["", said]
     if head.get("data_sha256") in _TRIED_ON and any(r.row == "ours" for r in records):

@@ -7,6 +7,7 @@ finite and the stems do real work, their features are computed once and kept in 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,22 @@ class Batch:
 
 
 class Inputs:
-    """The images of a training, uint8 (n, 3, hr_px, hr_px) in memory, served as batches of stem features."""
+    """The images of a training, uint8 (n, 3, hr_px, hr_px) in memory, served as batches of stem features.
 
-    exact = False
-    """Whether stems compute in fp32 where bf16 is fast, too: for measuring."""
+    `exact`: stems compute in fp32 where bf16 is fast, too.
+    """
 
     def __init__(
-        self, system: System, images: Tensor, labels: Tensor, spec: Images, cache: Path | None = None
+        self,
+        system: System,
+        images: Tensor,
+        labels: Tensor,
+        spec: Images,
+        cache: Path | None = None,
+        *,
+        exact: bool = False,
     ) -> None:
-        self.system, self.images, self.labels, self.spec = system, images, labels, spec
+        self.system, self.images, self.labels, self.spec, self.exact = system, images, labels, spec, exact
         self.views = VIEWS[spec.augment]
         self._stems: dict[str, tuple[nn.Module, torch.dtype]] = {}
         self.cache: FeatureCache | None = None
@@ -176,12 +184,18 @@ class FeatureCache:
     def __init__(self, inputs: Inputs, folder: Path) -> None:
         self.inputs = inputs
         self.places = {variant: k for k, variant in enumerate(inputs.variants)}
-        self.folder = folder / f"features-{self._key()[:16]}"
+        self._within = folder
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+        if not any(folder.glob("features-*")):
+            return  # for the name all images are read: for nothing, where the disk has no room
         if self.folder.is_dir():
             self._open()
-        elif folder.is_dir():
+        else:
             swept(self.folder)  # before anyone asks whether the disk has room
+
+    @cached_property
+    def folder(self) -> Path:
+        return self._within / f"features-{self._key()[:16]}"
 
     def _open(self) -> None:
         self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.glob("*.npy")}
@@ -195,6 +209,8 @@ class FeatureCache:
                     digest.update(tensor.cpu().numpy().tobytes())
         a = system.architecture
         digest.update(repr((a.grid, a.fill, a.lr_input_px, a.mean, a.std, self.inputs.spec)).encode())
+        if self.inputs.exact:  # what was kept without is still found
+            digest.update(b"fp32")
         return digest.hexdigest()
 
     @property

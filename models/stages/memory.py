@@ -16,8 +16,14 @@ from models.stages.members import Indices
 
 Result = TypeVar("Result")
 
-# what torch's CPU allocator, oneDNN and C++ say; CUDA raises a class of its own
-_SAID = ("can't allocate memory", "out of memory", "bad_alloc", "could not create a memory object")
+# what torch's CPU allocator, oneDNN and C++ say; CUDA raises a class of its own, but for cuBLAS and cuDNN
+_SAID = (
+    "can't allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a memory object",
+    "_STATUS_ALLOC_FAILED",
+)
 
 
 class OutOfMemory(Exception):

@@ -28,3 +28,14 @@ def test_a_few_unreadable_pictures_are_left_out_of_data_of_any_size(
         (scenes / "across" / f"across{k:02}.png").write_bytes(b"broken")
     assert evaluate.main(words) == 2
     assert "more than 3 pictures cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("threshold", ["1", "-0.5", "nan"])
+def test_a_threshold_that_no_plan_may_have_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], threshold: str
+) -> None:
+    """Above 1 a second look would give back what was bought at the first."""
+    tiny_release(tmp_path / "r", list(CLASSES))
+    scenes = write_scenes(tmp_path / "scenes", per_class=1)
+    assert evaluate.main([str(tmp_path / "r"), "--data", str(scenes), f"--threshold={threshold}"]) == 2
+    assert "--threshold lies in [0, 1)" in capsys.readouterr().err

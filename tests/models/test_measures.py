@@ -1,5 +1,6 @@
 """Figures of a card and of a comparison: curves, calibration, paired tests, the held-out images."""
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from math import comb
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import curves, evaluate
+from models import curves, evaluate, statistics
 from models.calibration import calibration
 from models.card import Card
 from models.comparison import compare, verdict
@@ -59,6 +60,41 @@ def test_the_bootstrap_finds_a_shift_and_no_shift() -> None:
     assert shifted["ci95"][0] < shifted["value"] < shifted["ci95"][1]
     assert bootstrap(noise - noise.mean())["p"] > 0.5
     assert bootstrap(np.zeros(5)) == {"value": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
+
+
+def test_two_that_never_differed_may_yet() -> None:
+    """Of 30 images: the rule of three says 10 %."""
+    found = statistics.difference(np.zeros(30))
+    assert found == {"value": 0.0, "ci95": [-0.11351, 0.11351]}
+    assert statistics.difference(np.array([1, 0, 0, -1])) == statistics.mean(np.array([1, 0, 0, -1]))
+    right = outcome([True] * 30, [2] * 30)
+    assert right.figures()["fused_minus_hr"] == found
+    assert compare(right, right, ["a"])["accuracy"]["ci95"] == found["ci95"]
+
+
+@pytest.mark.parametrize("n", [1, 30, 700])
+def test_intervals_are_those_of_resamples_drawn_one_by_one(n: int) -> None:
+    """To the last digit: published pages are made of them."""
+    for values in (np.arange(n) % 3 - 1, np.arange(n) % 17, np.arange(n) % 7 / 3):
+        rng = np.random.default_rng(0)
+        means = [values[rng.integers(0, n, n)].mean() for _ in range(10_000)]
+        low, high = np.quantile(means, [0.025, 0.975])
+        assert statistics.mean(values) == statistics.figure(values.mean(), low, high)
+
+
+def test_intervals_of_as_many_images_as_imagenet_has_take_no_memory() -> None:
+    rng = np.random.default_rng(2)
+    differences = (rng.random(60_000) < 0.05).astype(int) - (rng.random(60_000) < 0.06)
+    tracemalloc.start()
+    found, again = statistics.mean(differences), bootstrap(differences)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+    assert (found["value"], found["ci95"]) == (again["value"], again["ci95"])
+    off = 1.96 * differences.std() / 60_000**0.5
+    assert found["ci95"] == pytest.approx([found["value"] - off, found["value"] + off], abs=off / 20)
+    assert again["p"] < 0.001
+    assert bootstrap(differences - np.roll(differences, 1))["p"] > 0.5
 
 
 def test_under_no_difference_few_are_called_different() -> None:
@@ -112,6 +148,19 @@ def test_the_curve_ends_in_what_none_and_all_patches_give(tmp_path: Path, stream
     mean = sum(f["accuracy"]["value"] * f["n"] for f in figures["per_class"].values()) / 18
     assert mean == pytest.approx(figures["fused"]["value"], abs=1e-4)
     assert "curve" not in evaluate.outcomes(release, images, labels, [2])[2].figures()
+
+
+def test_some_images_are_measured_without_a_copy_of_them_all(tmp_path: Path) -> None:
+    """A map of ImageNet's held-out images would become 7.5 GB."""
+    tiny_release(tmp_path / "r", list(CLASSES), seed=2)
+    release = Release.load(tmp_path / "r")
+    source = open_source(write_scenes(tmp_path / "scenes", per_class=15))
+    images, labels = load_square(source, px=32), torch.from_numpy(source.labels)
+    every = evaluate.outcomes(release, images, labels, [2], curve=True)[2]
+    only = np.array([44, 3, 7, *range(8, 43)])
+    some = evaluate.outcomes(release, images, labels, [2], curve=True, only=only)[2]
+    for name in Outcome.arrays():
+        assert np.allclose(getattr(some, name), getattr(every, name)[only], equal_nan=True), name
 
 
 def test_a_comparison_says_who_was_right_where() -> None:

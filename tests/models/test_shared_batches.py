@@ -15,7 +15,7 @@ from torch import nn
 
 from models import train
 from models.card import load_card
-from models.distributed import Group, SyncBatchNorm2d, synchronise
+from models.distributed import Group, SyncBatchNorm2d, joined, synchronise
 from models.stages import classify, reinforce
 from models.stages.draws import Draws, Dropout, own_dropouts, rand
 from models.stages.inputs import Batch
@@ -153,14 +153,15 @@ with joined("cpu") as group:
 """
 
 
-def test_batch_norm_over_two_processes_is_that_of_one() -> None:
+def said_by_two(script: str) -> list[str]:
+    """What two processes that share batches print."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", BATCH_NORM],
+            [sys.executable, "-c", script],
             env={**common, "RANK": str(rank)},
             cwd=checkout(),
             stdout=subprocess.PIPE,
@@ -170,7 +171,35 @@ def test_batch_norm_over_two_processes_is_that_of_one() -> None:
     ]
     said = [rank.communicate(timeout=600)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0]
-    assert float(said[0]) < 1e-4
+    return said
+
+
+def test_batch_norm_over_two_processes_is_that_of_one() -> None:
+    assert float(said_by_two(BATCH_NORM)[0]) < 1e-4
+
+
+PATIENCE = """
+import torch
+from torch.distributed.distributed_c10d import _get_default_group
+
+from models.distributed import joined
+
+with joined("cpu"):
+    print(_get_default_group()._get_backend(torch.device("cpu")).options._timeout.total_seconds())
+"""
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = torch.cuda.device_count()
+    for name, value in {"WORLD_SIZE": "2", "RANK": str(count), "LOCAL_RANK": str(count)}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"a GPU of its own, and there are {count}"), joined("cuda"):
+        pass
+
+
+def test_a_leader_that_decodes_for_hours_is_waited_for() -> None:
+    """By itself torch gives up after half an hour, and after ten minutes on GPUs."""
+    assert all(float(said) > 24 * 3600 for said in said_by_two(PATIENCE))
 
 
 @pytest.mark.parametrize(
@@ -228,6 +257,8 @@ def test_what_never_fits_is_said() -> None:
     notices: list[str] = []
     memory = Memory(notices.append)
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
+    said = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    assert is_out_of_memory(RuntimeError(said))
 
     def greedy(_parts: int) -> None:
         torch.empty(2**46)

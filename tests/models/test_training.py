@@ -15,6 +15,7 @@ from models.data.decode import load_square
 from models.data.degrade import low_resolution
 from models.data.heldout import held_out
 from models.data.sources import open_source
+from models.precision import has_fast_bf16
 from models.recipe import Recipe
 from models.release import Release, tiny_release
 from models.stages.inputs import Inputs
@@ -234,6 +235,11 @@ def test_the_command_trains_a_release_that_the_other_measures(
     assert report["hr"]["value"] > 0.8
     assert report["fused"]["ci95"][0] <= report["fused"]["value"] <= report["fused"]["ci95"][1]
     assert {"lr", "s_mean", "s0_share", "s_sd"} <= set(report)
+    assert report["seen"] == "unknown"
+    assert evaluate.main([str(out), "--data", str(scenes), "--json"]) == 0
+    told, learned = capsys.readouterr(), len(held_out(open_source(scenes), 1)[0])
+    assert f"quick learned from {learned} of these 72 images: figures on them flatter" in told.err
+    assert (json.loads(told.out)["seen"], json.loads(told.out)["seen_images"]) == ("yes", learned)
     assert evaluate.main([str(out), "--data", str(unseen), "--ds", "2"]) == 0
     assert "HR-CNN" in capsys.readouterr().out
 
@@ -277,6 +283,70 @@ SHORT = """
     pt = { epochs = 1, batch = 16, lr = 1e-3 }
     ft2 = { epochs = 1, batch = 16, lr = 1e-3 }
     """
+
+
+def test_what_figures_do_not_show_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A picture that cannot be read, one of both splits, a class of `test` alone, a biased judge."""
+    (tmp_path / "short.toml").write_text(SHORT + "\n[training]\ncrossfit = 2")
+    scenes, events = tmp_path / "scenes", tmp_path / "events"
+    write_scenes(scenes / "train", per_class=8)
+    write_scenes(scenes / "test", per_class=4, seed=1)
+    for picture in (scenes / "train" / "quarter").iterdir():
+        picture.unlink()
+    (scenes / "train" / "along" / "along00.png").write_bytes(b"broken")
+    copied = (scenes / "train" / "across" / "across00.png").read_bytes()
+    (scenes / "test" / "across" / "copy.png").write_bytes(copied)
+    words = ["--recipe", str(tmp_path / "short.toml"), "--data", str(scenes), "--events", str(events)]
+    assert train.main([*words, "--out", str(tmp_path / "parent")]) == 0
+    missing = "1 unreadable: train/along/along00.png"
+    copies = "1 of the 13 held-out pictures are copies of pictures that are learned from"
+    strange = "4 of the 13 held-out pictures are of classes that nothing is learned of"
+    told, training = capsys.readouterr().err, load_card(tmp_path / "parent").training
+    assert missing in told
+    assert f"{strange}, so no answer to them can be right: quarter\n" in told
+    assert missing in training["left_out"]
+    assert training["caveats"].startswith(f"{copies}; {strange}")
+    assert f"train: {copies}\n" in told
+    assert "recipe_changes" not in training
+    assert strange in (tmp_path / "parent" / "MODEL.md").read_text()
+    events.unlink()
+    child = ["--out", str(tmp_path / "child"), "--stages", "pt,ft2", "--parent", str(tmp_path / "parent")]
+    assert train.main([*words, *child]) == 0
+    (change,) = load_card(tmp_path / "child").training["recipe_changes"]
+    assert change.startswith("crossfit: ")
+    lines = map(json.loads, events.read_text().splitlines())
+    heard = [event["text"] for event in lines if event["kind"] == "notice"]
+    assert change in heard
+    assert any(missing in text for text in heard)
+
+
+def test_more_pictures_than_are_compared_are_said(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("models.data.splits.COMPARE_UP_TO", 71)
+    (tmp_path / "short.toml").write_text(SHORT)
+    words = ["--recipe", str(tmp_path / "short.toml"), "--data", str(scenes), "--out", str(tmp_path / "r")]
+    assert train.main(words) == 0
+    said = "72 pictures are too many to be compared"
+    assert f"train: {said}" in capsys.readouterr().err
+    assert said in load_card(tmp_path / "r").training["caveats"]
+
+
+def test_fp32_is_of_frozen_layers_too(scenes: Path, tmp_path: Path) -> None:
+    """What bf16 computed has three zeros at the end of fp16's ten bits."""
+    short = SHORT.replace('hr = "tiny"', 'hr = "efficientnet-lite0"').replace("= 32", "= 64")
+    (tmp_path / "short.toml").write_text(short)
+    words = ["--recipe", str(tmp_path / "short.toml"), "--data", str(scenes), "--stages", "hr"]
+    for precision in ("auto", "fp32"):
+        place = ["--out", str(tmp_path / precision), "--work", str(tmp_path / "work")]
+        assert train.main([*words, *place, "--precision", precision]) == 0
+        assert load_card(tmp_path / precision).training["precision"] == (
+            "bf16" if precision == "auto" and has_fast_bf16(torch.device("cpu")) else "fp32"
+        )
+        (tmp_path / "work" / "release.checkpoint").unlink()
+    kept = [np.load(file) for file in (tmp_path / "work" / "cache").glob("features-*/hr.npy")]
+    fine = [bool((values[np.abs(values) > 1e-3].view(np.uint16) & 7).any()) for values in kept]
+    assert sorted(fine) == [not has_fast_bf16(torch.device("cpu")), True]
 
 
 def test_figures_of_another_seed_in_the_same_work_folder_are_not_taken(scenes: Path, tmp_path: Path) -> None:
@@ -343,5 +413,13 @@ def test_wrong_data_and_recipes_are_one_line(
     (lonely / "only" / "a.png").write_bytes((scenes / "along" / "along00.png").read_bytes())
     assert train.main(["--recipe", "ucmerced", "--data", str(lonely), *out]) == 2
     assert "one class" in capsys.readouterr().err
+    few = write_scenes(tmp_path / "few", per_class=2)
+    (tmp_path / "short.toml").write_text(SHORT)
+    assert train.main(["--recipe", str(tmp_path / "short.toml"), "--data", str(few), *out]) == 2
+    assert "too small" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.work"))
     assert not (tmp_path / "r").exists()
+    for wrong in (("--seed", "-1"), ("--folds", "1"), ("--epochs", "0"), ("--processes", "two")):
+        with pytest.raises(SystemExit):
+            train.main(["--recipe", "ucmerced", "--data", str(scenes), *out, *wrong])
+        assert f"{wrong[1]} is not a number" in capsys.readouterr().err

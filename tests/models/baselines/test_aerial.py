@@ -17,6 +17,7 @@ from models.baselines.stn import saliency
 from models.reproduce.answers import Answers
 from models.reproduce.bench import Bench
 from models.reproduce.learner import Plan
+from models.stages.inputs import FeatureCache
 from tests.models.baselines.made_up import made_up, striped
 
 
@@ -72,6 +73,8 @@ def test_without_room_on_disk_features_are_computed_anew(
     assert kept.cache.size() == pytest.approx(sum(files), rel=0.01)  # and a header each
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * 10**9 + 10))
+    # all of ImageNet would be read for a name that nothing gets
+    monkeypatch.setattr(FeatureCache, "_key", lambda _: pytest.fail("images were read for nothing"))
     anew = benches["not kept"].inputs
     assert anew.cache is None
     assert "no room to keep features" in capsys.readouterr().out

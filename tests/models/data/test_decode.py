@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.data.decode import load_square, prepare, square
+from models.data.decode import _mapped, load_square, prepare, square
 from models.data.source import DataError
 from models.data.sources import open_source
+from models.data.threads import in_threads
 from tests.models.data.pictures import class_folders, encode, picture, write
+
+MEMINFO = Path("/proc/meminfo")
 
 
 def test_load_square_keeps_order_and_values(tmp_path: Path) -> None:
@@ -78,14 +82,39 @@ def test_large_sets_are_decoded_once_into_a_file(tmp_path: Path) -> None:
     assert told == [(12, 12)]
     again = prepare(source, 16, cache, in_memory=0, progress=lambda *at: told.append(at))[1]
     assert told == [(12, 12)]
-    again[0] = 0
-    assert torch.equal(prepare(source, 16, cache, in_memory=0)[1], direct)
+    assert torch.equal(again, direct)
     write(folder / "zoo/zoo_0.png", encode(picture(1234), compress_level=0))
     changed = open_source(folder)
     assert torch.equal(prepare(changed, 16, cache, in_memory=0)[1], load_square(changed, px=16))
     backwards = source.select(np.arange(len(source))[::-1])
     assert torch.equal(prepare(backwards, 16, cache, in_memory=0)[1][-1], direct[0])
     assert not list(cache.glob("*.part"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a map may ask for is Linux's to refuse")
+@pytest.mark.filterwarnings("error")
+def test_a_set_larger_than_the_memory_is_mapped(tmp_path: Path) -> None:
+    pages = {words[0]: int(words[1]) for line in MEMINFO.read_text().splitlines() if (words := line.split())}
+    images = (pages["MemTotal:"] + pages["SwapTotal:"]) * 1024 // (3 * 224 * 224) + 10_000
+    file = tmp_path / "imagenet.u8"
+    file.touch()
+    os.truncate(file, images * 3 * 224 * 224)  # a hole: it takes no room
+    mapped = _mapped(file, (images, 3, 224, 224))
+    assert int(mapped[-1].sum()) == 0
+
+
+def test_as_many_samples_as_fmow_has_are_not_noted_all_at_once() -> None:
+    begun: list[int] = []
+
+    def work(i: int) -> int:
+        begun.append(i)
+        return i
+
+    results = in_threads(work, 20_000, workers=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert len(begun) < 10_000
+    assert [*results] == [*range(3, 20_000)]
+    assert [*in_threads(work, 0)] == []
 
 
 @pytest.mark.parametrize("in_memory", [0, 2**30])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -206,6 +207,20 @@ def test_a_truncated_tar_reads_what_is_whole(tmp_path: Path) -> None:
         file.truncate(512 * 8)
     with pytest.raises(UnreadableImageError, match="tar ends"):
         source.read(len(source) - 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("name", ["zoo/caf\udce9.png", "caf\udce9/1.png"])
+def test_names_that_nothing_could_be_written_with_are_refused_at_once(tmp_path: Path, name: str) -> None:
+    """Latin-1's e with an accent, as old archives have it; the same in UTF-8 is a name like any other."""
+    folder = class_folders(tmp_path / "set")
+    write(folder / "zoo é/café ü.png", encode(picture(8)))
+    assert "zoo é" in open_source(folder).classes
+    write(folder / name, encode(picture(9)))
+    with pytest.raises(DataError, match=r"caf\\udce9.* is not UTF-8: rename"):
+        open_source(folder, check="none")
+    with pytest.raises(DataError, match="is not UTF-8"):
+        open_source(make_tar(folder, tmp_path / "set.tar"), check="none")
 
 
 def test_linked_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from models.recipe import Recipe
 from models.reproduce import classifiers, estimate, headline
+from models.reproduce.answers import Answers
+from models.reproduce.bench import Bench
 from models.reproduce.command import main
 from models.reproduce.profiles import load_profile
 from models.reproduce.rows import ROWS
@@ -79,6 +81,20 @@ def test_a_row_is_made_once_and_then_stands(place: Path, capsys: pytest.CaptureF
     assert "ft1 1" not in capsys.readouterr().out  # nothing is trained again
     assert file.read_bytes() == text
     assert (place / "results" / "table2-scenes.md").read_text() == page
+
+
+def test_rows_are_measured_in_fp32_on_gpus_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[bool] = []
+    whole = Bench.whole
+
+    def watched(bench: Bench, body: torch.nn.Module) -> Answers:
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return whole(bench, body)
+
+    monkeypatch.setattr(Bench, "whole", watched)
+    assert ask(place, "table2", "--parts", "1", "--rows", "hr-cnn", "--out", str(place / "fp32")) == 0
+    assert allowed == [False]
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_a_row_of_other_settings_is_marked_until_it_is_made_again(place: Path) -> None:

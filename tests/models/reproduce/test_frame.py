@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from models import statistics
 from models.data.degrade import low_resolution, to_px
 from models.data.source import UnreadableImageError
 from models.data.sources import open_source
@@ -120,6 +121,10 @@ def test_differences_are_paired_and_of_common_parts_only() -> None:
     assert less is not None
     assert less["value"] == pytest.approx(1 / 3, abs=1e-5)
     assert difference(ours, [record(7, [1], [1])]) is None
+    # itself it never differs from; another row that has not differed yet may
+    assert difference(ours, ours) == {"value": 0.0, "ci95": [0.0, 0.0]}
+    alike = [replace(r, row="alike") for r in ours]
+    assert difference(ours, alike) == statistics.difference(np.zeros(4))
     with pytest.raises(ValueError, match="same images"):
         difference(ours, [record(0, [1, 2, 9], [1, 1, 1])])
 

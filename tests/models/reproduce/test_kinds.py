@@ -1,6 +1,8 @@
 """Which kind of pictures a data set has, and photographs through a table."""
 
+import itertools
 import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from models import evaluate, train
 from models.architecture import ANSWERING, DISTANCE
+from models.card import load_card
 from models.data.fmow import CLASSES
 from models.data.source import Source
 from models.data.sources import open_source
@@ -19,7 +23,7 @@ from models.reproduce.profiles import KINDS, NAMES, load_profile
 from models.reproduce.rows import ROWS
 from models.reproduce.run import outdated, row_key
 from models.reproduce.store import Store
-from models.reproduce.study import Study, open_study
+from models.reproduce.study import Study, digest_of, open_study
 from models.reproduce.tables import FIGURE_5, cells
 from models.stages.inputs import Inputs
 from models.system import System
@@ -71,6 +75,38 @@ def test_fmow_is_aerial_however_small_its_first_box(tmp_path: Path) -> None:
     px = max(source.read(0).shape[:2])
     assert px <= 64
     assert kind_of(source, px) == "aerial"
+
+
+def test_several_pictures_of_one_place_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three frames each of two places in `val`, as a place of fMoW has; in `train` one each."""
+    rng = np.random.default_rng(0)
+    for split, places, frames in (("train", 4, 1), ("val", 2, 3)):
+        for place, frame in itertools.product(range(places), range(frames)):
+            label = place % 2
+            name = f"{CLASSES[label]}_{place}{split}"
+            write_frame(tmp_path / "fmow" / split / CLASSES[label] / name / f"{name}_{frame}", label, rng)
+    said = "the 6 held-out pictures show 2 places; intervals take them for independent of each other"
+    assert (
+        ask(tmp_path, "table1", "fmow", "--parts", "1", "--rows", "hr-cnn", "--ds", "4", "--kind", "cifar")
+        == 0
+    )
+    assert said.capitalize() in (tmp_path / "results" / "table1-fmow-cifar.md").read_text()
+    (tmp_path / "tiny.toml").write_text(TINY)
+    words = ["--recipe", str(tmp_path / "tiny.toml"), "--data", str(tmp_path / "fmow")]
+    capsys.readouterr()
+    assert train.main([*words, "--out", str(tmp_path / "r")]) == 0
+    assert f"train: {said}" in capsys.readouterr().err
+    assert said in load_card(tmp_path / "r").training["caveats"]
+    for split, expected in (("val", True), ("train", False)):
+        assert evaluate.main([str(tmp_path / "r"), "--data", str(tmp_path / "fmow"), "--split", split]) == 0
+        assert (f"evaluate: {said}" in capsys.readouterr().err) == expected
+
+
+TINY = """
+    images = { hr_px = 32, lr_px = 8, ds = [4] }
+    networks = { policy = "tiny", hr = "tiny" }
+    stages = { hr = { epochs = 1, batch = 4 } }
+    """
 
 
 def test_a_kind_that_is_asked_for_stands_in_place_of_the_data_sets_own(place: Path) -> None:
@@ -170,8 +206,52 @@ def test_photographs_go_through_a_table(place: Path) -> None:
     assert "--kind photo" in page.read_text()
     assert told["head"]["outdated"] == []
     store = Store(file, told["head"])
-    assert outdated(opened(place, "folders", "photo"), store) == []
+    same, keys = opened(place, "folders", "photo"), dict[tuple[str, str, int, int], str]()
+    assert outdated(same, store, keys) == []
+    assert keys == {("smoke", "hr-cnn", 4, 0): row_key(same, "hr-cnn", 4, same.protocol.parts[0])}
     assert outdated(opened(place, "folders"), store) == [("hr-cnn", 4, "smoke")]
+    # not made again at every writing
+    assert outdated(opened(place, "folders"), store, keys) == []
+
+
+def test_features_of_one_recipe_are_not_served_to_one_that_sees_otherwise(place: Path) -> None:
+    """Learned from at one size and measured at another, nobody would have known."""
+    study = opened(place, "folders")
+    ours = study.profile.ours
+    smaller = replace(ours, images=replace(ours.images, lr_input_px=ours.images.lr_input_px // 2))
+    indices, views = np.arange(2), np.zeros(2, dtype=np.int64)
+    for recipe, kept in ((study.profile.paper, True), (ours, True), (smaller, False)):
+        inputs = study.inputs(recipe)
+        assert (inputs.cache is not None) == kept
+        learned = inputs.batch(indices, views, np.full(2, 4)).lr
+        _, measured = next(study.unseen(recipe, indices, 4))
+        assert learned is not None
+        assert measured.lr is not None
+        assert learned.shape == measured.lr.shape
+
+
+def test_a_slice_begins_when_a_large_data_set_has_been_read(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is read once: ImageNet's 140 GB take longer than a slice of nine minutes."""
+    read: list[int] = []
+    whole = Source.digest
+
+    def slowly(source: Source) -> str:
+        read.append(len(source))
+        time.sleep(0.5)
+        return whole(source)
+
+    monkeypatch.setattr(Source, "digest", slowly)
+    monkeypatch.setattr("models.reproduce.study.IN_MEMORY", 0)
+    work = place / "work" / "slow"
+    studies = [open_study(place / "folders", "smoke", work, seconds=0.4) for _ in range(2)]
+    studies[-1].slice.room_for(0.0)
+    assert len(read) == 1
+    assert {study.digest for study in studies} == {whole(studies[0].source)}
+    source = studies[0].source
+    source.labels = source.labels[::-1].copy()  # as of fMoW's boxes whose JSON was mended
+    assert digest_of(source, 1, work / "cache") == whole(source) != studies[0].digest
 
 
 def test_hours_are_those_of_the_kind(

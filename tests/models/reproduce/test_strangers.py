@@ -77,6 +77,19 @@ def test_what_is_left_out_and_what_cannot_be_known_is_on_the_page(tmp_path: Path
     assert f"**{every // 3} of the {every} held-out images of all parts are of classes" in page
 
 
+def test_more_pictures_than_are_compared_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a folder with more than 100,000 of them; a published split draws nothing."""
+    monkeypatch.setattr("models.data.splits.COMPARE_UP_TO", 17)
+    write_scenes(tmp_path / "scenes", per_class=6)
+    said = "18 pictures are too many to be compared: copies of one picture may be learned from and held out."
+    assert ask(tmp_path) == 0
+    assert said in (tmp_path / "results" / "table2-scenes.md").read_text()
+    write_scenes(tmp_path / "split" / "scenes" / "train", per_class=6)
+    write_scenes(tmp_path / "split" / "scenes" / "test", per_class=6, seed=1)
+    assert ask(tmp_path / "split") == 0
+    assert "caveats" not in head(tmp_path / "split")
+
+
 def test_classes_that_occur_are_counted(tmp_path: Path) -> None:
     write_scenes(tmp_path / "scenes", per_class=6)
     assert ask(tmp_path) == 0
