@@ -1,6 +1,8 @@
 """Endpoints: whose a webhook is, and where its messages may go and where they never do."""
 
 import socket
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from typing import Any
 
@@ -11,6 +13,7 @@ from app.core.errors import WebhookUrlRefused
 from app.webhooks import addresses
 from app.webhooks.addresses import AddressRefused, is_allowed, resolve
 from app.webhooks.sending import NotDelivered, send
+from app.webhooks.service import MOST_ENDPOINTS
 from tests.app.webhooks.listening import PRODUCT, Listener, deliveries, draft, registered
 from tests.conftest import KeyMaker
 from tests.plans import ready_plan
@@ -49,6 +52,15 @@ def test_bad_webhooks(client: TestClient) -> None:
         {},
     ):
         assert client.post("/v1/webhooks", json=body).status_code == 422, body
+
+
+def test_registering_many_at_once_makes_no_more_than_there_may_be(client: TestClient) -> None:
+    def register(_: int) -> int:
+        return client.post("/v1/webhooks", json={"url": "https://example.com/"}).status_code
+
+    with ThreadPoolExecutor(40) as pool:
+        answers = Counter(pool.map(register, range(40)))
+    assert answers == {201: MOST_ENDPOINTS, 409: 40 - MOST_ENDPOINTS}
 
 
 def test_redirects_are_not_followed(client: TestClient, listener: Listener, home: None) -> None:
