@@ -1,6 +1,8 @@
 """Comparisons: both on the same held-out pictures, measured once, and by one worker only."""
 
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -204,3 +206,29 @@ def test_a_worker_thought_dead_writes_nothing(
     assert (row.status, row.fence) == (WorkStatus.READY, 2)
     assert row.result is not None
     assert "late" not in row.result
+
+
+def test_a_dataset_deleted_while_its_comparison_is_waited_for(client: TestClient, tmp_path: Path) -> None:
+    first, second = (str(published(tmp_path, seed=seed).id) for seed in (0, 1))
+    dataset = kept_dataset(labelled_by(tmp_path / "pictures", seed=1))
+    path = f"/v1/releases/{first}/compare/{second}?dataset={dataset}"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.post, path, headers={"Prefer": "wait=2"})
+        until = time.monotonic() + 2
+        while not rows() and time.monotonic() < until:
+            time.sleep(0.02)
+        assert client.delete(f"/v1/datasets/{dataset}").status_code == 204
+        assert waiting.result().status_code == 404
+
+
+def test_a_dataset_that_is_being_deleted_is_not_there(
+    client: TestClient, pair: tuple[str, str], tmp_path: Path
+) -> None:
+    dataset = kept_dataset(labelled_by(tmp_path / "pictures", seed=2))
+    with ThreadPoolExecutor(1) as pool, session_scope() as session:
+        session.execute(text("DELETE FROM datasets WHERE id = :id"), {"id": dataset})
+        waiting = pool.submit(asked, client, pair, dataset=str(dataset))
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        session.commit()
+        assert waiting.result().status_code == 404
