@@ -127,6 +127,26 @@ def test_the_same_question_is_answered_once(
         assert there["by_ds"]["4"][figure]["value"] == -here["by_ds"]["4"][figure]["value"]
 
 
+def test_answers_that_the_store_has_damaged_are_asked_for_again(
+    client: TestClient, pair: tuple[str, str], desk: CompareDesk
+) -> None:
+    first = asked(client, pair)
+    desk.work()
+    by_ds = client.get(first.headers["Location"]).json()["by_ds"]
+    kept = get_store().keys("evaluations")
+    whole = [get_store().get(key) for key in kept]
+    get_store().put(kept[0], b"")
+    # the middle of the second is turned over, its list of files stays good
+    cut = len(whole[1]) // 3
+    get_store().put(kept[1], whole[1][:cut] + bytes(64) + whole[1][cut + 64 :])
+    with session_scope() as session:
+        session.execute(text("DELETE FROM comparisons"))
+    again = asked(client, pair)
+    desk.work()
+    found = client.get(again.headers["Location"]).json()
+    assert (found["status"], found["by_ds"]) == ("ready", by_ds), found["error"]
+
+
 def test_what_cannot_be_compared_is_said_at_once(
     client: TestClient, pair: tuple[str, str], dataset: uuid.UUID
 ) -> None:
