@@ -125,6 +125,16 @@ def authenticate(session: Session, key: str) -> Principal:
     return Principal(row.org_id, row.id, frozenset(Scope(scope) for scope in row.scopes))
 
 
+def must_still_hold(principal: Principal) -> None:
+    """Raise Unauthorized where the key was revoked since the request began: a body that comes for hours ends
+    with it, and so does an answer that goes on for days.
+    """
+    with session_scope() as session:
+        row = session.get(ApiKey, principal.key_id)
+    if row is None or row.revoked_at is not None:
+        raise Unauthorized("The API key was revoked in the meantime.")
+
+
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
