@@ -28,6 +28,7 @@ COLUMNS: Final = (
     ),
 )
 ROWS_A_PAGE: Final = 2000
+RUN_BY_SPREADSHEETS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def stream_csv(org_id: uuid.UUID, order_id: uuid.UUID | None, plan_id: uuid.UUID | None) -> Iterator[str]:
@@ -77,8 +78,8 @@ def _cell(name: str, value: object) -> str:
     if name == "at":
         return value.isoformat()  # type: ignore[attr-defined, no-any-return]
     text = str(value)
-    # a spreadsheet would run these
-    return "'" + text if text[:1] in "=+-@\t\r" and name == "reason" else text
+    # strangers' texts, which a spreadsheet would run
+    return "'" + text if name in ("reason", "vendor") and text[:1] in RUN_BY_SPREADSHEETS else text
 
 
 def _line(cells: tuple[str, ...] | list[str]) -> str:

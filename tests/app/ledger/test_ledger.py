@@ -241,6 +241,20 @@ def test_pages_and_csv_hold_the_same(client: TestClient, api_key: KeyMaker) -> N
     )
 
 
+def test_a_spreadsheet_runs_nothing_that_a_stranger_wrote(client: TestClient) -> None:
+    sold = {"key": "k", "name": "n", "vendor": "=1+1", "currency": "EUR", "gsd_m": 0.3, "source": "s"}
+    prices = {"name": "ours", "products": [sold | {"price_per_km2": "2000"}]}
+    assert client.post("/v1/price-lists", json=prices).status_code == 201
+    body = {"plans": [str(ready_plan())], "product": "ours/k"}
+    order = client.post("/v1/orders", json=body).json()
+    for to in ("placed", "cancelled"):
+        client.post(f"/v1/orders/{order['id']}/moves", json={"to": to, "reason": "@SUM(A1)"})
+    table = client.get("/v1/ledger", headers={"Accept": "text/csv"}).text
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [(row["vendor"], row["reason"]) for row in rows] == [("'=1+1", ""), ("'=1+1", "'@SUM(A1)")]
+    assert [one["vendor"] for one in client.get("/v1/ledger").json()["entries"]] == ["=1+1", "=1+1"]
+
+
 def test_a_csv_that_is_not_read_on_holds_no_connection(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
