@@ -17,7 +17,7 @@ from typing import Annotated, Final
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import DateTime, ForeignKey, LargeBinary, String, func, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.db import Base, session_scope
@@ -77,13 +77,9 @@ class Principal:
 
 
 def get_or_create_organisation(session: Session, name: str) -> Organisation:
-    """The organisation called ``name``, made now if there is none."""
-    organisation = session.scalar(select(Organisation).where(Organisation.name == name))
-    if organisation is None:
-        organisation = Organisation(name=name)
-        session.add(organisation)
-        session.flush()
-    return organisation
+    """The organisation called ``name``, made now if there is none: once, by whomever comes first."""
+    session.execute(insert(Organisation).values(id=uuid7(), name=name).on_conflict_do_nothing())
+    return session.scalars(select(Organisation).where(Organisation.name == name)).one()
 
 
 def create_key(

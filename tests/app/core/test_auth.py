@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import pytest
@@ -148,6 +149,21 @@ def test_organisations_are_apart(guarded: TestClient, api_key: KeyMaker) -> None
     keys = [api_key("plan", org="acme"), api_key("plan", org="acme"), api_key("plan", org="other")]
     ids = [guarded.get("/plan", headers={"Authorization": f"Bearer {key}"}).json() for key in keys]
     assert ids[0] == ids[1] != ids[2]
+
+
+def test_an_organisation_made_twice_at_once_is_one(database: Services) -> None:
+    def make() -> uuid.UUID:
+        with session_scope() as session:
+            return auth.get_or_create_organisation(session, "new").id
+
+    with ThreadPoolExecutor(1) as pool, session_scope() as session:
+        first = auth.get_or_create_organisation(session, "new").id
+        second = pool.submit(make)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.5)
+        session.commit()
+        assert second.result() == first
+    assert make() == first
 
 
 def test_a_key_needs_known_scopes(database: Services) -> None:
