@@ -209,7 +209,7 @@ def test_a_json_of_fmow_without_end_is_one_that_cannot_be_read(tmp_path: Path, e
         return f'{{"gsd": {gsd}, "bounding_boxes": [{box}]}}'.encode()
 
     jsons = [described("zoo"), described("dam"), described("dam", gsd=endless), described("zoo", endless)]
-    files = {}
+    files: dict[str, bytes] = {}
     for number, (picture, of_it) in enumerate(zip(GOOD.values(), jsons, strict=False)):
         place = f"train/zoo/zoo_{number}/zoo_{number}_0_rgb"
         files |= {f"{place}.png": picture, f"{place}.json": of_it}
