@@ -190,10 +190,15 @@ def keys_revoke(
 
 @store.command("claim")
 def store_claim(
-    force: Annotated[bool, typer.Option("--force", help="Even one marked as another database's.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Even one marked as another database's, or whose marker is damaged."),
+    ] = False,
 ) -> None:
     """Make the configured store this database's, as after its marker was lost."""
-    from app.core.marker import StoreAway, StoreMarker
+    from obstore.exceptions import BaseError
+
+    from app.core.marker import StoreMarker, StoreRefused
     from app.core.store import backend_here
     from patchplan.database import database_here
     from patchplan.migrate import migrate as run
@@ -202,8 +207,12 @@ def store_claim(
         run()
         try:
             typer.echo(StoreMarker(backend_here()).claim(force=force))
-        except StoreAway as error:
+        except StoreRefused as error:
             raise FrontDoorError(f"{error} --force takes it all the same.") from error
+        except BaseError as error:
+            raise FrontDoorError(
+                f"The object store cannot be claimed: {str(error).splitlines()[0]}"
+            ) from error
 
 
 def _delegate(module: str, arguments: list[str]) -> None:

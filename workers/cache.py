@@ -91,7 +91,7 @@ class ReleaseCache:
             if _changed_at(part) < time.time() - FETCH_S:
                 shutil.rmtree(part, ignore_errors=True)
         known = [path for path in keep.parent.iterdir() if not path.name.startswith(".") and path.is_dir()]
-        sizes = {path: sum(file.stat().st_size for file in path.glob("*")) for path in known}
+        sizes = {path: sum(map(_size, path.glob("*"))) for path in known}
         over = sum(sizes.values()) - get_settings().release_cache_bytes
         for path in sorted(known, key=_used_at):
             if over <= 0:
@@ -111,6 +111,14 @@ def _used_at(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _size(file: Path) -> int:
+    """Its bytes; 0 once another process has made room."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _weights_sha256(folder: Path) -> str | None:

@@ -7,11 +7,14 @@ time; what a release answered to a data set is kept, so that a champion is asked
 import hashlib
 import io
 import shutil
+import zipfile
+import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
+import structlog
 import torch
 from sqlalchemy.orm import Session
 
@@ -32,6 +35,8 @@ from workers.desk import Desk, Piece
 from workers.leases import Leases
 from workers.releases import Releases
 from workers.snapshots import fetch
+
+log = structlog.get_logger(__name__)
 
 # Enough images for a forward to be worth it, few enough that a worker told to stop stops soon.
 SLICE: Final = 32
@@ -197,8 +202,13 @@ def _read(key: str, ds: tuple[int, ...], patches: int) -> dict[int, Outcome] | N
         content = get_store().get(key)
     except KeyError:
         return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as saved:
-        return {
-            factor: Outcome(*(saved[f"{factor}-{name}"] for name in Outcome.arrays()), patches=patches)
-            for factor in ds
-        }
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+            return {
+                factor: Outcome(*(saved[f"{factor}-{name}"] for name in Outcome.arrays()), patches=patches)
+                for factor in ds
+            }
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError) as error:
+        # damaged in the store: it is measured again, and kept in its place
+        log.warning("evaluation_unusable", key=key, error=repr(error))
+        return None

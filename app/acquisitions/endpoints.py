@@ -9,7 +9,7 @@ from starlette.responses import StreamingResponse
 
 from app.acquisitions import reading, service
 from app.acquisitions.schemas import AcquisitionForm, AcquisitionList, AcquisitionsOut
-from app.core.auth import Principal, require
+from app.core.auth import Principal, must_still_hold, require
 from app.core.db import session_scope
 from app.core.errors import (
     Conflict,
@@ -62,6 +62,7 @@ async def create_acquisitions(request: Request, plan_id: uuid.UUID, principal: B
     any file can be taken.
     """
     async with receive(request, file_fields={"files"}, text_fields=AcquisitionForm.model_fields) as upload:
+        await run_in_threadpool(must_still_hold, principal)
         ids = await run_in_threadpool(service.take, principal, plan_id, upload)
     pieces = reading.stream_request(plan_id, ids)
     return StreamingResponse(pieces, status_code=201, media_type="application/json")

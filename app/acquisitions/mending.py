@@ -25,7 +25,7 @@ def lost_of(plan_id: uuid.UUID, digest: str) -> list[uuid.UUID]:
         Acquisition.plan_id == plan_id, Acquisition.digest == digest, brought.exists()
     )
     with session_scope() as session:
-        found = session.scalars(query.order_by(Acquisition.id.desc())).all()
+        found = session.scalars(query.order_by(Acquisition.revision.desc())).all()
     return [each for each in found if not get_store().exists(pixels_key(plan_id, each))]
 
 

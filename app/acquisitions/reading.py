@@ -47,7 +47,9 @@ def stream_everything(session: Session, plan: Plan) -> Iterator[bytes]:
     ``session`` is asked before the first piece; what follows reads for itself.
     """
     ids = session.scalars(
-        select(Acquisition.id).where(Acquisition.plan_id == plan.id).order_by(Acquisition.id.desc())
+        select(Acquisition.id)
+        .where(Acquisition.plan_id == plan.id)
+        .order_by(Acquisition.revision.desc(), Acquisition.id.desc())
     ).all()
     received, missing = _standing(session, plan)
 

@@ -197,7 +197,8 @@ def _standing(
     last = session.scalar(
         select(Acquisition)
         .where(Acquisition.plan_id == plan_id, Acquisition.digest == digest)
-        .order_by(Acquisition.id.desc())
+        # by revision: ids are made by clocks of several machines
+        .order_by(Acquisition.revision.desc())
         .limit(1)
         .options(load_only(Acquisition.refused))
     )
@@ -225,7 +226,7 @@ def _restored(session: Session, file: _File, *, replace: bool) -> uuid.UUID | No
     standing = session.scalar(
         select(ReceivedPatch.acquisition_id)
         .where(ReceivedPatch.acquisition_id.in_(file.put_back), ReceivedPatch.superseded_in.is_(None))
-        .order_by(ReceivedPatch.acquisition_id.desc())
+        .order_by(ReceivedPatch.received_in.desc())
         .limit(1)
     )
     return standing or (None if replace else file.put_back[0])

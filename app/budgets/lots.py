@@ -19,7 +19,7 @@ from app.orderable.ground import Floats, Frame, area_km2
 from app.orderable.grouping import group_pieces
 from app.orderable.legal import rounded
 from app.orderable.pieces import Ints
-from app.orderable.shapes import Shape, ShapeMaker, covers
+from app.orderable.shapes import Shape, ShapeMaker, covers, in_the_world
 
 # a lot is cut in two as long as it holds more than so many polygons of the least size
 _LOT_POLYGONS: Final = 8
@@ -243,7 +243,7 @@ class _Lot:
             grow = (-sides + np.sqrt(sides**2 + 4 * missing)) / 4
         for _ in range(60):
             flat = shapely.box(west - grow, south - grow, east + grow, north + grow)
-            polygon = rounded(self.frame.lonlat(flat))
+            polygon = rounded(self.frame.lonlat(in_the_world(self.frame, flat)))
             area = area_km2(polygon)
             if not self.maker.refused or area >= self.maker.minimum:
                 break

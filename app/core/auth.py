@@ -17,7 +17,7 @@ from typing import Annotated, Final
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import DateTime, ForeignKey, LargeBinary, String, func, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.db import Base, session_scope
@@ -77,13 +77,9 @@ class Principal:
 
 
 def get_or_create_organisation(session: Session, name: str) -> Organisation:
-    """The organisation called ``name``, made now if there is none."""
-    organisation = session.scalar(select(Organisation).where(Organisation.name == name))
-    if organisation is None:
-        organisation = Organisation(name=name)
-        session.add(organisation)
-        session.flush()
-    return organisation
+    """The organisation called ``name``, made now if there is none: once, by whomever comes first."""
+    session.execute(insert(Organisation).values(id=uuid7(), name=name).on_conflict_do_nothing())
+    return session.scalars(select(Organisation).where(Organisation.name == name)).one()
 
 
 def create_key(
@@ -123,6 +119,16 @@ def authenticate(session: Session, key: str) -> Principal:
     if not hmac.compare_digest(known, _digest(key)) or row is None or row.revoked_at is not None:
         raise Unauthorized("The API key is unknown or was revoked.")
     return Principal(row.org_id, row.id, frozenset(Scope(scope) for scope in row.scopes))
+
+
+def must_still_hold(principal: Principal) -> None:
+    """Raise Unauthorized where the key was revoked since the request began: a body that comes for hours ends
+    with it, and so does an answer that goes on for days.
+    """
+    with session_scope() as session:
+        row = session.get(ApiKey, principal.key_id)
+    if row is None or row.revoked_at is not None:
+        raise Unauthorized("The API key was revoked in the meantime.")
 
 
 def _digest(key: str) -> bytes:

@@ -42,6 +42,10 @@ class StoreAway(StoreError):
     """What answers is not this database's store. It passes when the store is there again."""
 
 
+class StoreRefused(StoreAway):
+    """What answers is not known to be this database's store; a person may claim it all the same."""
+
+
 class ObjectStoreRow(Base):
     """The one row that says which store is this database's."""
 
@@ -85,16 +89,16 @@ class StoreMarker:
     def claim(self, *, force: bool = False) -> uuid.UUID:
         """Make this the database's store, whatever was before; returns its id.
 
-        Raises StoreAway where it is marked as another's, unless by ``force``.
+        Raises StoreRefused where it is marked as another's or its marker is damaged, unless by ``force``.
         """
         with session_scope() as session:
             noted = _locked(session)
-            found = self._read()
+            found = self._read(damaged_is_none=force)
             if noted is None:
                 noted = found or uuid.uuid4()
                 session.add(ObjectStoreRow(id=noted))
             if found not in (None, noted) and not force:
-                raise StoreAway(f"This store is marked as another database's ({found}).")
+                raise StoreRefused(f"This store is marked as another database's ({found}).")
             self._write(noted)
         return noted
 
@@ -120,7 +124,7 @@ class StoreMarker:
         if session.scalar(_OBJECTS_NAMED) and not any(batch for batch in obstore.list(self._backend)):
             raise StoreAway("The object store is not there: what answers is empty, and objects were kept.")
 
-    def _read(self) -> uuid.UUID | None:
+    def _read(self, *, damaged_is_none: bool = False) -> uuid.UUID | None:
         """The id in the marker, None where there is no marker."""
         try:
             content = bytes(obstore.get(self._backend, MARKER).bytes())
@@ -131,7 +135,9 @@ class StoreMarker:
         try:
             return uuid.UUID(content[:36].decode())
         except ValueError:
-            raise StoreAway(f"The object store's marker ({MARKER}) is damaged.") from None
+            if damaged_is_none:
+                return None
+            raise StoreRefused(f"The object store's marker ({MARKER}) is damaged.") from None
 
     def _write(self, store_id: uuid.UUID) -> None:
         obstore.put(self._backend, MARKER, f"{store_id}\n{WORDS}\n".encode())

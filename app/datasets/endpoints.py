@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from app.core.auth import Principal, require
+from app.core.auth import Principal, must_still_hold, require
 from app.core.bodies import allow
 from app.core.db import SessionDep, session_scope
 from app.core.errors import (
@@ -137,6 +137,7 @@ async def _accept(request: Request, principal: Principal) -> service.Accepted:
     async with receive(
         request, file_fields={"archive"}, text_fields=DatasetForm.model_fields, max_bytes=limit
     ) as upload:
+        await run_in_threadpool(must_still_hold, principal)
         return await run_in_threadpool(service.accept_upload, principal, upload)
 
 

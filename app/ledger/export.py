@@ -28,6 +28,7 @@ COLUMNS: Final = (
     ),
 )
 ROWS_A_PAGE: Final = 2000
+RUN_BY_SPREADSHEETS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def stream_csv(org_id: uuid.UUID, order_id: uuid.UUID | None, plan_id: uuid.UUID | None) -> Iterator[str]:
@@ -78,8 +79,8 @@ def _cell(name: str, value: object) -> str:
         # as the JSON has it
         return value.isoformat().replace("+00:00", "Z")  # type: ignore[attr-defined, no-any-return]
     text = str(value)
-    # what people wrote, which a spreadsheet would run
-    return "'" + text if text[:1] in "=+-@\t\r" and name in ("vendor", "reason") else text
+    # strangers' texts, which a spreadsheet would run
+    return "'" + text if name in ("reason", "vendor") and text[:1] in RUN_BY_SPREADSHEETS else text
 
 
 def _line(cells: tuple[str, ...] | list[str]) -> str:

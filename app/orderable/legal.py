@@ -5,7 +5,7 @@ point of it may lie further than ``min_width_m`` from that piece: no necks, no s
 degrees pass.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import shapely
@@ -21,6 +21,10 @@ SLACK_DEGREES: Final = 2e-8
 AREA_SLACK: Final = 1e-9
 _WIDTH_SLACK: Final = 0.999
 
+_FURTHEST: Final = np.array([180.0, 90.0, 180.0, 90.0])
+WORLD: Final = shapely.box(*-_FURTHEST[:2], *_FURTHEST[2:])
+"""All longitudes and latitudes there are: a polygon to order ends at the antimeridian."""
+
 
 def vertices(polygon: shapely.Geometry) -> int:
     """Corners of all rings, the points that close them apart."""
@@ -34,6 +38,8 @@ def violations(polygon: shapely.Geometry, product: Product) -> list[str]:
     if polygon.is_empty or polygon.geom_type not in ("Polygon", "MultiPolygon"):
         return ["no polygon"]
     found = []
+    if (np.abs(polygon.bounds) > _FURTHEST).any():
+        found.append("beyond the antimeridian or a pole")
     if not polygon.is_valid:
         found.append("not valid")
     if polygon.geom_type == "MultiPolygon" and rules.single_part:
@@ -74,6 +80,13 @@ def is_wide(polygon: shapely.Geometry, rules: Rules) -> bool:
     return bool(core.geom_type == "Polygon" and not core.is_empty and core.buffer(width).covers(flat))
 
 
-def rounded(geometry: shapely.Geometry) -> shapely.Geometry:
-    """The geometry with coordinates as they are delivered."""
-    return shapely.transform(geometry, lambda points: np.round(points, DIGITS))
+def rounded(geometry: Any) -> Any:
+    """The geometry (or an array of them) with coordinates as they are delivered, and without what reaches
+    over the antimeridian or a pole.
+    """
+    found = shapely.transform(geometry, lambda points: np.round(points, DIGITS))
+    beyond = (np.abs(shapely.bounds(found)) > _FURTHEST).any(axis=-1)
+    if not beyond.any():
+        return found
+    inside = shapely.transform(shapely.intersection(found, WORLD), lambda points: np.round(points, DIGITS))
+    return np.where(beyond, inside, found) if np.ndim(beyond) else inside

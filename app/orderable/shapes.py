@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 from app.orderable.ground import Frame, Shapes, area_km2, areas_km2, shapes
-from app.orderable.legal import SLACK_DEGREES, is_convex, is_wide, rounded, vertices
+from app.orderable.legal import SLACK_DEGREES, WORLD, is_convex, is_wide, rounded, vertices
 from app.pricing.products import Product
 
 # outlines lose corners that stand out by less than half a millimetre
@@ -95,7 +95,7 @@ class ShapeMaker:
     def _boxes(self, hull: shapely.Geometry) -> Iterator[shapely.Geometry]:
         frame = Frame.around([hull])
         flat = frame.plane(hull)
-        yield rounded(frame.lonlat(_upright(flat, self.width)))
+        yield rounded(frame.lonlat(in_the_world(frame, _upright(flat, self.width))))
         yield rounded(frame.lonlat(_rotated(flat, self.width)))
 
     def over(self, outline: shapely.Geometry, parts: Shapes) -> Shape | None:
@@ -248,6 +248,15 @@ def _upright(flat: shapely.Geometry, width_m: float) -> shapely.Geometry:
     return shapely.box(west - dx, south - dy, east + dx, north + dy)
 
 
+def in_the_world(frame: Frame, box: shapely.Geometry) -> shapely.Geometry:
+    """A box moved back, as wide as it is, where it reaches over the antimeridian or a pole: what it is around
+    does not, so that it stays inside.
+    """
+    limits, bounds = np.array(frame.plane(WORLD).bounds), np.array(box.bounds)
+    by = np.maximum(limits[:2] - bounds[:2], 0) - np.maximum(bounds[2:] - limits[2:], 0)
+    return shapely.box(*(bounds + np.tile(by, 2))) if by.any() else box
+
+
 def _rotated(flat: shapely.Geometry, width_m: float) -> shapely.Geometry:
     rectangle = shapely.minimum_rotated_rectangle(flat)
     if rectangle.geom_type != "Polygon":
@@ -267,7 +276,8 @@ def enlarge(polygon: shapely.Geometry, area: float) -> shapely.Geometry:
 
     def grown(by_m: float) -> shapely.Geometry:
         west, south, east, north = flat.bounds
-        return rounded(frame.lonlat(shapely.box(west - by_m, south - by_m, east + by_m, north + by_m)))
+        box = shapely.box(west - by_m, south - by_m, east + by_m, north + by_m)
+        return rounded(frame.lonlat(in_the_world(frame, box)))
 
     if area_km2(grown(0.0)) >= area:
         return grown(0.0)
@@ -302,4 +312,15 @@ def covers_pairs(
     return found
 
 
-__all__ = ["Shape", "ShapeMaker", "areas_km2", "bridge", "covers", "enlarge", "fill", "join", "tidy"]
+__all__ = [
+    "Shape",
+    "ShapeMaker",
+    "areas_km2",
+    "bridge",
+    "covers",
+    "enlarge",
+    "fill",
+    "in_the_world",
+    "join",
+    "tidy",
+]

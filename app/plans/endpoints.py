@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from app.core.auth import Principal, require
+from app.core.auth import Principal, must_still_hold, require
 from app.core.db import SessionDep, session_scope
 from app.core.errors import (
     AreaRefused,
@@ -96,6 +96,7 @@ async def create_plan(
     A plan that could not be made is a 201 with `status: failed` and an `error`: it exists, and tells why.
     """
     async with receive(request, file_fields={"lr"}, text_fields=PlanForm.model_fields) as upload:
+        await run_in_threadpool(must_still_hold, principal)
         accepted = await run_in_threadpool(service.accept, principal, upload, idempotency_key)
     headers = {"Idempotency-Replayed": "true"} if accepted.replayed else {}
     return await answer_in_time(request, principal.org_id, accepted.plan_id, wait, headers)

@@ -2,7 +2,7 @@
 
 import uuid
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -25,7 +25,7 @@ def ask(
     if release.key == other.key:
         detail = "The two are the same release."
         raise Unprocessable(detail, errors=[{"loc": ["path", "other"], "detail": detail}])
-    dataset = _dataset(session, org_id, _dataset_of(release, other, dataset_id))
+    dataset = _dataset(session, org_id, _dataset_of(release, other, dataset_id), hold=True)
     for one in (release, other):
         must_know(one, dataset.classes, f"the data set {dataset.name}")
     known = last(session, org_id, release, other, dataset.id)
@@ -87,8 +87,11 @@ def read(
 
 
 def get(session: Session, comparison_id: uuid.UUID) -> Comparison:
-    """The row, which is known to be there."""
-    return session.scalars(select(Comparison).where(Comparison.id == comparison_id)).one()
+    """The row that was asked for; raises NotFound once its data set was deleted, which takes it along."""
+    row = session.get(Comparison, comparison_id)
+    if row is None:
+        raise NotFound("The data set was deleted, and the comparison on it.")
+    return row
 
 
 def must_know(release: Found, classes: list[str], whose: str) -> None:
@@ -109,11 +112,16 @@ def _dataset_of(release: Found, other: Found, dataset_id: uuid.UUID | None) -> u
     return found
 
 
-def _dataset(session: Session, org_id: uuid.UUID, dataset_id: uuid.UUID) -> Dataset:
-    """The row that holds the data set's content."""
-    row = session.scalar(select(Dataset).where(Dataset.id == dataset_id, Dataset.org_id == org_id))
+def _dataset(session: Session, org_id: uuid.UUID, dataset_id: uuid.UUID, *, hold: bool = False) -> Dataset:
+    """The row that holds the data set's content; with ``hold`` nobody deletes it in this transaction."""
+
+    def found(which: ColumnElement[bool]) -> Dataset | None:
+        query = select(Dataset).where(which, Dataset.org_id == org_id)
+        return session.scalar(query.with_for_update(read=True, key_share=True) if hold else query)
+
+    row = found(Dataset.id == dataset_id)
     if row is not None and row.same_as is not None:
-        row = session.get(Dataset, row.same_as)
+        row = found(Dataset.id == row.same_as)
     if row is None:
         raise NotFound(f"There is no dataset {dataset_id}.")
     if row.status != WorkStatus.READY:

@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core import queue
@@ -73,17 +74,17 @@ def begin(principal: Principal, name: str, form: AliasForm, expected: int | None
 
 
 def is_finished(comparison_id: uuid.UUID) -> bool | None:
-    """True once the comparison is ready or failed, None before: the look of a waiting client."""
+    """True once the comparison is ready, failed or gone, None before: the look of a waiting client."""
     with session_scope() as session:
-        status = comparing.get(session, comparison_id).status
-    return True if status in (WorkStatus.READY, WorkStatus.FAILED) else None
+        status = session.scalar(select(Comparison.status).where(Comparison.id == comparison_id))
+    return True if status in (None, WorkStatus.READY, WorkStatus.FAILED) else None
 
 
 def end(principal: Principal, name: str, form: AliasForm, gate: Gate) -> Moved:
     """Move the champion if the comparison speaks for it.
 
-    Raises GateUndecided while there is no result, PromotionRefused where the candidate is worse,
-    PreconditionFailed where the champion was moved in the meantime.
+    Raises NotFound once the data set was deleted, GateUndecided while there is no result, PromotionRefused
+    where the candidate is worse, PreconditionFailed where the champion was moved in the meantime.
     """
     with session_scope() as session:
         row = comparing.get(session, gate.comparison_id)

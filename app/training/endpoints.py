@@ -126,7 +126,7 @@ async def watch_run(
     after = events.read_last_id(last_event_id)
     await run_in_threadpool(reading.look, principal.org_id, run_id, after)
     return StreamingResponse(
-        events.stream(listener, principal.org_id, run_id, after),
+        events.stream(listener, principal, run_id, after),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -11,6 +11,8 @@ from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 
+from app.core.auth import Principal, must_still_hold
+from app.core.errors import Unauthorized
 from app.core.notify import Listener
 from app.core.work import wake_key
 from app.training import reading
@@ -22,15 +24,18 @@ QUIET_S: Final = 10.0
 
 
 async def stream(
-    listener: Listener, org_id: uuid.UUID, run_id: uuid.UUID, after: int
+    listener: Listener, principal: Principal, run_id: uuid.UUID, after: int
 ) -> AsyncIterator[bytes]:
-    """The events after metric number ``after`` until the run is over or the client leaves."""
+    """The events after metric number ``after`` until the run is over, the key revoked or the client gone."""
     said: str | None = None
     with listener.subscribe(wake_key(TrainingRun.__tablename__, run_id)) as woken:
         yield b"retry: 2000\n\n"
         while True:
             woken.clear()
-            found = await run_in_threadpool(reading.look, org_id, run_id, after)
+            try:
+                found = await run_in_threadpool(_look, principal, run_id, after)
+            except Unauthorized:
+                return
             now = found.run.model_dump_json(include=_TOLD)
             if now != said:
                 yield _event("run", now)
@@ -48,6 +53,11 @@ async def stream(
                     await woken.wait()
                     continue
             yield b": still here\n\n"
+
+
+def _look(principal: Principal, run_id: uuid.UUID, after: int) -> reading.Look:
+    must_still_hold(principal)
+    return reading.look(principal.org_id, run_id, after)
 
 
 _TOLD: Final[set[str]] = {"status", "progress", "checkpoint", "notices"}

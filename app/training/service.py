@@ -119,7 +119,9 @@ def _row(session: Session, principal: Principal, form: TrainingForm, recipe: Rec
 
 
 def _dataset(session: Session, org_id: uuid.UUID, dataset_id: uuid.UUID) -> Dataset:
-    row = session.scalar(select(Dataset).where(Dataset.id == dataset_id, Dataset.org_id == org_id))
+    query = select(Dataset).where(Dataset.id == dataset_id, Dataset.org_id == org_id)
+    # whoever deletes it comes before, and it is not there, or after, and then the run is
+    row = session.scalar(query.with_for_update(read=True, key_share=True))
     if row is None:
         detail = f"There is no dataset {dataset_id}."
         raise Unprocessable(detail, errors=[{"loc": ["body", "dataset"], "detail": detail}])

@@ -15,11 +15,15 @@ from app.core.settings import get_settings
 Address = IPv4Address | IPv6Address
 
 # IPv6 that a gateway turns into any IPv4 address, private ones too (RFC 6052, 3056, 4380)
-_CARRIERS: Final = tuple(
+_CARRIERS: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
     IPv6Network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
 )
-# not public, whatever this version of Python says: site-local (RFC 3879), for documentation (RFC 9637)
-_NOT_PUBLIC: Final = (IPv6Network("fec0::/10"), IPv6Network("3fff::/20"))
+# not public, whatever this version of Python says: site-local (RFC 3879), for documentation (RFC 9637), for
+# protocols (RFC 6890; Oracle's metadata lie there), and what Azure's machines reach their host by
+_NOT_PUBLIC: Final[tuple[IPv4Network | IPv6Network, ...]] = (
+    *(IPv6Network("fec0::/10"), IPv6Network("3fff::/20")),
+    *(IPv4Network("192.0.0.0/24"), IPv4Network("168.63.129.16/32")),
+)
 MAX_URL: Final = 2000
 MAX_NAME: Final = 253
 MAX_LABEL: Final = 63
@@ -104,7 +108,7 @@ def is_allowed(address: Address) -> bool:
     if is_named(address):
         return True
     address = _unmapped(address)
-    if isinstance(address, IPv6Address) and any(address in network for network in (*_CARRIERS, *_NOT_PUBLIC)):
+    if any(address in network for network in (*_CARRIERS, *_NOT_PUBLIC)):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 

@@ -35,6 +35,8 @@ IS_DUE: Final = and_(
 def register(session: Session, org_id: uuid.UUID, form: WebhookForm) -> WebhookEndpoint:
     """A new webhook with a secret of its own; raises WebhookUrlRefused, Conflict when there are too many."""
     url = check_url(form.url)
+    # one at a time, or those who count at the same moment are together too many
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"webhooks {org_id}", 0))))
     known = session.scalar(
         select(func.count())
         .select_from(WebhookEndpoint)
@@ -121,11 +123,15 @@ def tell(
     The body is fixed here, so that every try sends, and signs, the same bytes.
     """
     wanting = session.scalars(
-        select(WebhookEndpoint.id).where(
+        select(WebhookEndpoint.id)
+        .where(
             WebhookEndpoint.org_id == org_id,
             WebhookEndpoint.removed_at.is_(None),
             literal(event.value) == any_(WebhookEndpoint.events),
         )
+        .order_by(WebhookEndpoint.id)
+        # whoever removes one waits, and then gives up what was written for it
+        .with_for_update(read=True)
     ).all()
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     message = {"type": event.value, "timestamp": now, "data": dict(data)}

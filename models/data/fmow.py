@@ -45,6 +45,8 @@ _NUMBER = {name: k for k, name in enumerate(CLASSES)}
 _SPLITS = {**SPLITS, "seq": "seq"}
 _MAPPING = re.compile(r"(^|/)(test|seq)_gt_mapping\.json$")
 _PICTURE = re.compile(r"_rgb\.(jpe?g|png|tiff?)$", re.IGNORECASE)
+# the last two: whole numbers beyond any float, lists in lists without end
+_NOT_READ = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def open_fmow(name: str, files: Files) -> Source:
             continue
         try:
             found = list(_boxes(picture, files.read(described)))
-        except (ValueError, KeyError, TypeError, UnreadableImageError) as error:
+        except (*_NOT_READ, UnreadableImageError) as error:
             unreadable.append((described, str(error)))
             continue
         samples += _wanted(found, counts)
@@ -168,7 +170,7 @@ def _ground_truth(files: Files) -> dict[str, str]:
     for mapping in filter(_MAPPING.search, files.names):
         try:
             pairs = [(str(entry["input"]), str(entry["output"])) for entry in json.loads(files.read(mapping))]
-        except (ValueError, KeyError, TypeError) as error:
+        except _NOT_READ as error:
             raise DataError(f"{mapping} is no list of input and output folders: {error}") from error
         base = PurePosixPath(mapping).parent
         for labelled, pictures in pairs:

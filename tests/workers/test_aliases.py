@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.core.auth import Principal, Scope
-from app.core.errors import PreconditionFailed
+from app.core.errors import NotFound, PreconditionFailed
 from app.releases import promoting
 from app.releases.alias_schemas import AliasForm
 from tests.app.releases.publishing import kept_dataset, labelled_by, org_id, published
@@ -348,3 +348,19 @@ def test_a_champion_moved_while_the_gate_decides_stays(gated: Gated, api_key: Ke
     with pytest.raises(PreconditionFailed):
         promoting.end(principal, "champion", form, gate)
     assert gated.standing() == "tiny"
+
+
+def test_a_dataset_deleted_while_the_gate_decides_takes_the_comparison_along(
+    gated: Gated, tmp_path: Path
+) -> None:
+    other = kept_dataset(labelled_by(tmp_path / "other", seed=2))
+    principal = Principal(org_id(), uuid.uuid4(), frozenset({Scope.TRAIN}))
+    form = AliasForm(release=str(gated.release(seed=1, threshold=0.98).id), dataset=other)
+    gate = promoting.begin(principal, "champion", form, None)
+    assert isinstance(gate, promoting.Gate)
+    assert not promoting.is_finished(gate.comparison_id)
+    assert gated.client.delete(f"/v1/datasets/{other}").status_code == 204
+    assert promoting.is_finished(gate.comparison_id)
+    with pytest.raises(NotFound):
+        promoting.end(principal, "champion", form, gate)
+    assert gated.standing() == str(gated.champion.id)

@@ -1,6 +1,8 @@
 """Comparisons: both on the same held-out pictures, measured once, and by one worker only."""
 
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,26 @@ def test_the_same_question_is_answered_once(
         assert there["by_ds"]["4"][figure]["value"] == -here["by_ds"]["4"][figure]["value"]
 
 
+def test_answers_that_the_store_has_damaged_are_asked_for_again(
+    client: TestClient, pair: tuple[str, str], desk: CompareDesk
+) -> None:
+    first = asked(client, pair)
+    desk.work()
+    by_ds = client.get(first.headers["Location"]).json()["by_ds"]
+    kept = get_store().keys("evaluations")
+    whole = [get_store().get(key) for key in kept]
+    get_store().put(kept[0], b"")
+    # the middle of the second is turned over, its list of files stays good
+    cut = len(whole[1]) // 3
+    get_store().put(kept[1], whole[1][:cut] + bytes(64) + whole[1][cut + 64 :])
+    with session_scope() as session:
+        session.execute(text("DELETE FROM comparisons"))
+    again = asked(client, pair)
+    desk.work()
+    found = client.get(again.headers["Location"]).json()
+    assert (found["status"], found["by_ds"]) == ("ready", by_ds), found["error"]
+
+
 def test_what_cannot_be_compared_is_said_at_once(
     client: TestClient, pair: tuple[str, str], dataset: uuid.UUID
 ) -> None:
@@ -204,3 +226,29 @@ def test_a_worker_thought_dead_writes_nothing(
     assert (row.status, row.fence) == (WorkStatus.READY, 2)
     assert row.result is not None
     assert "late" not in row.result
+
+
+def test_a_dataset_deleted_while_its_comparison_is_waited_for(client: TestClient, tmp_path: Path) -> None:
+    first, second = (str(published(tmp_path, seed=seed).id) for seed in (0, 1))
+    dataset = kept_dataset(labelled_by(tmp_path / "pictures", seed=1))
+    path = f"/v1/releases/{first}/compare/{second}?dataset={dataset}"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.post, path, headers={"Prefer": "wait=2"})
+        until = time.monotonic() + 2
+        while not rows() and time.monotonic() < until:
+            time.sleep(0.02)
+        assert client.delete(f"/v1/datasets/{dataset}").status_code == 204
+        assert waiting.result().status_code == 404
+
+
+def test_a_dataset_that_is_being_deleted_is_not_there(
+    client: TestClient, pair: tuple[str, str], tmp_path: Path
+) -> None:
+    dataset = kept_dataset(labelled_by(tmp_path / "pictures", seed=2))
+    with ThreadPoolExecutor(1) as pool, session_scope() as session:
+        session.execute(text("DELETE FROM datasets WHERE id = :id"), {"id": dataset})
+        waiting = pool.submit(asked, client, pair, dataset=str(dataset))
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        session.commit()
+        assert waiting.result().status_code == 404

@@ -101,3 +101,12 @@ def test_what_is_wrong_on_this_machine_is_not_laid_to_the_store(
     monkeypatch.setattr(Release, "load", broken)
     with pytest.raises(RuntimeError, match="no kernel image"):
         ReleaseCache().load(row.id, "cpu")
+
+
+def test_a_release_loads_while_another_process_makes_room(client: TestClient, tmp_path: Path) -> None:
+    row = published(tmp_path)
+    going = get_settings().release_cache_dir / ("0" * 64)
+    going.mkdir(parents=True)
+    # listed a moment ago, and removed since
+    (going / "weights.safetensors").symlink_to(tmp_path / "gone")
+    assert ReleaseCache().load(row.id, "cpu").card.weights_sha256 == row.weights_sha256

@@ -100,7 +100,7 @@ def _described_gsd(heap: Heap, picture: str) -> float | None:
     beside = picture.rpartition(".")[0] + ".json"
     try:
         gsd = float(json.loads(heap.read(beside))["gsd"])
-    except (KeyError, ValueError, TypeError, UnreadableImageError):
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError, UnreadableImageError):
         return None
     return gsd if math.isfinite(gsd) and gsd > 0 else None
 

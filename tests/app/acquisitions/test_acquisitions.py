@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -20,6 +21,7 @@ from patchplan.supervise import environment
 from tests.client import classify, kept, made_plan, post_hr
 from tests.conftest import Live
 from tests.imagery import NORTH, UTM, WEST, geotiff, hr_geotiff, lr_geotiff, patch_geotiff, scene
+from tests.plans import ready_plan
 
 
 @pytest.fixture
@@ -307,3 +309,22 @@ def test_an_answer_of_many_patches_comes_in_pages(live: Live, monkeypatch: pytes
     ]
     streamed = b"".join(reading.stream_request(uuid.UUID(plan["id"]), [uuid.UUID(acquisition["id"])]))
     assert json.loads(streamed) == posted
+
+
+def test_which_file_came_last_does_not_hang_on_clocks(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids are made by the clocks of several machines, of which one may be an hour behind."""
+    plan_id = str(ready_plan())
+    first, second = patch_geotiff(5), patch_geotiff(5, seed=9)
+    assert post_hr(client, plan_id, first).status_code == 201
+    assert post_hr(client, plan_id, second, replace="true").status_code == 201
+    now = time.time_ns
+    with monkeypatch.context() as behind:
+        behind.setattr(time, "time_ns", lambda: now() - 3600 * 10**9)
+        back = post_hr(client, plan_id, first, replace="true")
+    again = post_hr(client, plan_id, first)
+    assert (back.status_code, again.status_code) == (201, 201), again.text
+    assert again.json() == back.json()
+    listed = client.get(f"/v1/plans/{plan_id}/acquisitions").json()["acquisitions"]
+    assert listed[0] == back.json()["acquisitions"][0]

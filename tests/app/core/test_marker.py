@@ -215,3 +215,26 @@ def test_a_store_is_claimed_by_a_person(kept: Path) -> None:
     assert "Traceback" not in refused.stderr
     assert claim("--force").returncode == 0
     get_store().put("a/c", b"new")
+
+
+def test_a_damaged_marker_is_made_anew_by_force_alone(kept: Path) -> None:
+    before = noted()
+    # as a machine leaves it that lost its power while it wrote
+    (kept / MARKER).write_bytes(b"")
+    with pytest.raises(StoreAway, match="damaged"):
+        get_store().put("a/c", b"new")
+    refused = claim()
+    assert (refused.returncode, "--force" in refused.stderr) == (1, True)
+    done = claim("--force")
+    assert (done.returncode, done.stdout.strip(), marked(kept)) == (0, str(before), str(before)), done.stderr
+    get_store().put("a/c", b"new")
+
+
+def test_a_store_that_cannot_be_read_is_not_claimed(kept: Path) -> None:
+    (kept / MARKER).unlink()
+    (kept / MARKER).mkdir()
+    for options in ((), ("--force",)):
+        done = claim(*options)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert "--force" not in done.stderr

@@ -299,7 +299,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("name", ["plain", "minimum", "convex", "refused"])
+@pytest.mark.parametrize("name", ["plain", "minimum", "convex", "refused", "wide", "large"])
 def test_odd_places(place: str, name: str) -> None:
     from app.rasters.footprint import footprints
 
@@ -321,6 +321,8 @@ def test_odd_places(place: str, name: str) -> None:
     for polygon in found.polygons:
         assert violations(polygon.geometry, sold) == []
         assert polygon.geometry.geom_type == "Polygon"
+        west, south, east, north = polygon.geometry.bounds
+        assert (-180 <= west < east <= 180, -90 <= south < north <= 90) == (True, True)
     named = {one for polygon in found.polygons for one in polygon.covered}
     assert {cell.id for cell in asked} == named | set(found.dropped)
     if place in ("equator", "antimeridian", "near the pole"):

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 from fastapi.testclient import TestClient
 
@@ -13,6 +14,7 @@ from app.core.settings import get_settings
 from app.core.store import backend_here
 from patchplan.supervise import environment
 from tests.client import kept, post_plan
+from tests.conftest import Live
 from tests.imagery import lr_geotiff
 
 
@@ -34,6 +36,19 @@ def test_a_full_disk_is_a_503_that_leaves_nothing(
     assert errno.errorcode[errno.ENOSPC] not in answer.text
     assert "Retry-After" in answer.headers
     assert kept() == before
+
+
+def test_a_limit_on_the_size_of_files_is_as_good_as_a_full_disk(live: Live) -> None:
+    api = psutil.Process(live.service.children["api"].pid)
+    api.rlimit(psutil.RLIMIT_FSIZE, (100, psutil.RLIM_INFINITY))
+    try:
+        answer = post_plan(live.client, lr_geotiff())
+    finally:
+        api.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/service-unavailable")
+    assert kept()["plans"] == 0
+    assert kept()["spool"] == []
+    assert post_plan(live.client, lr_geotiff()).status_code == 201
 
 
 def test_a_store_that_cannot_be_written_is_a_503_that_leaves_nothing(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -404,3 +405,14 @@ def test_events_of_a_run_that_is_over_end_at_once(client: TestClient, finished: 
 def test_an_epoch_done_again_stands_once(client: TestClient, finished: str) -> None:
     with pytest.raises(DBAPIError, match="uq_training_metrics"), session_scope() as session:
         session.add(TrainingMetric(run_id=finished, stage="hr", member=0, epoch=0, step=1, values={}))
+
+
+def test_a_dataset_that_is_being_deleted_is_not_there(client: TestClient, dataset: uuid.UUID) -> None:
+    with ThreadPoolExecutor(1) as pool, session_scope() as session:
+        session.execute(text("DELETE FROM datasets WHERE id = :id"), {"id": dataset})
+        asked = pool.submit(client.post, "/v1/training-runs", json=form(dataset))
+        with pytest.raises(TimeoutError):
+            asked.result(timeout=0.5)
+        session.commit()
+        answer = asked.result()
+    assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, ["body", "dataset"])

@@ -5,6 +5,7 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from app.core.db import session_scope
 from app.core.settings import get_settings
 from app.webhooks import service
+from app.webhooks.schemas import Event
 from app.webhooks.tables import WebhookDelivery, WebhookEndpoint
 from tests.app.webhooks.listening import PRODUCT, Listener, deliveries, draft, registered
 from tests.conftest import KeyMaker, checkout, free_port
@@ -317,3 +319,20 @@ def test_a_webhook_that_cannot_be_sent_to_holds_up_no_other(
         due_now()
         desk.work()
     assert deliveries(client, bad)[0]["state"] == "given_up"
+
+
+def test_a_webhook_removed_while_a_move_is_made_is_told_nothing(
+    client: TestClient, listener: Listener, home: None
+) -> None:
+    hook = registered(client, listener.url)
+    with ThreadPoolExecutor(1) as pool, session_scope() as session:
+        org_id = session.scalars(text("SELECT org_id FROM webhook_endpoints")).one()
+        service.tell(session, org_id, Event.DRAFTED, uuid.uuid4(), {})
+        removing = pool.submit(client.delete, f"/v1/webhooks/{hook['id']}")
+        with pytest.raises(TimeoutError):
+            removing.result(timeout=0.5)
+        session.commit()
+        assert removing.result().status_code == 204
+    assert DeliveryDesk().work() == 0
+    with session_scope() as session:
+        assert session.scalars(text("SELECT state FROM webhook_deliveries")).all() == ["given_up"]

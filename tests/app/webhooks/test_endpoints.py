@@ -1,6 +1,8 @@
 """Endpoints: whose a webhook is, and where its messages may go and where they never do."""
 
 import socket
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from typing import Any
 
@@ -11,6 +13,7 @@ from app.core.errors import WebhookUrlRefused
 from app.webhooks import addresses
 from app.webhooks.addresses import AddressRefused, is_allowed, resolve
 from app.webhooks.sending import NotDelivered, send
+from app.webhooks.service import MOST_ENDPOINTS
 from tests.app.webhooks.listening import PRODUCT, Listener, deliveries, draft, registered
 from tests.conftest import KeyMaker
 from tests.plans import ready_plan
@@ -51,6 +54,15 @@ def test_bad_webhooks(client: TestClient) -> None:
         assert client.post("/v1/webhooks", json=body).status_code == 422, body
 
 
+def test_registering_many_at_once_makes_no_more_than_there_may_be(client: TestClient) -> None:
+    def register(_: int) -> int:
+        return client.post("/v1/webhooks", json={"url": "https://example.com/"}).status_code
+
+    with ThreadPoolExecutor(40) as pool:
+        answers = Counter(pool.map(register, range(40)))
+    assert answers == {201: MOST_ENDPOINTS, 409: 40 - MOST_ENDPOINTS}
+
+
 def test_redirects_are_not_followed(client: TestClient, listener: Listener, home: None) -> None:
     hook = registered(client, listener.url)
     listener.answers = [(307, {"location": "http://169.254.169.254/latest/meta-data"})]
@@ -72,7 +84,8 @@ PRIVATE = [
     "127.0.0.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
     "224.0.0.1", "255.255.255.255", "192.0.2.1", "::1", "::", "fe80::1", "fd00::1", "ff02::1",
     "::ffff:10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "2001:0:a00:1::",
-    "fec0::1", "feff::1", "3fff::1", "3fff:fff::1",
+    "fec0::1", "feff::1", "3fff::1", "3fff:fff::1", "192.0.0.8", "192.0.0.192", "168.63.129.16",
+    "::ffff:192.0.0.192",
 ]  # fmt: skip
 
 

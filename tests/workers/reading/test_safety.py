@@ -202,6 +202,30 @@ def test_more_boxes_than_files_are_allowed(tmp_path: Path) -> None:
         read_archive(tmp_path, tar({f"{place}.png": next(iter(GOOD.values())), f"{place}.json": described}))
 
 
+@pytest.mark.parametrize("endless", ["9" * 400, "[" * 20_000 + "]" * 20_000])
+def test_a_json_of_fmow_without_end_is_one_that_cannot_be_read(tmp_path: Path, endless: str) -> None:
+    def described(label: str, side: str = "9", gsd: str = "1") -> bytes:
+        box = f'{{"ID": 0, "category": "{label}", "box": [0, 0, 9, {side}]}}'
+        return f'{{"gsd": {gsd}, "bounding_boxes": [{box}]}}'.encode()
+
+    jsons = [described("zoo"), described("dam"), described("dam", gsd=endless), described("zoo", endless)]
+    files: dict[str, bytes] = {}
+    for number, (picture, of_it) in enumerate(zip(GOOD.values(), jsons, strict=False)):
+        place = f"train/zoo/zoo_{number}/zoo_{number}_0_rgb"
+        files |= {f"{place}.png": picture, f"{place}.json": of_it}
+    found = read_archive(tmp_path, tar(files), tolerance={"max_unreadable": 2})
+    unreadable = {one["name"] for one in found["summary"]["unreadable"]["listed"]}
+    assert "train/zoo/zoo_3/zoo_3_0_rgb.json" in unreadable
+    assert found["n_pictures"] + len(unreadable) == 4
+
+
+def test_a_mapping_of_fmow_without_end_is_no_list(tmp_path: Path) -> None:
+    files = {"test/0/0_0_rgb.png": GOOD["forest/0.png"], "test/0/0_0_rgb.json": b"{}"}
+    files["test_gt_mapping.json"] = b"[" * 20_000 + b"]" * 20_000
+    with pytest.raises(UnknownLayout, match="test_gt_mapping"):
+        read_archive(tmp_path, tar(files))
+
+
 @pytest.mark.parametrize("pack", [tar, tar_gz, zipped])
 def test_an_archive_that_is_cut_short(tmp_path: Path, pack: Any) -> None:
     content = pack(GOOD)
