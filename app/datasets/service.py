@@ -61,7 +61,7 @@ def accept_upload(principal: Principal, upload: Upload) -> Accepted:
             .order_by(Dataset.created_at)
             .limit(1)
         )
-        kept = known if known is None or known.same_as is None else session.get_one(Dataset, known.same_as)
+        kept = known if known is None or known.same_as is None else session.get(Dataset, known.same_as)
     # what the store has lost is read anew, and put back
     if known is not None and kept is not None and not is_lost(kept):
         return Accepted(known.id, existed=True)
@@ -108,7 +108,7 @@ def get_dataset(session: Session, org_id: uuid.UUID, dataset_id: uuid.UUID) -> D
     """The organisation's dataset, for one that has an older one's content the older; raises NotFound."""
     row = session.scalar(select(Dataset).where(Dataset.id == dataset_id, Dataset.org_id == org_id))
     if row is not None and row.same_as is not None:
-        row = session.get_one(Dataset, row.same_as)
+        row = session.get(Dataset, row.same_as)  # both may be deleted meanwhile
     if row is None:
         raise NotFound(f"There is no dataset {dataset_id}.")
     return row

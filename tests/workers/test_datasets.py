@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from obstore.store import MemoryStore
-from sqlalchemy import select, text
+from sqlalchemy import delete, event, select, text
 
-from app.core.db import session_scope
+from app.core.db import get_engine, session_scope
 from app.core.errors import Conflict, DatasetLost, DatasetTooLarge, NotFound, SourceUnreadable
 from app.core.paging import token_of_number
 from app.core.store import get_store
@@ -68,6 +68,32 @@ def test_two_uploads_of_one_content_at_once_are_one_dataset(client: TestClient, 
     assert (found[first].same_as, found[second].same_as) == (None, first)
     assert found[second].content_sha256 == found[first].content_sha256
     assert len(get_store().keys("datasets")) == 2
+
+
+@pytest.mark.parametrize("ask", ["read", "send"])
+def test_two_datasets_of_one_content_may_be_deleted_while_they_are_looked_up(
+    client: TestClient, desk: DatasetDesk, ask: str
+) -> None:
+    first, second = queue(client, zipped(folders())), queue(client, tar(folders()))
+    desk.work()
+    assert rows()[second].same_as == first
+
+    def delete_both(row: Dataset, _context: object) -> None:
+        if row.id == second:
+            with get_engine().begin() as other:
+                for gone in (second, first):
+                    other.execute(delete(Dataset).where(Dataset.id == gone))
+
+    event.listen(Dataset, "load", delete_both)
+    try:
+        if ask == "read":
+            assert client.get(f"/v1/datasets/{second}").status_code == 404
+        else:
+            assert queue(client, tar(folders())) not in (first, second)
+    finally:
+        event.remove(Dataset, "load", delete_both)
+    desk.work()
+    assert {row.status for row in rows().values()} == ({"ready"} if ask == "send" else set())
 
 
 def test_one_that_was_thought_dead_writes_nothing(
