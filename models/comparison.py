@@ -22,7 +22,7 @@ def compare(first: Outcome, second: Outcome, classes: Sequence[str]) -> dict[str
         raise ValueError("the two were not asked the same")
     only_first = int((first.fused & ~second.fused).sum())
     only_second = int((second.fused & ~first.fused).sum())
-    return {
+    found = {
         "n": len(first.s),
         "release": _side(first),
         "other": _side(second),
@@ -35,6 +35,8 @@ def compare(first: Outcome, second: Outcome, classes: Sequence[str]) -> dict[str
         "share": bootstrap(first.s / first.patches - second.s / second.patches),
         "per_class": _per_class(first, second, classes),
     }
+    statistics.forget_resamples()  # a worker lives on
+    return found
 
 
 def _side(outcome: Outcome) -> dict[str, Any]:

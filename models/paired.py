@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.statistics import RESAMPLES, figure, resampled_means
+from models.statistics import RESAMPLES, difference, figure, resampled_means
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -26,11 +26,11 @@ def bootstrap(differences: npt.NDArray[Any], seed: int = 0) -> dict[str, Any]:
     """Mean of paired differences (n,) with its 95 % interval and a two-sided p, by the bootstrap.
 
     p is twice the share of resampled means on the other side of 0 (at least 1 / resamples, Davison and
-    Hinkley 1997, section 4.4); 1 where all differences are 0.
+    Hinkley 1997, section 4.4); 1 where all differences, between -1 and 1, are 0.
     """
     values = np.asarray(differences, dtype=np.float64)
     if not values.any():
-        return {**figure(0.0, 0.0, 0.0), "p": 1.0}
+        return {**difference(values), "p": 1.0}
     means = resampled_means(values, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     below, above = int((means <= 0).sum()), int((means >= 0).sum())

@@ -45,7 +45,10 @@ def difference(values: Values) -> dict[str, Any]:
 
 
 def resampled_means(values: Values, seed: int = 0) -> Values:
-    """Of 10,000 resamples of the values (n,) with repetition."""
+    """Of 10,000 resamples of the values (n,) with repetition.
+
+    More than 20,000 values are to be few different numbers: each of these takes time and memory then.
+    """
     n = len(values)
     if n <= _ONE_BY_ONE:
         drawn = _drawn(n, seed)
@@ -67,6 +70,11 @@ def _drawn(n: int, seed: int) -> npt.NDArray[np.uint8]:
         places = first + rng.integers(0, n, (_AT_ONCE, n))
         found[at : at + _AT_ONCE] = np.bincount(places.ravel(), minlength=first.size * n).reshape(-1, n)
     return found
+
+
+def forget_resamples() -> None:
+    """Free what was drawn last: kept for the next figure of as many values, it takes up to 0.2 GB."""
+    _drawn.cache_clear()
 
 
 def figure(value: float, low: float, high: float) -> dict[str, Any]:

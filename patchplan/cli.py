@@ -39,7 +39,10 @@ def main() -> None:
         typer.echo(f"patchplan: {error}", err=True)
         sys.exit(1)
     except OperationalError as error:
-        typer.echo(f"patchplan: The database does not answer: {str(error.orig).strip()}", err=True)
+        state = getattr(error.orig, "sqlstate", None)
+        # no state: nobody answered; 08 and 57P: it shut the connection
+        said = "refused" if state and not state.startswith(("08", "57P")) else "does not answer"
+        typer.echo(f"patchplan: The database {said}: {str(error.orig).strip()}", err=True)
         sys.exit(1)
 
 

@@ -17,7 +17,7 @@ from patchplan.embedded import embedded_postgres, locked, postgres_tool
 from patchplan.errors import EmbeddedError
 from patchplan.supervise import environment, state_file
 
-MOST_OF_A_LINE: Final = 900
+MOST_OF_A_LINE: Final = 1000
 """libpq reads lines of service files up to 1,022 bytes."""
 
 
@@ -124,11 +124,14 @@ def _told(secrets: dict[str, str], has_service: bool) -> Iterator[dict[str, str]
     names = " and ".join(sorted(others))
     if has_service or os.environ.get("PGSERVICE"):
         raise EmbeddedError(f"The database's address names a service: put {names} into its file.")
-    if any(
-        value != value.strip() or "\n" in value or len(value) > MOST_OF_A_LINE for value in others.values()
-    ):
+    lines = [f"{name}={value}" for name, value in others.items()]
+    held = (
+        value == value.strip() and len(value.splitlines()) < 2 and len(line.encode()) <= MOST_OF_A_LINE
+        for value, line in zip(others.values(), lines, strict=True)
+    )
+    if not all(held):
         raise EmbeddedError(f"{names}: libpq's service files hold no such value.")
-    with tempfile.NamedTemporaryFile("w", prefix="patchplan-", suffix=".conf") as file:
-        file.writelines(["[patchplan]\n", *(f"{name}={value}\n" for name, value in others.items())])
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="patchplan-", suffix=".conf") as file:
+        file.writelines(f"{line}\n" for line in ["[patchplan]", *lines])
         file.flush()
         yield {**password, "PGSERVICE": "patchplan", "PGSERVICEFILE": file.name}

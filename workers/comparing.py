@@ -208,7 +208,7 @@ def _read(key: str, ds: tuple[int, ...], patches: int) -> dict[int, Outcome] | N
                 factor: Outcome(*(saved[f"{factor}-{name}"] for name in Outcome.arrays()), patches=patches)
                 for factor in ds
             }
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, RuntimeError) as error:
         # damaged in the store: it is measured again, and kept in its place
         log.warning("evaluation_unusable", key=key, error=repr(error))
         return None

@@ -122,8 +122,8 @@ def authenticate(session: Session, key: str) -> Principal:
 
 
 def must_still_hold(principal: Principal) -> None:
-    """Raise Unauthorized where the key was revoked since the request began: a body that comes for hours ends
-    with it, and so does an answer that goes on for days.
+    """Raise Unauthorized where the key was revoked since the request began: a body that came for hours is
+    then refused at its end, and an answer that goes on for days ends.
     """
     with session_scope() as session:
         row = session.get(ApiKey, principal.key_id)

@@ -10,6 +10,7 @@ from sqlalchemy import Row, select, tuple_
 
 from app.core.db import session_scope
 from app.core.money import plain
+from app.core.texts import unrun, utc
 from app.ledger.tables import LedgerEntry
 from app.orders.reading import patches_of
 
@@ -28,7 +29,6 @@ COLUMNS: Final = (
     ),
 )
 ROWS_A_PAGE: Final = 2000
-RUN_BY_SPREADSHEETS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def stream_csv(org_id: uuid.UUID, order_id: uuid.UUID | None, plan_id: uuid.UUID | None) -> Iterator[str]:
@@ -76,11 +76,8 @@ def _cell(name: str, value: object) -> str:
     if name in ("amount", "area_km2"):
         return plain(value)  # type: ignore[arg-type]
     if name == "at":
-        # as the JSON has it
-        return value.isoformat().replace("+00:00", "Z")  # type: ignore[attr-defined, no-any-return]
-    text = str(value)
-    # strangers' texts, which a spreadsheet would run
-    return "'" + text if name in ("reason", "vendor") and text[:1] in RUN_BY_SPREADSHEETS else text
+        return utc(value)  # type: ignore[arg-type]
+    return unrun(str(value)) if name in ("reason", "vendor") else str(value)  # strangers' texts
 
 
 def _line(cells: tuple[str, ...] | list[str]) -> str:

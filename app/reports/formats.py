@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.core.money import plain
+from app.core.texts import unrun
 from app.plans.accept import JSON
 from app.reports.schemas import PurchaseGroup, SavingsGroup, SavingsOut
 
@@ -107,9 +108,7 @@ def _cell(name: str, value: object) -> str:
         return ""
     if isinstance(value, Decimal):
         return plain(value)
-    text = str(value)
-    # a tag is a stranger's text, which a spreadsheet would run
-    return "'" + text if name.startswith("by:") and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return unrun(str(value)) if name.startswith("by:") else str(value)  # a tag is a stranger's text
 
 
 def _parquet(report: SavingsOut, rows: Sequence[Row]) -> bytes:

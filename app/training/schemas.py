@@ -92,7 +92,10 @@ class RunOut(BaseModel):
     processes: int
     parent: str | None
     progress: Progress | None
-    notices: list[str] = Field(description="What was done otherwise than the recipe says, and why.")
+    notices: list[str] = Field(
+        description="What was done otherwise than the recipe says, and why; what of the data makes figures "
+        "flatter or intervals too narrow; pictures left out and classes that nothing is learned of."
+    )
     checkpoint: Checkpoint | None
     release: uuid.UUID | None = Field(description="The release it became.")
     error: ProblemOut | None

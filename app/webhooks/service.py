@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from app.core.errors import Conflict, NotFound
 from app.core.paging import read_token, token_of
 from app.core.settings import get_settings
+from app.core.texts import utc
 from app.core.work import uuid7
 from app.webhooks.addresses import check_url
 from app.webhooks.schemas import Event, WebhookForm
@@ -133,8 +134,7 @@ def tell(
         # whoever removes one waits, and then gives up what was written for it
         .with_for_update(read=True)
     ).all()
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    message = {"type": event.value, "timestamp": now, "data": dict(data)}
+    message = {"type": event.value, "timestamp": utc(datetime.now(UTC)), "data": dict(data)}
     body = json.dumps(message, separators=(",", ":"))
     for endpoint_id in wanting:
         session.add(

@@ -2,6 +2,7 @@
 
 import sys
 
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -140,3 +141,14 @@ def test_another_database_is_refused() -> None:
         done = CliRunner().invoke(app, ["migrate"])
     assert done.exit_code != 0
     assert "needs PostgreSQL" in str(done.exception)
+
+
+def test_a_database_that_refuses_is_not_one_that_is_away(
+    database: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{database.database_url}&options=-c%20lock_timeout%3D100"
+    with psycopg.connect(database.database_url) as other, environment({"PATCHPLAN_DATABASE_URL": url}):
+        other.execute("LOCK TABLE api_keys")
+        assert "The database refused: canceling statement due to lock timeout" in said_by(
+            monkeypatch, capsys, "keys", "list"
+        )

@@ -117,6 +117,8 @@ def test_no_argument_holds_a_secret(database_url: str, tmp_path: Path) -> None:
         ("sslpassword=s3cr3t", {"PGSERVICE": "ours"}),
         ("sslpassword=s3cr3t%0Ahost%3Delsewhere", {}),
         ("sslpassword=%20s3cr3t", {}),
+        ("sslpassword=s3cr3t%0Dhost%3Delsewhere", {}),
+        ("sslpassword=s3cr3t" + 600 * "%C3%A9", {}),
     ],
 )
 def test_what_no_service_file_can_hold_is_refused(
