@@ -1,5 +1,6 @@
 """The desk that reads datasets: one at a time, in a child with limited memory, into an immutable snapshot."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 import structlog
 from obstore.exceptions import BaseError as StoreError
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -26,7 +28,7 @@ from app.core.errors import DatasetTooLarge, Internal, ProblemError, SourceUnrea
 from app.core.settings import get_settings
 from app.core.store import get_store
 from app.core.work import WorkStatus, finish
-from app.datasets.lost import is_whole
+from app.datasets.lost import is_inventory_whole
 from app.datasets.sources import TABLES, LocalPlace, place_of
 from app.datasets.tables import PREFIX, Dataset, inventory_key, snapshot_key, upload_key
 from app.rasters.sandbox import bare_environment
@@ -56,6 +58,7 @@ class DatasetJob(Piece):
         self._child: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
         self._found: dict[str, Any] = {}
+        self._lost: dict[str | None, str] = {}
 
     def steps(self, scratch: Path) -> Iterator[None]:
         """The whole work, pausing often so that it can be stopped.
@@ -82,6 +85,7 @@ class DatasetJob(Piece):
         self._found = _answer(folder, self._child.returncode)
         get_store().put(snapshot_key(self.row.id, self.row.fence), folder / SNAPSHOT)
         get_store().put(inventory_key(self.row.id, self.row.fence), folder / INVENTORY)
+        yield from self._compared()
 
     def values(self) -> dict[str, Any]:
         """The row's columns for a dataset whose content is new."""
@@ -95,14 +99,13 @@ class DatasetJob(Piece):
     def put_back(self, twin: Dataset) -> None:
         """Keep what was read for the dataset with the same content, where the store lost or damaged it."""
         assert self._folder is not None
-        kept = (
-            (twin.snapshot_key, SNAPSHOT, twin.snapshot_bytes, twin.content_sha256),
-            (twin.inventory_key, INVENTORY, None, None),
-        )
-        for key, name, size, sha256 in kept:
-            if key is not None and not is_whole(key, size, sha256):
-                get_store().put(key, self._folder / name)
+        for key in (twin.snapshot_key, twin.inventory_key):
+            if key is not None and key in self._lost:
+                get_store().put(key, self._folder / self._lost[key])
                 log.warning("dataset_put_back", dataset=str(twin.id), key=key)
+        if twin.inventory_key in self._lost:
+            # other files may have been unreadable this time
+            twin.summary, twin.warnings = self._found["summary"], self._found["warnings"]
 
     def write(self, session: Session) -> None:
         """Nothing beside the row."""
@@ -114,6 +117,26 @@ class DatasetJob(Piece):
             self._child.wait()
         if self._folder is not None:
             rmtree(self._folder, ignore_errors=True)
+
+    def _compared(self) -> Iterator[None]:
+        """See what the store has lost or damaged of the dataset with the same content.
+
+        Before it is locked: to read a large snapshot takes minutes.
+        """
+        content = self._found["content_sha256"]
+        with session_scope() as session:
+            twin = session.scalar(_same(self.row.org_id, content))
+        if twin is None:
+            return
+        whole = hashlib.sha256()
+        with suppress(KeyError):  # what is not there has another hash
+            for piece in get_store().pieces(str(twin.snapshot_key)):
+                whole.update(piece)
+                yield
+        if whole.hexdigest() != content:
+            self._lost[twin.snapshot_key] = SNAPSHOT
+        if not is_inventory_whole(twin):
+            self._lost[twin.inventory_key] = INVENTORY
 
     def _fetched(self, folder: Path) -> Generator[None, None, Job]:
         """Bring what is to be read onto this machine."""
@@ -203,10 +226,12 @@ def _twin(session: Session, org_id: uuid.UUID, content_sha256: str) -> Dataset |
     """The organisation's dataset with this content; until the commit nobody else can make or delete one."""
     key = func.hashtextextended(f"{org_id}{content_sha256}", 0)
     session.execute(select(func.pg_advisory_xact_lock(key)))
-    return session.scalar(
-        select(Dataset)
-        .where(Dataset.org_id == org_id, Dataset.content_sha256 == content_sha256, Dataset.same_as.is_(None))
-        .with_for_update(key_share=True, read=True)
+    return session.scalar(_same(org_id, content_sha256).with_for_update(key_share=True, read=True))
+
+
+def _same(org_id: uuid.UUID, content_sha256: str) -> Select[Dataset]:
+    return select(Dataset).where(
+        Dataset.org_id == org_id, Dataset.content_sha256 == content_sha256, Dataset.same_as.is_(None)
     )
 
 

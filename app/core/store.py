@@ -73,11 +73,16 @@ class Store:
 
     def sha256(self, key: str) -> str:
         """The SHA-256 of the object's bytes, read in pieces."""
-        found: Any = self._found(key, lambda: obstore.get(self._backend, key))
         whole = hashlib.sha256()
-        for chunk in found.stream(min_chunk_size=CHUNK):
-            whole.update(chunk)
+        for piece in self.pieces(key):
+            whole.update(piece)
         return whole.hexdigest()
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """The object's bytes, some MiB at a time."""
+        found: Any = self._found(key, lambda: obstore.get(self._backend, key))
+        for chunk in found.stream(min_chunk_size=CHUNK):
+            yield bytes(chunk)
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under ``key``."""

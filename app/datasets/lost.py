@@ -1,6 +1,8 @@
 """Datasets whose objects the store no longer has, told to whoever needs them."""
 
+import json
 import uuid
+from typing import Any
 
 import structlog
 
@@ -26,6 +28,35 @@ def is_whole(key: str | None, size: int | None = None, sha256: str | None = None
         return False
 
 
+def is_inventory_whole(row: Dataset) -> bool:
+    """Whether the store has a ready dataset's inventory with all lines, each of them JSON. All of it is read.
+
+    True where none was kept.
+    """
+    if row.inventory_key is None:
+        return True
+    lines, rest = 0, b""
+    try:
+        for piece in get_store().pieces(row.inventory_key):
+            *found, rest = (rest + piece).split(b"\n")
+            for line in found:
+                read_line(line)
+            lines += len(found)
+    except (KeyError, ValueError):
+        return False
+    unreadable = 0 if row.summary is None else row.summary["unreadable"]["pictures"]
+    # every line has an end, the last one too
+    return not rest and lines >= (row.n_pictures or 0) + unreadable
+
+
+def read_line(line: bytes) -> dict[str, Any]:
+    """What a line of an inventory says; raises ValueError for one that is no JSON object."""
+    said = json.loads(line)
+    if not isinstance(said, dict):
+        raise ValueError("no object")
+    return said
+
+
 def is_lost(row: Dataset) -> bool:
     """Whether the store no longer has the objects of a dataset that is ready and has its own.
 
@@ -34,7 +65,7 @@ def is_lost(row: Dataset) -> bool:
     """
     small = (row.snapshot_bytes or 0) <= get_settings().max_upload_bytes
     snapshot = is_whole(row.snapshot_key, row.snapshot_bytes, row.content_sha256 if small else None)
-    return not (snapshot and is_whole(row.inventory_key))
+    return not (snapshot and is_inventory_whole(row))
 
 
 def dataset_lost(dataset_id: uuid.UUID, key: str, content_sha256: str | None, how: str) -> DatasetLost:

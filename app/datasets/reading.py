@@ -1,17 +1,16 @@
 """A dataset as clients read it."""
 
-import json
-
 from app.core.errors import DatasetLost
 from app.core.paging import read_number, token_of_number, unknown_token
 from app.core.store import get_store
 from app.core.work import WorkStatus
-from app.datasets.lost import dataset_lost
+from app.datasets.lost import dataset_lost, is_inventory_whole, read_line
 from app.datasets.schemas import DatasetOut, DatasetSummary, Inventory, PictureOut, PicturePage
 from app.datasets.tables import Dataset
 from app.plans.schemas import ProblemOut
 
 MOST_BYTES_A_LINE = 4096
+DAMAGED = "has a damaged inventory"
 
 
 def summarise(row: Dataset) -> DatasetSummary:
@@ -56,29 +55,30 @@ def pictures(row: Dataset, limit: int, token: str | None) -> PicturePage:
     Raises Unprocessable for a token that is none of ours, DatasetLost where the store has lost or damaged it.
     """
     start = 0 if token is None else read_number(token)
+    before = min(start, 1)
     assert row.inventory_key is not None
     try:
-        data, size = get_store().get_from(row.inventory_key, start, limit * MOST_BYTES_A_LINE)
+        data, size = get_store().get_from(
+            row.inventory_key, start - before, limit * MOST_BYTES_A_LINE + before
+        )
     except KeyError:
-        raise dataset_lost(
-            row.id, row.inventory_key, row.content_sha256, "no longer has the inventory"
-        ) from None
-    lines = data.splitlines(keepends=True)
-    page = [line for line in lines[:limit] if line.endswith(b"\n")]
-    end = start + sum(len(line) for line in page)
+        raise _lost(row, "no longer has the inventory") from None
+    if data[:before] != b"\n"[:before]:
+        # a token of ours is the end of a line
+        raise unknown_token() if is_inventory_whole(row) else _lost(row, DAMAGED)
+    *lines, _ = data[before:].split(b"\n")
+    page = lines[:limit]
+    end = start + sum(len(line) + 1 for line in page)
     try:
-        found = [PictureOut.model_validate(json.loads(line)) for line in page]
+        said = [read_line(line) for line in page]
     except ValueError:
-        if start:
-            raise unknown_token() from None
-        raise _damaged(row, row.inventory_key) from None
-    # every line has an end, the last one too
-    if start < size == start + len(data) and not page:
-        raise _damaged(row, row.inventory_key)
-    return PicturePage(pictures=found, next=token_of_number(end) if page and end < size else None)
+        raise _lost(row, DAMAGED) from None
+    # one cut at a line's end has too few of them
+    if (not is_inventory_whole(row)) if end == size else not page:
+        raise _lost(row, DAMAGED)
+    found = [PictureOut.model_validate(line) for line in said]
+    return PicturePage(pictures=found, next=token_of_number(end) if end < size else None)
 
 
-def _damaged(row: Dataset, key: str) -> DatasetLost:
-    # by being there it would count as kept, and never be put back
-    get_store().delete(key)
-    return dataset_lost(row.id, key, row.content_sha256, "has a damaged inventory")
+def _lost(row: Dataset, how: str) -> DatasetLost:
+    return dataset_lost(row.id, str(row.inventory_key), row.content_sha256, how)

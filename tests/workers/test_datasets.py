@@ -20,7 +20,7 @@ from sqlalchemy import delete, event, select, text
 from app.core.db import get_engine, session_scope
 from app.core.errors import Conflict, DatasetLost, DatasetTooLarge, NotFound, SourceUnreadable
 from app.core.paging import token_of_number
-from app.core.store import get_store
+from app.core.store import Store, get_store
 from app.datasets.sources import RemotePlace, place_of
 from app.datasets.tables import Dataset, snapshot_key, upload_key
 from patchplan.supervise import environment
@@ -289,6 +289,99 @@ def test_damage_is_put_back_before_anybody_has_met_it(
     desk.work()
     assert rows()[again].same_as == dataset
     assert get_store().get(str(row.snapshot_key)) == whole
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_twin_is_compared_unlocked_and_a_desk_can_be_stopped_meanwhile(
+    client: TestClient, desk: DatasetDesk, monkeypatch: pytest.MonkeyPatch, stop: bool
+) -> None:
+    dataset = queue(client, tar(folders()))
+    desk.work()
+    row = rows()[dataset]
+    again = queue(client, zipped(folders()))
+    read, compared = Store._found, []
+
+    def reading(store: Store, key: str, *args: Any) -> Any:
+        if key == row.snapshot_key:
+            compared.append(key)
+            with session_scope() as other:
+                other.execute(select(Dataset).where(Dataset.id == dataset).with_for_update(nowait=True))
+            if stop:
+                desk.stop()
+        return read(store, key, *args)
+
+    monkeypatch.setattr(Store, "_found", reading)
+    desk.work()
+    assert compared
+    found = rows()[again]
+    assert (found.status, found.same_as) == (("queued", None) if stop else ("ready", dataset))
+
+
+def test_a_damaged_twin_that_is_deleted_meanwhile_leaves_nothing(
+    client: TestClient, desk: DatasetDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = queue(client, tar(folders()))
+    desk.work()
+    row = rows()[dataset]
+    get_store().put(str(row.snapshot_key), b"damaged")
+    again = queue(client, zipped(folders()))
+    write = DatasetDesk._write
+
+    def late(desk: DatasetDesk, job: DatasetJob) -> None:
+        assert client.delete(f"/v1/datasets/{dataset}").status_code == 204
+        write(desk, job)
+
+    monkeypatch.setattr(DatasetDesk, "_write", late)
+    desk.work()
+    found = rows()[again]
+    assert (found.status, found.same_as) == ("ready", None)
+    assert set(get_store().keys("datasets")) == {found.snapshot_key, found.inventory_key}
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut at a line's end", "page 2", "page 2's start", "no objects"])
+def test_damage_anywhere_in_an_inventory_is_met_and_put_back(
+    client: TestClient, desk: DatasetDesk, damage: str
+) -> None:
+    dataset = queue(client, tar(folders()))
+    desk.work()
+    key = str(rows()[dataset].inventory_key)
+    whole = get_store().get(key)
+    path = f"/v1/datasets/{dataset}/pictures"
+    query: dict[str, Any] = {"limit": 3}
+    if damage not in ("empty", "no objects"):
+        query["token"] = client.get(path, params=query).json()["next"]
+    page = client.get(path, params=query).json()
+    first = len(b"".join(whole.splitlines(keepends=True)[:3]))
+    damaged = {
+        "empty": b"",
+        "cut at a line's end": whole[:first],
+        "page 2": whole[:first] + b"?" + whole[first + 1 :],
+        "page 2's start": whole[: first - 1] + b"?" + whole[first:],
+        "no objects": b"1\n" * 8,
+    }[damage]
+    get_store().put(key, damaged)
+    check_problem(client.get(path, params=query), 500, "dataset-lost")
+    # by reading alone nothing goes
+    assert get_store().get(key) == damaged
+    assert queue(client, tar(folders())) != dataset
+    desk.work()
+    assert get_store().get(key) == whole
+    assert client.get(path, params=query).json() == page
+    for number in (3, len(whole) + 1, 10**14):
+        query["token"] = token_of_number(number)
+        check_problem(client.get(path, params=query), 422, "unprocessable")
+
+
+def test_an_inventory_that_is_put_back_is_counted_anew(client: TestClient, desk: DatasetDesk) -> None:
+    dataset = queue(client, tar(folders()))
+    desk.work()
+    get_store().put(str(rows()[dataset].inventory_key), b"")
+    queue(client, tar(folders() | {"forest/z.png": b"no picture"}))
+    desk.work()
+    found = client.get(f"/v1/datasets/{dataset}").json()
+    pages = client.get(f"/v1/datasets/{dataset}/pictures").json()
+    assert (found["inventory"]["unreadable"]["pictures"], found["warnings"]) == (1, ["unreadable_pictures"])
+    assert [p["picture"] for p in pages["pictures"] if p["unreadable"]] == ["forest/z.png"]
 
 
 @pytest.mark.parametrize("how", ["other bytes", "cut short"])
