@@ -206,7 +206,7 @@ class ClassifyJob(TilesJob):
             threshold=self._plan.threshold,
             max_patches=None if most is None else max(0, most - len(used)),
             price_per_km2=None,
-            unseen=tile.not_seen,
+            unseen=tile.unseen,
         )
 
 

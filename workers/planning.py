@@ -87,7 +87,7 @@ class PlanJob(Job[Pixels, Decision]):
                 threshold=plan.threshold,
                 max_patches=plan.max_patches,
                 price_per_km2=plan.price_per_km2,
-                unseen=unseen_patches(tile, valid),
+                unseen=unseen_patches(tile, valid, self.release.card.lr_px),
             )
             for tile, decision, tile_areas, valid in zip(
                 self._tiles, self._decisions, areas, self._valid, strict=True

@@ -119,7 +119,7 @@ class ShadowJob(Job[Pixels, Floats]):
     def _chosen(self, row: TileRow, raw: Floats) -> tuple[bool, ...]:
         if not np.isfinite(raw).all():
             raise Unprocessable("The policy gave values that are no probabilities.")
-        probabilities = kept_probabilities(raw, row.not_seen)
+        probabilities = kept_probabilities(raw, row.unseen)
         return choose(probabilities, row.areas_km2, self._threshold, self._plan.max_patches)
 
 

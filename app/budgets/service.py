@@ -257,7 +257,7 @@ def offers_of(plan: Plan, rows: Sequence[TileRow], model: GainModel | None) -> l
             threshold=plan.threshold,
             gain=row.gain,
             model=model,
-            unseen=row.not_seen,
+            unseen=row.unseen,
         )
         for row in rows
     ]

@@ -52,7 +52,9 @@ class Stock:
             [bool(t.cells) and all(c.patch in t.unseen for c in t.cells) for t in tiles], bool
         )
         seen = [tile for tile, blind in zip(tiles, self.blind, strict=True) if not blind]
-        self.calibrated = bool(seen) and all(tile.gain is not None and tile.model for tile in seen)
+        # of tiles that show nothing a plan keeps no gain, whether or not there is a model
+        modelled = bool(tiles) and all(tile.model for tile in seen or tiles)
+        self.calibrated = modelled and all(tile.gain is not None for tile in seen)
         cells = [cell for tile in tiles for cell in tile.cells]
         self.polygons: Shapes = shapes([cell.polygon for cell in cells])
         self.tile: Ints = np.repeat(np.arange(len(tiles)), [len(tile.cells) for tile in tiles])

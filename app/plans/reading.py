@@ -142,7 +142,7 @@ def tile_out(row: TileRow) -> TileOut:
         clipped_bounds=row.clipped,
         valid_fraction=row.valid_fraction,
         chosen=[patch for patch, chosen in enumerate(row.chosen) if chosen],
-        unseen=row.not_seen,
+        unseen=row.unseen,
         patches=[
             PatchOut(patch=number, probability=probability, selected=chosen, area_km2=area, price=price)
             for number, (probability, chosen, area, price) in enumerate(patches)

@@ -115,22 +115,16 @@ class TileRow(Base):
     north_up: Mapped[bool]
     east_right: Mapped[bool]
     valid_fraction: Mapped[float] = mapped_column(Double)
-    # patches of which LR shows nothing; empty of plans made before this was kept
+    # patches of which LR shows nothing; of plans made before this was kept, those of tiles without any valid
+    # pixel alone
     unseen: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{}'"))
     probabilities: Mapped[list[float]] = mapped_column(ARRAY(Double))
     chosen: Mapped[list[bool]] = mapped_column(ARRAY(Boolean))
     areas_km2: Mapped[list[Decimal]] = mapped_column(ARRAY(Numeric))
     prices: Mapped[list[Decimal] | None] = mapped_column(ARRAY(Numeric))
     # {"lr": chance, "hr": chance, "weights": [one a patch]} for the gain model of the release's card; null
-    # where the release has none
+    # where the release has none, and where all of the tile is unseen
     gain: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
-
-    @property
-    def not_seen(self) -> list[int]:
-        """The patches inside the raster of which LR shows nothing, whenever the plan was made."""
-        if self.valid_fraction > 0:
-            return self.unseen
-        return [patch for patch, area in enumerate(self.areas_km2) if area > 0]
 
 
 class IdempotencyKey(Base):

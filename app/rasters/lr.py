@@ -57,20 +57,23 @@ def shown(values: NDArray[np.float32], cover: NDArray[np.float32], scaling: Scal
     return scaling.apply(fill(values, known))
 
 
-def unseen_patches(tile: Tile, valid: NDArray[np.float32]) -> tuple[int, ...]:
+def unseen_patches(tile: Tile, valid: NDArray[np.float32], lr_px: int) -> tuple[int, ...]:
     """The patches of which LR shows nothing, or hardly anything (``MIN_SEEN``), by id.
 
-    ``valid`` (16,) is what ``read_lr_tiles`` says of the tile. What counts is the part of a patch inside the
-    raster; a patch that has none is not named.
+    ``valid`` (16,) is what ``read_lr_tiles`` says of the tile with ``lr_px``. What counts is the part of a
+    patch inside the raster; a patch that has none is not named, nor one of which a rotated raster's edge
+    leaves less than a strip half an LR pixel wide, unless nothing at all of the tile is valid.
     """
     if valid.min() >= MIN_SEEN:
         return ()
+    # a rotated raster is sampled at every half LR pixel, which may miss what is narrower
+    least = GRID / 2 / lr_px if tile.outline is not None and valid.any() else 0.0
     found = []
     for patch, ring in enumerate(patch_rings(tile)):
         xmin, ymin, xmax, ymax = patch_bounds(tile, patch)
         if ring is not None:
             inside = shapely.Polygon(ring).area / ((xmax - xmin) * (ymax - ymin))
-            if valid[patch] < MIN_SEEN * inside:
+            if inside >= least and valid[patch] < MIN_SEEN * inside:
                 found.append(patch)
     return tuple(found)
 

@@ -6,10 +6,16 @@ from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 import app.core.tables  # noqa: F401 - registers every table
+from app.budgets.service import offers_of
+from app.budgets.stock import Stock
 from app.core.db import Base, get_engine, session_scope
+from app.plans.geojson import tile_features
+from app.plans.reading import tile_out
+from app.plans.service import raster_info
+from app.plans.tables import Plan, TileRow
 from patchplan.embedded import Services
 from patchplan.migrate import downgrade, migrate
 from tests.plans import ready_plan
@@ -155,3 +161,25 @@ def test_what_older_orders_merely_cover_stays_paid(database: Services) -> None:
     # a budget's order is not drafted without what came
     found = {row.order_id: row.paid_before for row in rows}
     assert found == {orders[False]: 1 << 0 | 1 << 15, orders[True]: 0}
+
+
+def test_tiles_of_older_plans_without_valid_pixels_are_unseen(database: Services) -> None:
+    """The second of two tiles, of which a patch lies beyond the raster; what was chosen of it stays."""
+    plan_id = ready_plan(2, gain={"lr": 0.5, "hr": 0.9, "weights": [1 / 16] * 16})
+    downgrade("0018")
+    with session_scope() as session:
+        session.execute(text("UPDATE tiles SET valid_fraction = 0, areas_km2[3] = 0 WHERE tile = 1"))
+    migrate()
+    with session_scope() as session:
+        plan = session.get_one(Plan, plan_id)
+        rows = session.scalars(select(TileRow).order_by(TileRow.tile)).all()
+        seen, blind = map(tile_out, rows)
+        features = [list(tile_features(row, raster_info(plan), None)) for row in rows]
+        stock = Stock(offers_of(plan, rows, None))
+    assert (seen.unseen, blind.unseen) == ([], [p for p in range(16) if p != 2])
+    assert [{patch.probability for patch in tile.patches} for tile in (seen, blind)] == [{0.5}, {0.0}]
+    assert [{f["properties"]["probability"] for f in of_tile} for of_tile in features] == [{0.5}, {0.0}]
+    assert seen.gain is not None
+    assert blind.gain is None
+    assert seen.chosen == blind.chosen == [5, 6, 9, 10]
+    assert stock.blind.tolist() == [False, True]

@@ -108,6 +108,10 @@ def test_with_the_gain_of_its_release_a_budget_speaks_of_accuracy(live: Live) ->
         (folder / "card.json").write_text(json.dumps(raw))
         budget = made(live, budget="1000", plans=[plan["id"]], **AD_HOC)
         small = made(live, budget="10", plans=[plan["id"]], max_patches=2, **AD_HOC)
+        with session_scope() as session:
+            nothing = {"gain": None, "unseen": list(range(16)), "probabilities": [0.0] * 16}
+            session.execute(update(TileRow).where(TileRow.tile == 5).values(nothing))
+        blind = made(live, budget="10", tiles=[{"plan": plan["id"], "tiles": [5]}], **AD_HOC)
     finally:
         (folder / "card.json").write_text(text)
     assert card.gain is None
@@ -116,6 +120,8 @@ def test_with_the_gain_of_its_release_a_budget_speaks_of_accuracy(live: Live) ->
     assert result["expected_before"] == pytest.approx(0.5)
     assert result["expected_after"] == pytest.approx(0.5 + 0.4 * 8 / 9)
     assert result["verdicts"] == {"buy_these": 8, "lr_is_enough": 1, "not_worth_it": 0, "not_seen": 0}
+    assert blind["result"]["basis"] == "gain"
+    assert blind["result"]["verdicts"]["not_seen"] == 1
     tiles = tiles_of(live, small)
     assert max(len(tile["bought"]) for tile in tiles) == 2
     assert all(tile["expected_after"] >= tile["expected_before"] for tile in tiles)

@@ -187,11 +187,17 @@ def test_where_lr_shows_nothing_only_areas_buy(product: Product, calibrated: boo
     forced = allocate(tiles, product, Decimal(1000), must_buy=there)
     assert forced.tiles[4].verdict == Verdict.BUY
     assert forced.tiles[4].chosen == (5, 6)
+    # another release's, which has no gain model: what it says nothing of needs none
+    tiles[4] = replace(tiles[4], model=None)
+    assert allocate(tiles, product, Decimal(1000)).calibrated == calibrated
     # nobody saw anything at all
-    none = allocate([replace(tile, unseen=range(16)) for tile in plain], product, Decimal(1000))
+    blind = [replace(tile, unseen=range(16), gain=None) for tile in plain]
+    none = allocate(blind, product, Decimal(1000))
+    assert none.calibrated == calibrated
     assert {tile.verdict for tile in none.tiles} == {Verdict.UNSEEN}
     assert none.quote.total == 0
     assert none.expected_with_all == 0
+    assert set(allocate(blind, product, Decimal(1000), must_buy=there).tiles[4].chosen) == {5, 6}
 
 
 def test_without_a_gain_model_probabilities_order_the_patches() -> None:

@@ -6,10 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from sqlalchemy import update
 
-from app.core.db import session_scope
-from app.plans.tables import TileRow
 from tests.app.budgets.test_budgets import made, tiles_of
 from tests.app.budgets.test_on_plan import AD_HOC, chosen, ground
 from tests.client import made_plan
@@ -73,14 +70,3 @@ def test_of_a_tile_that_is_seen_in_part_only_that_part_is_bought(live: Live) -> 
     budget = made(live, budget="1000", plans=[plan["id"]], **AD_HOC)
     [told] = tiles_of(live, budget)
     assert (told["verdict"], set(told["bought"])) == ("buy_these", ALL - west)
-
-
-def test_a_budget_knows_blind_tiles_of_older_plans(live: Live) -> None:
-    plan = made_plan(live.client, half_blind("nodata"), tile_size_m="80.1", threshold="0")
-    with session_scope() as session:
-        rows = update(TileRow).where(TileRow.plan_id == plan["id"])
-        session.execute(rows.values(unseen=[]))
-        session.execute(rows.where(TileRow.tile == 1).values(probabilities=[0.9] * 16))
-    budget = made(live, budget="1000", plans=[plan["id"]], **AD_HOC)
-    assert [set(tile["bought"]) for tile in tiles_of(live, budget)] == [ALL, set()]
-    assert set(live.client.get(plan["links"]["self"]).json()["tiles"][1]["unseen"]) == ALL

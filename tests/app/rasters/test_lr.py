@@ -93,8 +93,9 @@ def test_a_raster_stored_with_south_and_west_growing_is_turned(tmp_path: Path) -
 def unseen(path: Path, size: float | None, lr_px: int) -> list[tuple[int, ...]]:
     info = info_of(path)
     tiles = cut_tiles(info, size)
-    ((_, valid),) = read_lr_tiles(path, info, tiles, (1, 2, 3), AS_IS, lr_px)
-    return [unseen_patches(tile, of_tile) for tile, of_tile in zip(tiles, valid, strict=True)]
+    batches = read_lr_tiles(path, info, tiles, (1, 2, 3), AS_IS, lr_px)
+    valid = np.concatenate([of_batch for _, of_batch in batches])
+    return [unseen_patches(tile, of_tile, lr_px) for tile, of_tile in zip(tiles, valid, strict=True)]
 
 
 @pytest.mark.parametrize("lr_px", [4, 16, 18, 128])
@@ -122,6 +123,29 @@ def test_corners_of_a_rotated_raster_are_not_unseen(tmp_path: Path, angle: float
     transform = Affine.translation(5e5, 5.6e6) @ Affine.rotation(angle) @ Affine.scale(5, -5)
     path = write_tiff(tmp_path / "a.tif", noise(3, 60, 60), transform=transform)
     assert unseen(path, None, 64) == [()]
+
+
+@pytest.mark.parametrize(("angle", "lr_px"), [(7, 16), (7, 56), (20, 18), (33, 56)])
+def test_slivers_at_the_edge_of_a_rotated_raster_are_not_unseen(
+    tmp_path: Path, angle: float, lr_px: int
+) -> None:
+    transform = Affine.translation(5e5, 5.6e6) @ Affine.rotation(angle) @ Affine.scale(5, -5)
+    pixels = noise(3, 200, 200)
+    path = write_tiff(tmp_path / "a.tif", pixels, transform=transform)
+    found = unseen(path, 100.0, lr_px)
+    assert set(found) == {()}
+    # what LR could show of is named all the same
+    pixels[:, 80:160, 80:160] = 0
+    holed = unseen(write_tiff(tmp_path / "b.tif", pixels, transform=transform, nodata=0), 100.0, lr_px)
+    assert 100 < sum(map(len, holed)) <= 16 * 16
+
+
+def test_slivers_of_a_tile_that_shows_nothing_else_are_unseen(tmp_path: Path) -> None:
+    # the network is shown grey there: of the tiles at the right a strip of 0.4 m is in the raster
+    transform = Affine.translation(5e5, 5.6e6) @ Affine.rotation(90) @ Affine.scale(5, -5)
+    path = write_tiff(tmp_path / "a.tif", noise(3, 20, 20), transform=transform)
+    found = unseen(path, 99.6, 16)
+    assert [len(of_tile) for of_tile in found] == [0, 4, 4, 1]
 
 
 @pytest.mark.parametrize("angle", [30, 90, 180])
