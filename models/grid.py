@@ -64,13 +64,13 @@ def windows(px: int, grid: int = GRID) -> Iterator[tuple[slice, slice]]:
 
 def spread(mask: Tensor, px: int, grid: int = GRID) -> Tensor:
     """(B, P) mask -> (B, 1, px, px): every pixel gets its patch's value."""
-    borders = torch.tensor(edges(px, grid), device=mask.device)
-    sizes = borders[1:] - borders[:-1]
     cells = mask.reshape(-1, 1, grid, grid)
-    if bool((sizes == sizes[0]).all()):
-        size = px // grid
-        return cells.repeat_interleave(size, dim=2).repeat_interleave(size, dim=3)
-    return cells.repeat_interleave(sizes, dim=2).repeat_interleave(sizes, dim=3)
+    if px % grid == 0:  # told without asking the device, which would have to catch up first
+        return cells.repeat_interleave(px // grid, dim=2).repeat_interleave(px // grid, dim=3)
+    sizes = torch.tensor([b - a for a, b in itertools.pairwise(edges(px, grid))], device=mask.device)
+    return cells.repeat_interleave(sizes, dim=2, output_size=px).repeat_interleave(
+        sizes, dim=3, output_size=px
+    )
 
 
 def to_patches(x: Tensor, grid: int = GRID) -> Tensor:
