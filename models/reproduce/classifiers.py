@@ -14,6 +14,7 @@ from models.data.splits import kfold
 from models.grid import centre_first
 from models.precision import autocast
 from models.recipe import Recipe, Stage
+from models.reproduce.alone import alone
 from models.reproduce.fit import fit
 from models.reproduce.learner import Learner, Plan
 from models.reproduce.protocol import Part
@@ -300,8 +301,9 @@ def run_trainer(
 
     groups = np.arange(len(study.labels))
     inputs = study.inputs(recipe)
-    trainer = Trainer(recipe, system, inputs, learns, groups, seed, place, report, judged, watch=watch)
-    trainer.run(stages)
+    with alone(place, study.slice):
+        trainer = Trainer(recipe, system, inputs, learns, groups, seed, place, report, judged, watch=watch)
+        trainer.run(stages)
     system.eval()
 
 

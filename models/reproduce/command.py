@@ -17,6 +17,7 @@ from models.data.splits import not_compared, of_few_places, published
 from models.reproduce import classifiers, estimate, headline, speed
 from models.reproduce.draw import draw
 from models.reproduce.profiles import KINDS, NAMES
+from models.reproduce.protocol import Part, Protocol
 from models.reproduce.rows import ROWS
 from models.reproduce.run import Keys, outdated, run
 from models.reproduce.store import Store, read_table
@@ -68,6 +69,13 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--estimate", action="store_true", help="say the hours, and train nothing")
     parser.add_argument("--parts", type=_positive, help="only the first N folds or seeds")
     parser.add_argument(
+        "--part",
+        type=int,
+        action="append",
+        metavar="K",
+        help="only the fold or seed K, from 0; several times. Others may be made beside it",
+    )
+    parser.add_argument(
         "--limit",
         type=_positive,
         help="at most N images of each published split; 2 N in all where there is none",
@@ -108,10 +116,11 @@ def _table(args: argparse.Namespace) -> int:
         wanted = [cell for cell in wanted if cell[1] in args.ds]
     if not wanted:
         raise ValueError(f"{args.table} has no such rows at ds {', '.join(map(str, args.ds))}")
+    parts = _chosen(study.protocol, args.parts, args.part)
     if args.hr_weights:
         classifiers.given_hr(study, 0)  # what does not fit is told before hours of work
     if args.estimate:
-        _say(estimate.hours(study, wanted, args.parts))
+        _say(estimate.hours(study, wanted, parts))
         return 0
     out.mkdir(parents=True, exist_ok=True)  # where that cannot be is told before hours of work
     if not os.access(out, os.W_OK):
@@ -120,13 +129,25 @@ def _table(args: argparse.Namespace) -> int:
     store = Store(out / f"{args.table}-{study.name}.json", _head(args, data, study), ROWS)
     keys: Keys = {}
     store.judge = lambda: outdated(study, store, keys)
-    finished = run(study, wanted, store, args.parts)
+    finished = run(study, wanted, store, parts)
     store.save()
     _write(args.table, store, study, out)
     if not finished:
         print("The time of this slice is used. The same command goes on where it stopped.")
         return _UNFINISHED
     return 0
+
+
+def _chosen(known: Protocol, first: int | None, numbers: list[int] | None) -> tuple[Part, ...]:
+    """The parts asked for. Raises ValueError."""
+    if numbers is None:
+        return known.parts[:first]
+    if first is not None:
+        raise ValueError("--parts takes the first ones and --part those that it names: one of the two")
+    if unknown := sorted(set(numbers) - {part.number for part in known.parts}):
+        last = len(known.parts) - 1
+        raise ValueError(f"there is no part {', '.join(map(str, unknown))}: they are 0 to {last}")
+    return tuple(part for part in known.parts if part.number in numbers)
 
 
 def _page_of(study: Study, out: Path) -> str:

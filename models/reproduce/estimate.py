@@ -1,7 +1,7 @@
 """How long a table will take on this machine: a few batches of each kind are timed, and multiplied."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.precision import autocast
 from models.reproduce import timing
 from models.reproduce.classifiers import FIFTHS, epochs_of, judges_of
+from models.reproduce.protocol import Part
 from models.reproduce.rows import ROWS
 from models.reproduce.study import Study
 from models.reproduce.tables import Cell
@@ -83,8 +84,8 @@ def speed(study: Study) -> Speed:
     return Speed(timed(lambda: step(hr_body, features.hr)), timed(ask), timed(lambda: step(lr_body, lr)))
 
 
-def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str, float]:
-    """Hours by unit, for all parts, from nothing. Within a factor of two where nothing else runs."""
+def hours(study: Study, cells: list[Cell], parts: Sequence[Part] | None = None) -> dict[str, float]:
+    """Hours by unit, for all parts or these, from nothing. Within a factor of two where nothing else runs."""
     known, found = speed(study), dict[str, float]()
     profile, units = study.profile, _units(_asked(study, cells), study.profile.ds)
 
@@ -93,7 +94,8 @@ def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str
         seconds = train * known.hr_step + ask * known.hr_pass + lr * known.lr_step
         found[unit] = found.get(unit, 0.0) + epochs * images * seconds / 3600
 
-    chosen = study.protocol.parts[:parts]
+    chosen = study.protocol.parts if parts is None else parts
+    numbers = {part.number for part in chosen}
     for part in chosen:
         for unit, own in units:
             if unit != "ours":
@@ -110,7 +112,7 @@ def hours(study: Study, cells: list[Cell], parts: int | None = None) -> dict[str
                     learned = judges * (len(part.learns) - fifth)
                     add(unit, learned, _PASSES[unit], profile.epochs[unit])
     if study.protocol.folds and any(unit == "ours" for unit, _ in units):
-        for part in study.protocol.parts[len(chosen) :]:  # its judges
+        for part in (one for one in study.protocol.parts if one.number not in numbers):  # its judges
             for unit in ("hr", "lr", *_judged(study)):
                 add(unit, len(part.learns), _PASSES[unit], profile.epochs[unit])
     return found

@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from models.disk import replacing
+from models.reproduce.alone import alone
 from models.reproduce.learner import Learner, Plan
 from models.reproduce.slices import Slice
 from models.stages.classify import learning_rate
@@ -37,6 +38,20 @@ def fit(
     Returns the seconds it took, in all slices together. Raises SliceOver; the same call goes on then. Raises
     ValueError for what diverges, of which nothing is kept.
     """
+    with alone(place, work):
+        return _fit(place, learner, plan, inputs, learns, seed, work, report)
+
+
+def _fit(
+    place: Path,
+    learner: Learner,
+    plan: Plan,
+    inputs: Inputs,
+    learns: Indices,
+    seed: int,
+    work: Slice,
+    report: Report,
+) -> float:
     epochs, seconds = _restored(place, learner)
     optimisers = learner.optimisers()
     for optimiser in optimisers.values():

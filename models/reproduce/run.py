@@ -1,6 +1,7 @@
 """Make the rows of a table that are not there yet, one part of the data after the other."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -27,12 +28,12 @@ MEASURED = ("gain", "ece", "ece_eq7")
 """Figures that were measured of a row's probabilities, which records do not keep."""
 
 
-def run(study: Study, cells: list[Cell], store: Store, parts: int | None = None) -> bool:
-    """Every row on every part (or the first `parts`); True where all are there, False where the slice ended.
+def run(study: Study, cells: list[Cell], store: Store, parts: Sequence[Part] | None = None) -> bool:
+    """Every row on every part (or on `parts`); True where all are there, False where the slice ended.
 
     A finished row in the store, or in another table's beside it, is not made again.
     """
-    for part in study.protocol.parts[:parts]:
+    for part in study.protocol.parts if parts is None else parts:
         places: Places = {}
         for name, ds in cells:
             # what the other ds were told is done with

@@ -1,6 +1,8 @@
 """`patchplan reproduce` end to end: a row a table at the smallest length, gone on with, and drawn."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +83,45 @@ def test_a_row_is_made_once_and_then_stands(place: Path, capsys: pytest.CaptureF
     assert "ft1 1" not in capsys.readouterr().out  # nothing is trained again
     assert file.read_bytes() == text
     assert (place / "results" / "table2-scenes.md").read_text() == page
+
+
+def test_a_part_is_asked_for_by_its_number(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, words = place / "numbered", ("table2", "--rows", "hr-cnn")
+    assert ask(place, *words, "--part", "3", "--part", "1", "--out", str(out)) == 0
+    records = json.loads((out / "table2-scenes.json").read_text())["records"]
+    assert [record["part"] for record in records] == [1, 3]
+    assert "**Measured on 2 of 5 parts so far: 1, 3.**" in (out / "table2-scenes.md").read_text()
+    capsys.readouterr()
+    assert ask(place, *words, "--part", "5") == 2
+    assert "reproduce: there is no part 5: they are 0 to 4\n" in capsys.readouterr().err
+    assert ask(place, *words, "--part", "0", "--parts", "1") == 2
+    assert "one of the two" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_make_parts_beside_each_other(tmp_path: Path) -> None:
+    """A fold's judges are the other folds' classifiers: both need all five, and train each once."""
+    write_scenes(tmp_path / "scenes", per_class=12)
+    words = [sys.executable, "-m", "models.reproduce", "table2", "--data", str(tmp_path / "scenes")]
+    words += [
+        "--profile",
+        "smoke",
+        "--rows",
+        "ours",
+        "--out",
+        str(tmp_path),
+        "--work",
+        str(tmp_path / "work"),
+    ]
+    both = [
+        subprocess.Popen([*words, "--part", part], stdout=subprocess.PIPE, text=True) for part in ("0", "1")
+    ]
+    told = "".join(process.communicate(timeout=300)[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    trained = [line.partition(":")[0] for line in told.splitlines()]
+    assert trained.count("masked 1/1") == trained.count("lr 1") == 5
+    records = json.loads((tmp_path / "table2-scenes.json").read_text())["records"]
+    assert {record["part"] for record in records} == {0, 1}
 
 
 def test_rows_are_measured_in_fp32_on_gpus_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +313,7 @@ def test_what_reads_no_lr_image_is_measured_once_for_all_ds(place: Path, tmp_pat
     study = at_three_ds(open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke"))
     store, anew = Store(tmp_path / "one.json", {}), Store(tmp_path / "other.json", {})
     for at, ds in ((store, 4), (store, 2), (store, 8), (anew, 2)):
-        assert run(study, [(row, ds)], at, parts=1)
+        assert run(study, [(row, ds)], at, study.protocol.parts[:1])
     made = {record.ds: record for record in store.records}
     for ds in (2, 8):
         assert made[ds].told == made[4].told | {"measured_at_ds": 4}
@@ -285,7 +326,7 @@ def test_what_reads_no_lr_image_is_measured_once_for_all_ds(place: Path, tmp_pat
 def test_what_reads_an_lr_image_is_measured_at_each_ds(place: Path, tmp_path: Path) -> None:
     study = at_three_ds(open_study(place / "scenes", "smoke", place / "work" / "scenes-smoke"))
     store = Store(tmp_path / "rows.json", {})
-    assert run(study, [("lr-cnn", 4), ("lr-cnn", 2)], store, parts=1)
+    assert run(study, [("lr-cnn", 4), ("lr-cnn", 2)], store, study.protocol.parts[:1])
     assert ["measured_at_ds" in record.told for record in store.records] == [False, False]
 
 
@@ -341,7 +382,7 @@ def test_hours_are_of_what_is_trained(place: Path, tmp_path: Path) -> None:
     assert all(hours > 0 for hours in known.values())
     # 200 epochs of HR-CNN on each of five folds; 600 with masks and 600 without
     assert known["masked"] / known["hr"] == pytest.approx(2 * 600 / 200)
-    first = estimate.hours(study, table, parts=1)
+    first = estimate.hours(study, table, parts=study.protocol.parts[:1])
     own, *others = (len(part.learns) for part in study.protocol.parts)
     # the judges of a fold are the other four's, which have no second training without masks
     ratio = (2 * own + sum(others)) * 600 / ((own + sum(others)) * 200)

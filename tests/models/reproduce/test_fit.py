@@ -1,5 +1,8 @@
 """The resumable loop: in slices it ends as undisturbed, and keeps nothing that is no good."""
 
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +113,28 @@ def test_a_unit_that_cannot_be_read_is_trained_anew(
     assert "line.pt cannot be read" in capsys.readouterr().out
     assert again.steps == whole.steps
     assert torch.equal(again.net.weight, whole.net.weight)
-    assert [path.name for path in tmp_path.iterdir()] == ["line.pt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"line.pt", ".line.pt.lock"}
     assert torch.load(place, weights_only=True)["epochs"] == 2
+
+
+def test_what_another_process_trains_is_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until the slice ends at the latest; what the other has trained is not trained again."""
+    place, inputs, plan, learns = tmp_path / "line.pt", some_inputs(), Plan(2, 8, 1e-2), np.arange(24)
+    fit(place, Line(), plan, inputs, learns, 3, Slice())
+    (tmp_path / ".line.pt.lock").unlink()  # whoever keeps only the weights may begin anew
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print(flush=True); input()"
+    words = [sys.executable, "-c", hold, str(tmp_path / ".line.pt.lock")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(SliceOver):
+            fit(place, Line(), plan, inputs, learns, 3, Slice(0.5))
+        assert capsys.readouterr().out == "line: another process trains it; waiting\n"
+        threading.Timer(0.5, other.kill).start()  # and leaves no lock behind
+        fit(place, late := Line(), plan, inputs, learns, 3, Slice(60))
+    assert late.steps == 0
 
 
 def test_a_slice_without_room_begins_nothing() -> None:
