@@ -2,15 +2,11 @@
 
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from patchplan.backtest.run import Tried
-
-Json = dict[str, Any]
+from patchplan.backtest.tried import Json, Tried
 
 
-def compare(tried: Sequence["Tried"]) -> Json:
+def compare(tried: Sequence[Tried]) -> Json:
     """Per scene and over all: how many tiles keep the class that they have with all HR, and which do not."""
     scenes, changed = [], []
     for each in tried:

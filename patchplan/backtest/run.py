@@ -5,7 +5,6 @@ buy, and every class once more with all HR.
 import argparse
 import json
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,12 +12,13 @@ from app.rasters import cut_tiles, inspect
 from app.releases.service import choose_card
 from models.card import Card
 from patchplan.backtest.report import compare, with_answers
+from patchplan.backtest.tried import Tried
 from patchplan.demo.client import Client, Json, next_patches
 from patchplan.demo.cut import cut_patches
 from patchplan.demo.errors import DemoError
 from patchplan.demo.geotiff import colour_bands
 from patchplan.demo.run import LOGS, alone, bands, logs_kept, running_client, until_stopped
-from patchplan.demo.scene import Scene, choose_scene, make_lr
+from patchplan.demo.scene import choose_scene, make_lr
 from patchplan.demo.screen import Screen
 
 ENDINGS: Final = (".tif", ".tiff")
@@ -27,19 +27,6 @@ RUN: Final = "backtest"
 BOUGHT: Final = "bought"
 ALL_HR: Final = "all-hr"
 MOST_SCENES: Final = 200
-
-
-@dataclass
-class Tried:
-    """One scene and what became of it."""
-
-    scene: Scene
-    name: str
-    lr: Path
-    plan: Json = field(default_factory=dict)
-    bought: Json = field(default_factory=dict)
-    all_hr: Json = field(default_factory=dict)
-    taken: dict[int, list[int]] = field(default_factory=dict)
 
 
 def main(arguments: list[str]) -> int:

@@ -9,7 +9,8 @@ import pytest
 
 from patchplan.backtest import main
 from patchplan.backtest.report import compare, with_answers
-from patchplan.backtest.run import FILES, Tried
+from patchplan.backtest.run import FILES
+from patchplan.backtest.tried import Tried
 from patchplan.demo.drawn import draw_scene
 from patchplan.demo.errors import DemoError
 from tests.releases import ALL_AT_THE_SECOND, looks_twice
