@@ -16,6 +16,7 @@ from app.classifications import endpoints as classifications
 from app.core import health, reference, tracing
 from app.core.bodies import BodyLimitMiddleware
 from app.core.db import database_url, dispose_engine, libpq_url
+from app.core.head import HeadMiddleware
 from app.core.logs import configure_logging
 from app.core.metrics import DATABASE_REGISTRY
 from app.core.notify import Listener
@@ -88,6 +89,7 @@ def create_app() -> FastAPI:
     )
     add_problem_handlers(app)
     app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(ObserveMiddleware)
     for room in (
         plans,

@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE})
 
-METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 BY_STATUS: dict[int, type[ProblemError]] = {
     problem.status: problem
@@ -150,12 +150,12 @@ async def _frameworks(request: Request, error: Exception) -> Response:
 
 def _methods_here(request: Request) -> list[str]:
     """The methods that the request's path has, whichever of its routes has them."""
-    scopes = {method: {**request.scope, "method": method} for method in METHODS}
-    return [
-        method
-        for method, scope in scopes.items()
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
-    ]
+    found = []
+    for method in METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            found += ["GET", "HEAD"] if method == "GET" else [method]
+    return found
 
 
 async def _validation(request: Request, error: Exception) -> Response:

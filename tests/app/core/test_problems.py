@@ -37,7 +37,10 @@ def test_wrong_method(client: TestClient) -> None:
 
 def test_a_wrong_method_is_told_all_that_the_path_has(client: TestClient) -> None:
     # each method has a route of its own, of which the framework names the first's
-    for path, methods in (("/v1/plans", "GET, POST"), ("/v1/aliases/champion", "GET, PUT, DELETE")):
+    for path, methods in (
+        ("/v1/plans", "GET, HEAD, POST"),
+        ("/v1/aliases/champion", "GET, HEAD, PUT, DELETE"),
+    ):
         response = client.patch(path)
         check_problem(response, 405, "method-not-allowed")
         assert response.headers["allow"] == methods
