@@ -94,7 +94,8 @@ def get_engine() -> Engine:
         pool_size=10,
         max_overflow=20,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 5, "application_name": "patchplan"},
+        # statements that are prepared belong to a connection, and poolers lend another for each transaction
+        connect_args={"connect_timeout": 5, "application_name": "patchplan", "prepare_threshold": None},
     )
     event.listen(engine, "connect", _in_utc)
     return engine

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Annotated, TypeVar
 
@@ -11,13 +12,17 @@ from fastapi import Depends, Request
 from psycopg import sql
 from starlette.concurrency import run_in_threadpool
 
-from app.core.work import CHANNEL
+from app.core.db import DATABASE_LOST, session_scope
+from app.core.work import CHANNEL, say
 
 log = structlog.get_logger(__name__)
 
 Answer = TypeVar("Answer")
 
 RECONNECT_S = 0.5
+HEARS_WITHIN_S = 5.0
+DEAF_LOOK_S = 1.0
+DEAF_AGAIN_S = 60.0
 
 
 class Listener:
@@ -25,6 +30,9 @@ class Listener:
 
     The order that loses no wakeup: subscribe, look at the row, wait. ``until`` does just that. While the
     connection is down nothing is heard, so a new connection wakes everyone once to look for themselves.
+
+    A pooler that lends connections by transaction (PgBouncer) takes LISTEN and tells nothing. Each new
+    connection is therefore spoken to; while it is ``deaf``, whoever waits looks every ``DEAF_LOOK_S``.
     """
 
     def __init__(self, url: str) -> None:
@@ -32,6 +40,7 @@ class Listener:
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
+        self._deaf = False
 
     async def start(self) -> None:
         """Begin listening in the background; returns at once, the database may come up later."""
@@ -49,6 +58,11 @@ class Listener:
     def connected(self) -> bool:
         """Whether notifications are being heard right now."""
         return self._connected.is_set()
+
+    @property
+    def deaf(self) -> bool:
+        """Whether what is announced does not come through this connection."""
+        return self._deaf
 
     @contextlib.contextmanager
     def subscribe(self, key: str) -> Iterator[asyncio.Event]:
@@ -82,7 +96,7 @@ class Listener:
                 left = deadline - loop.time()
                 if answer is not None or left <= 0:
                     return answer
-                await _set_within(event, left)
+                await _set_within(event, min(left, DEAF_LOOK_S) if self._deaf else left)
 
     async def _listen_forever(self) -> None:
         while True:
@@ -102,12 +116,40 @@ class Listener:
             self._connected.set()
             for key in list(self._waiters):
                 self._wake(key)
-            async for notice in connection.notifies():
-                self._wake(notice.payload)
+            spoken_to = asyncio.create_task(self._speak_to_itself(), name="patchplan-listener-hears")
+            try:
+                async for notice in connection.notifies():
+                    self._wake(notice.payload)
+            finally:
+                spoken_to.cancel()
+
+    async def _speak_to_itself(self) -> None:
+        """Until it is heard once: a busy machine may have been slow to say it."""
+        while True:
+            key = f"listener:{uuid.uuid4()}"
+            try:
+                with self.subscribe(key) as heard:
+                    await run_in_threadpool(_say, key)
+                    deaf = not await _set_within(heard, HEARS_WITHIN_S)
+            except DATABASE_LOST as error:
+                # nothing was said: whether it hears is as open as before
+                log.info("listener_not_spoken_to", error=str(error))
+            else:
+                if deaf and not self._deaf:
+                    log.warning("listener_is_deaf", hint="a pooler that lends connections by transaction?")
+                self._deaf = deaf
+                if not deaf:
+                    return
+            await asyncio.sleep(DEAF_AGAIN_S)
 
     def _wake(self, key: str) -> None:
         for event in self._waiters.get(key, ()):
             event.set()
+
+
+def _say(key: str) -> None:
+    with session_scope() as session:
+        say(session, key)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

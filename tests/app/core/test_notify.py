@@ -11,7 +11,7 @@ from functools import partial
 import psycopg
 import pytest
 
-from app.core import work
+from app.core import notify, work
 from app.core.db import database_url, get_engine, libpq_url, session_scope
 from app.core.notify import Listener
 from app.core.work import WorkStatus, wake_key
@@ -136,6 +136,52 @@ def test_a_cut_connection_comes_back_and_wakes_everyone() -> None:
         assert await waiting == "done"
 
     run(body)
+
+
+def test_who_hears_nothing_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a pooler that lends connections by transaction: LISTEN is taken, and nothing comes."""
+    monkeypatch.setattr(notify, "HEARS_WITHIN_S", 0.2)
+    monkeypatch.setattr(notify, "DEAF_AGAIN_S", 0.2)
+    monkeypatch.setattr(notify, "CHANNEL", "nobody speaks here")
+    (errand_id,) = add_errands(1)
+
+    async def body(listener: Listener) -> None:
+        await eventually(lambda: listener.deaf)
+        worker = threading.Timer(0.2, answer, [errand_id])
+        worker.start()
+        began = time.monotonic()
+        assert await listener.until(wake_key("errands", errand_id), 60, look_for(errand_id)) == "done"
+        assert time.monotonic() - began < 20
+        worker.join()
+        monkeypatch.setattr(notify, "CHANNEL", work.CHANNEL)
+        await asyncio.to_thread(cut_listeners)  # the next connection hears
+        await eventually(lambda: not listener.deaf)
+
+    run(body)
+
+
+def test_who_hears_is_not_taken_for_deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "HEARS_WITHIN_S", 60)
+    said: list[str] = []
+    say = notify._say
+
+    def listen(key: str) -> None:
+        say(key)
+        said.append(key)
+
+    monkeypatch.setattr(notify, "_say", listen)
+
+    async def body(listener: Listener) -> None:
+        await eventually(lambda: bool(said))
+        await eventually(lambda: not asyncio_tasks("patchplan-listener-hears"))
+        assert not listener.deaf
+
+    run(body)
+    assert len(said) == 1
+
+
+def asyncio_tasks(name: str) -> list[asyncio.Task[None]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == name]
 
 
 def cut_listeners() -> None:
