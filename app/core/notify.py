@@ -114,8 +114,7 @@ class Listener:
         async with connection:
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
             self._connected.set()
-            for key in list(self._waiters):
-                self._wake(key)
+            self._wake_all()
             spoken_to = asyncio.create_task(self._speak_to_itself(), name="patchplan-listener-hears")
             try:
                 async for notice in connection.notifies():
@@ -135,12 +134,17 @@ class Listener:
                 # nothing was said: whether it hears is as open as before
                 log.info("listener_not_spoken_to", error=str(error))
             else:
-                if deaf and not self._deaf:
-                    log.warning("listener_is_deaf", hint="a pooler that lends connections by transaction?")
-                self._deaf = deaf
+                known, self._deaf = self._deaf, deaf
                 if not deaf:
                     return
+                if not known:
+                    log.warning("listener_is_deaf", hint="a pooler that lends connections by transaction?")
+                    self._wake_all()
             await asyncio.sleep(DEAF_AGAIN_S)
+
+    def _wake_all(self) -> None:
+        for key in list(self._waiters):
+            self._wake(key)
 
     def _wake(self, key: str) -> None:
         for event in self._waiters.get(key, ()):
