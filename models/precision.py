@@ -38,5 +38,12 @@ def exact() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
+def stay_exact() -> None:
+    """The same for the rest of this process and all of its threads: what answers on a GPU says what a
+    processor would, and what the card's figures were measured with.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -5,12 +5,12 @@ import uuid
 from typing import Final
 
 import structlog
-import torch
 
 from app.core.errors import NotFound, ReleaseReplaced, ServiceUnavailable
 from app.core.settings import get_settings
 from app.releases.service import get_card, release_folder
 from models.card import Card, CardError
+from models.precision import best_device, stay_exact
 from models.release import Release
 from workers.cache import ReleaseCache
 
@@ -30,7 +30,8 @@ class Releases:
         self._loading: dict[Key, threading.Lock] = {}
         self._lock = threading.Lock()
         self._cache = ReleaseCache()
-        self.device: Final = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device: Final = str(best_device())
+        stay_exact()
 
     def get(self, name: str, weights_sha256: str, release_id: uuid.UUID | None = None) -> Release:
         """The organisation's release ``release_id``, else the installed one called ``name``.

@@ -42,6 +42,7 @@ def test_a_gpu_that_only_emulates_bf16_is_not_fast_at_it(monkeypatch: pytest.Mon
 
 def test_what_is_measured_in_fp32_is_not_tf32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The switch is there without a GPU too."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     allowed: list[bool] = []
     whole = System.hr_answer
 

@@ -18,6 +18,7 @@ from app.core.settings import get_settings
 from app.core.store import get_store
 from app.releases.tables import ReleaseRow
 from models.card import CardError
+from models.precision import exact
 from models.release import Release
 from tests.app.releases.publishing import org_id, published, tiny_folder
 from workers.cache import FETCH_S
@@ -119,6 +120,15 @@ def test_workers_fetch_once_and_check_every_time(client: TestClient, tmp_path: P
         get()
     get_store().put(f"{row.folder_key}/weights.safetensors", kept)
     assert get().card.version == "1"
+
+
+def test_who_answers_leaves_tf32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For good and in all threads: one that only measures would give it back to the others."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Releases()
+    with exact():
+        pass
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_memory_and_disk_are_bounded_and_the_oldest_goes(

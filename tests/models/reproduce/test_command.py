@@ -132,6 +132,7 @@ def test_rows_are_measured_in_fp32_on_gpus_too(place: Path, monkeypatch: pytest.
         allowed.append(torch.backends.cudnn.allow_tf32)
         return whole(bench, body)
 
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(Bench, "whole", watched)
     assert ask(place, "table2", "--parts", "1", "--rows", "hr-cnn", "--out", str(place / "fp32")) == 0
     assert allowed == [False]
