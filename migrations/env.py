@@ -12,7 +12,7 @@ MIGRATION_LOCK = 0x7061746368
 
 def run() -> None:
     """Apply the revisions in one transaction, under an advisory lock."""
-    engine = create_engine(database_url(), poolclass=pool.NullPool)
+    engine = create_engine(database_url(), poolclass=pool.NullPool, connect_args={"prepare_threshold": None})
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
         context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True)

@@ -14,8 +14,10 @@ class HeadMiddleware:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
-        # a copy: the server looks at its own to know that no body follows
-        inner = {**scope, "method": "GET"}
+        # a copy: the server looks at its own to know that no body follows. By 2.3 endless answers listen for
+        # the client to go, later they wait for an error
+        told = {**scope.get("asgi", {}), "spec_version": "2.3"}
+        inner = {**scope, "method": "GET", "asgi": told}
         ended = False
 
         async def send_without_body(message: Message) -> None:

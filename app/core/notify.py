@@ -12,8 +12,7 @@ from fastapi import Depends, Request
 from psycopg import sql
 from starlette.concurrency import run_in_threadpool
 
-from app.core.db import DATABASE_LOST, session_scope
-from app.core.work import CHANNEL, say
+from app.core.work import CHANNEL
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +31,7 @@ class Listener:
     connection is down nothing is heard, so a new connection wakes everyone once to look for themselves.
 
     A pooler that lends connections by transaction (PgBouncer) takes LISTEN and tells nothing. Each new
-    connection is therefore spoken to; while it is ``deaf``, whoever waits looks every ``DEAF_LOOK_S``.
+    connection is therefore spoken to; while it is ``deaf``, ``until`` looks every ``DEAF_LOOK_S``.
     """
 
     def __init__(self, url: str) -> None:
@@ -56,7 +55,7 @@ class Listener:
 
     @property
     def connected(self) -> bool:
-        """Whether notifications are being heard right now."""
+        """Whether the connection is up."""
         return self._connected.is_set()
 
     @property
@@ -118,9 +117,10 @@ class Listener:
             spoken_to = asyncio.create_task(self._speak_to_itself(), name="patchplan-listener-hears")
             try:
                 async for notice in connection.notifies():
-                    self._wake(notice.payload)
+                    self._hear(notice.payload)
             finally:
                 spoken_to.cancel()
+                await asyncio.gather(spoken_to, return_exceptions=True)
 
     async def _speak_to_itself(self) -> None:
         """Until it is heard once: a busy machine may have been slow to say it."""
@@ -128,11 +128,11 @@ class Listener:
             key = f"listener:{uuid.uuid4()}"
             try:
                 with self.subscribe(key) as heard:
-                    await run_in_threadpool(_say, key)
+                    await self._say(key)
                     deaf = not await _set_within(heard, HEARS_WITHIN_S)
-            except DATABASE_LOST as error:
+            except (psycopg.Error, OSError) as error:
                 # nothing was said: whether it hears is as open as before
-                log.info("listener_not_spoken_to", error=str(error))
+                log.warning("listener_not_spoken_to", error=str(error))
             else:
                 known, self._deaf = self._deaf, deaf
                 if not deaf:
@@ -142,6 +142,15 @@ class Listener:
                     self._wake_all()
             await asyncio.sleep(DEAF_AGAIN_S)
 
+    async def _say(self, key: str) -> None:
+        # through another connection, as those who announce do
+        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5)
+        async with connection:
+            await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, key))
+
+    def _hear(self, key: str) -> None:
+        self._wake(key)
+
     def _wake_all(self) -> None:
         for key in list(self._waiters):
             self._wake(key)
@@ -149,11 +158,6 @@ class Listener:
     def _wake(self, key: str) -> None:
         for event in self._waiters.get(key, ()):
             event.set()
-
-
-def _say(key: str) -> None:
-    with session_scope() as session:
-        say(session, key)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -271,12 +271,7 @@ def put_off(session: Session, model: type[Row], row_id: uuid.UUID, fence: int) -
 
 def announce(session: Session, model: type[WorkRow], row_id: uuid.UUID) -> None:
     """Wake those who wait for this row, at commit."""
-    say(session, wake_key(model.__tablename__, row_id))
-
-
-def say(session: Session, key: str) -> None:
-    """Wake those who listen for ``key``, at commit."""
-    session.execute(select(func.pg_notify(CHANNEL, key)))
+    session.execute(select(func.pg_notify(CHANNEL, wake_key(model.__tablename__, row_id))))
 
 
 def _held(model: type[WorkRow], row_id: uuid.UUID, fence: int) -> ColumnElement[bool]:

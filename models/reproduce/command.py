@@ -130,8 +130,7 @@ def _table(args: argparse.Namespace) -> int:
     keys: Keys = {}
     store.judge = lambda: outdated(study, store, keys)
     finished = run(study, wanted, store, parts)
-    store.save()
-    _write(args.table, store, study, out)
+    store.save(lambda: _write(args.table, store, study, out))
     if not finished:
         print("The time of this slice is used. The same command goes on where it stopped.")
         return _UNFINISHED

@@ -91,8 +91,11 @@ class Store:
         self._new |= {record.identity: record for record in records}
         self.save()
 
-    def save(self) -> None:
-        """Write the file, whole or not at all, with what others have added to it since."""
+    def save(self, then: Callable[[], None] | None = None) -> None:
+        """Write the file, whole or not at all, with what others have added to it since.
+
+        `then` makes of it what no other process may make meanwhile.
+        """
         self.file.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.file.parent, os.O_RDONLY)
         try:
@@ -102,6 +105,8 @@ class Store:
             if self.judge is not None:
                 self.head["outdated"] = self.judge()
             self._write()
+            if then is not None:
+                then()
         finally:
             os.close(folder)
 

@@ -20,6 +20,7 @@ NAME = "pretended"
 _load = torch.load
 _ATEN = torch.ops.aten
 _CROSSING = {_ATEN._to_copy.default, _ATEN.copy_.default}
+_JOINING = {_ATEN.cat.default, _ATEN.stack.default}
 _INDEXED = {
     _ATEN.index.Tensor,
     _ATEN.index_put.default,
@@ -116,10 +117,17 @@ def _computed(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> An
 
 
 def _check(func: Any, args: tuple[Any, ...], tensors: list[torch.Tensor]) -> None:
-    """Raises BothDevicesError, but for single numbers and for what indices may be."""
+    """Raises BothDevicesError, but for single numbers that are only read, and for what indices may be."""
     if func in _INDEXED and isinstance(args[0], There):
         tensors = [x for x in tree_flatten((args[0], *args[2:]))[0] if isinstance(x, torch.Tensor)]
-    if any(not isinstance(x, There) and x.dim() for x in tensors):
+    written = [
+        x
+        for argument, x in zip(func._schema.arguments, args, strict=False)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    joined = tensors if func in _JOINING else []
+    strict = [x for x in tree_flatten((written, joined))[0] if isinstance(x, torch.Tensor)]
+    if any(not isinstance(x, There) and (x.dim() or any(x is one for one in strict)) for x in tensors):
         sides = ", ".join(f"{x.device.type} {tuple(x.shape)}" for x in tensors)
         raise BothDevicesError(f"{func} of tensors of both devices: {sides}")
 
@@ -147,7 +155,11 @@ def _loaded(*args: Any, map_location: Any = None, **kwargs: Any) -> Any:
 
 @contextlib.contextmanager
 def second_device() -> Iterator[torch.device]:
-    """The device; while this lasts."""
+    """The device, while this lasts.
+
+    Only in a process of its own: torch must hear of a device before it first computes a gradient, and never
+    forgets it.
+    """
     if torch._C._get_privateuse1_backend_name() != NAME:
         _register()
     before = torch.__future__.get_overwrite_module_params_on_conversion()

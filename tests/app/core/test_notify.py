@@ -142,7 +142,8 @@ def test_who_hears_nothing_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -
     """As behind a pooler that lends connections by transaction: LISTEN is taken, and nothing comes."""
     monkeypatch.setattr(notify, "HEARS_WITHIN_S", 0.2)
     monkeypatch.setattr(notify, "DEAF_AGAIN_S", 0.2)
-    monkeypatch.setattr(notify, "CHANNEL", "nobody speaks here")
+    hear = Listener._hear
+    monkeypatch.setattr(Listener, "_hear", lambda *_: None)
     (errand_id,) = add_errands(1)
 
     async def body(listener: Listener) -> None:
@@ -153,8 +154,7 @@ def test_who_hears_nothing_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -
         assert time.monotonic() - began < 20
         assert listener.deaf
         worker.join()
-        monkeypatch.setattr(notify, "CHANNEL", work.CHANNEL)
-        await asyncio.to_thread(cut_listeners)  # the next connection hears
+        monkeypatch.setattr(Listener, "_hear", hear)
         await eventually(lambda: not listener.deaf)
 
     run(body)
@@ -163,13 +163,13 @@ def test_who_hears_nothing_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -
 def test_who_hears_is_not_taken_for_deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify, "HEARS_WITHIN_S", 60)
     said: list[str] = []
-    say = notify._say
+    say = Listener._say
 
-    def listen(key: str) -> None:
-        say(key)
+    async def told(listener: Listener, key: str) -> None:
+        await say(listener, key)
         said.append(key)
 
-    monkeypatch.setattr(notify, "_say", listen)
+    monkeypatch.setattr(Listener, "_say", told)
 
     async def body(listener: Listener) -> None:
         await eventually(lambda: bool(said))
@@ -178,6 +178,26 @@ def test_who_hears_is_not_taken_for_deaf(monkeypatch: pytest.MonkeyPatch) -> Non
 
     run(body)
     assert len(said) == 1
+
+
+def test_who_stops_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even in the middle of finding out whether it hears."""
+    begun = threading.Event()
+    say = Listener._say
+
+    async def slow(listener: Listener, key: str) -> None:
+        begun.set()
+        await asyncio.sleep(30)
+        await say(listener, key)
+
+    monkeypatch.setattr(Listener, "_say", slow)
+
+    async def body(listener: Listener) -> None:
+        await eventually(begun.is_set)
+        await listener.stop()
+        assert not asyncio_tasks("patchplan-listener-hears")
+
+    run(body)
 
 
 def asyncio_tasks(name: str) -> list[asyncio.Task[None]]:

@@ -99,6 +99,7 @@ def test_a_part_is_asked_for_by_its_number(place: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_processes_make_parts_beside_each_other(tmp_path: Path) -> None:
     """A fold's judges are the other folds' classifiers: both need all five, and train each once."""
     write_scenes(tmp_path / "scenes", per_class=12)
@@ -116,12 +117,17 @@ def test_processes_make_parts_beside_each_other(tmp_path: Path) -> None:
     both = [
         subprocess.Popen([*words, "--part", part], stdout=subprocess.PIPE, text=True) for part in ("0", "1")
     ]
-    told = "".join(process.communicate(timeout=300)[0] for process in both)
+    try:
+        told = "".join(process.communicate(timeout=300)[0] for process in both)
+    finally:
+        for process in both:
+            process.kill()
     assert [process.returncode for process in both] == [0, 0]
     trained = [line.partition(":")[0] for line in told.splitlines()]
     assert trained.count("masked 1/1") == trained.count("lr 1") == 5
     records = json.loads((tmp_path / "table2-scenes.json").read_text())["records"]
     assert {record["part"] for record in records} == {0, 1}
+    assert "**Measured on 2 of 5 parts so far: 0, 1.**" in (tmp_path / "table2-scenes.md").read_text()
 
 
 def test_rows_are_measured_in_fp32_on_gpus_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
