@@ -117,7 +117,7 @@ class Listener:
             spoken_to = asyncio.create_task(self._speak_to_itself(), name="patchplan-listener-hears")
             try:
                 async for notice in connection.notifies():
-                    self._hear(notice.payload)
+                    self._wake(notice.payload)
             finally:
                 spoken_to.cancel()
                 await asyncio.gather(spoken_to, return_exceptions=True)
@@ -147,9 +147,6 @@ class Listener:
         connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5)
         async with connection:
             await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, key))
-
-    def _hear(self, key: str) -> None:
-        self._wake(key)
 
     def _wake_all(self) -> None:
         for key in list(self._waiters):

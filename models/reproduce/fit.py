@@ -39,34 +39,21 @@ def fit(
     ValueError for what diverges, of which nothing is kept.
     """
     with alone(place, work):
-        return _fit(place, learner, plan, inputs, learns, seed, work, report)
-
-
-def _fit(
-    place: Path,
-    learner: Learner,
-    plan: Plan,
-    inputs: Inputs,
-    learns: Indices,
-    seed: int,
-    work: Slice,
-    report: Report,
-) -> float:
-    epochs, seconds = _restored(place, learner)
-    optimisers = learner.optimisers()
-    for optimiser in optimisers.values():
-        for group in optimiser.param_groups:
-            group.setdefault("base", plan.lr)
-    longest = 0.0
-    while epochs < plan.epochs:
-        work.room_for(longest)
-        started = time.monotonic()
-        figures = _epoch(learner, list(optimisers.values()), plan, inputs, learns, seed, epochs)
-        check_finite(place.stem, epochs, figures)
-        longest = max(longest, time.monotonic() - started)
-        seconds, epochs = seconds + time.monotonic() - started, epochs + 1
-        _save(place, learner, epochs, seconds, ended=epochs == plan.epochs)
-        report(epochs, figures)
+        epochs, seconds = _restored(place, learner)
+        optimisers = learner.optimisers()
+        for optimiser in optimisers.values():
+            for group in optimiser.param_groups:
+                group.setdefault("base", plan.lr)
+        longest = 0.0
+        while epochs < plan.epochs:
+            work.room_for(longest)
+            started = time.monotonic()
+            figures = _epoch(learner, list(optimisers.values()), plan, inputs, learns, seed, epochs)
+            check_finite(place.stem, epochs, figures)
+            longest = max(longest, time.monotonic() - started)
+            seconds, epochs = seconds + time.monotonic() - started, epochs + 1
+            _save(place, learner, epochs, seconds, ended=epochs == plan.epochs)
+            report(epochs, figures)
     for module in learner.modules().values():
         module.eval()
     return seconds

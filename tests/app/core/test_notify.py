@@ -142,8 +142,14 @@ def test_who_hears_nothing_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -
     """As behind a pooler that lends connections by transaction: LISTEN is taken, and nothing comes."""
     monkeypatch.setattr(notify, "HEARS_WITHIN_S", 0.2)
     monkeypatch.setattr(notify, "DEAF_AGAIN_S", 0.2)
-    hear = Listener._hear
-    monkeypatch.setattr(Listener, "_hear", lambda *_: None)
+    comes = psycopg.AsyncConnection.notifies
+
+    async def nothing_comes(connection: psycopg.AsyncConnection) -> AsyncIterator[psycopg.Notify]:
+        async for notice in comes(connection):
+            if not notice.payload:
+                yield notice
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "notifies", nothing_comes)
     (errand_id,) = add_errands(1)
 
     async def body(listener: Listener) -> None:
@@ -154,7 +160,8 @@ def test_who_hears_nothing_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -
         assert time.monotonic() - began < 20
         assert listener.deaf
         worker.join()
-        monkeypatch.setattr(Listener, "_hear", hear)
+        monkeypatch.setattr(psycopg.AsyncConnection, "notifies", comes)
+        await asyncio.to_thread(cut_listeners)  # the next connection hears
         await eventually(lambda: not listener.deaf)
 
     run(body)
