@@ -1,12 +1,13 @@
-"""Times are UTC in every answer, whatever time zone the database's machine is in."""
+"""What connections are made for: times in UTC, poolers that lend another one for each transaction."""
 
 from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import text
+from sqlalchemy import literal, select, text
 
 from app.core.db import dispose_engine, session_scope
+from patchplan.embedded import Services
 from tests.plans import ready_plan
 
 
@@ -33,3 +34,11 @@ def test_times_are_utc_whatever_the_machines_zone(client: TestClient, far_east: 
     entry = client.get("/v1/ledger").json()["entries"][0]
     assert entry["at"].endswith("Z")
     assert entry["at"] in client.get("/v1/ledger", headers={"Accept": "text/csv"}).text
+
+
+def test_no_statement_is_prepared(database: Services) -> None:
+    """By the driver, after the fifth time: a pooler would lend a connection that does not know it."""
+    with session_scope() as session:
+        for number in range(10):
+            assert session.scalar(select(literal(number))) == number
+        assert session.scalar(text("SELECT count(*) FROM pg_prepared_statements")) == 0
