@@ -71,8 +71,15 @@ def complete_openapi(app: FastAPI) -> dict[str, Any]:
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         schemas["Problem"] = PROBLEM_SCHEMA
+        for schema in schemas.values():
+            for example in _examples_of(schema):
+                _put_nulls_back(example, schema, schemas)
         for path in document["paths"].values():
             for operation in path.values():
+                for answer in operation["responses"].values():
+                    for content in answer.get("content", {}).values():
+                        for example in _examples_of(content):
+                            _put_nulls_back(example, content.get("schema", {}), schemas)
                 _say_problems(operation)
         app.openapi_schema = document
     return app.openapi_schema
@@ -96,3 +103,41 @@ def _say_problems(operation: dict[str, Any]) -> None:
     for status, answer in problem_responses(*common).items():
         answers.setdefault(str(status), answer)
     operation["responses"] = dict(sorted(answers.items()))
+
+
+def _examples_of(holder: dict[str, Any]) -> list[Any]:
+    """The examples of a schema or of a media type; those that several share are one object."""
+    found = [holder["example"]] if "example" in holder else []
+    several = holder.get("examples", [])
+    if isinstance(several, dict):
+        return found + [one["value"] for one in several.values() if "value" in one]
+    return found + list(several)
+
+
+def _put_nulls_back(example: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Give an example the members that its schema requires and that are null in it.
+
+    FastAPI leaves every None out of the document, those in examples too; answers do have these members.
+    """
+    kinds = [_resolved(kind, schemas) for kind in (schema, *schema.get("anyOf", ()))]
+    if isinstance(example, list):
+        for kind in kinds:
+            for item in example:
+                _put_nulls_back(item, kind.get("items", {}), schemas)
+    if not isinstance(example, dict):
+        return
+    for kind in kinds:
+        members = kind.get("properties", {})
+        others = kind.get("additionalProperties")
+        for name in kind.get("required", ()):
+            if name not in example and {"type": "null"} in members.get(name, {}).get("anyOf", ()):
+                example[name] = None
+        for name, value in example.items():
+            inner = members.get(name, others)
+            if isinstance(inner, dict):
+                _put_nulls_back(value, inner, schemas)
+
+
+def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = schemas[schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
+    return found

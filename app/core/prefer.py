@@ -47,7 +47,7 @@ def _wait(
         list[str] | None,
         Header(
             description="`wait=N`: answer within N seconds, finished or not (RFC 7240). Default 5, most 60",
-            examples=["wait=10"],
+            examples=[["wait=10"]],
         ),
     ] = None,
 ) -> Wait:

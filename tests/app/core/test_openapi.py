@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.conftest import checkout
@@ -64,6 +65,42 @@ def test_every_body_has_an_example(document: dict[str, Any]) -> None:
             for media, content in body.get("content", {}).items():
                 if not media.startswith("image/"):
                     assert has_example(content, document), (method, path, where, media)
+
+
+def examples(document: dict[str, Any]) -> Iterator[tuple[object, dict[str, Any], Any]]:
+    """Where each example stands, its schema, and itself."""
+    holders: list[tuple[object, dict[str, Any], dict[str, Any]]] = [
+        (name, schema, schema) for name, schema in document["components"]["schemas"].items()
+    ]
+    for path, method, operation in operations(document):
+        bodies = {"request": operation.get("requestBody", {})} | operation["responses"]
+        for where, body in bodies.items():
+            for media, content in body.get("content", {}).items():
+                if media.endswith("json"):
+                    holders.append(((method, path, where, media), content.get("schema", {}), content))
+        holders += [
+            ((method, path, parameter["name"]), parameter["schema"], parameter["schema"])
+            for parameter in operation.get("parameters", [])
+        ]
+    for place, schema, holder in holders:
+        several = holder.get("examples", [])
+        if isinstance(several, dict):
+            several = [one["value"] for one in several.values()]
+        for example in [*several, *([holder["example"]] if "example" in holder else [])]:
+            yield place, schema, example
+
+
+def test_examples_are_as_their_schemas_say(document: dict[str, Any]) -> None:
+    found = list(examples(document))
+    assert len(found) > 500
+    wrong = [
+        (place, error.message)
+        for place, schema, example in found
+        for error in Draft202012Validator(schema | {"components": document["components"]}).iter_errors(
+            example
+        )
+    ]
+    assert wrong == []
 
 
 def test_every_parameter_has_an_example_or_speaks_for_itself(document: dict[str, Any]) -> None:
