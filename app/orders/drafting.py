@@ -243,7 +243,8 @@ def _order(org_id: uuid.UUID, wanted: Wanted, found: Orderable, full: Orderable)
         total=price.total,
         full_area_km2=_sum(polygon.area_km2 for polygon in full.polygons),
         full_total=full.quote.total,
-        bound=money.total_of(found.bound, product.currency),
+        # net and VAT are rounded one by one, which may be less than their exact sum
+        bound=min(money.total_of(found.bound, product.currency), price.total),
         optimal=found.optimal,
         dropped=_by_tile(found.dropped),
     )

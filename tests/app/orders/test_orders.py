@@ -100,6 +100,23 @@ def test_patches_that_are_not_worth_their_polygon_are_dropped(client: TestClient
         assert client.post("/v1/orders", json=asked | {"patch_worth": refused}).status_code == 422
 
 
+def test_no_bound_is_above_the_price(client: TestClient) -> None:
+    """50.4 JPY and 12.6 JPY of VAT are 63 exactly; rounded one by one they are 50 + 12."""
+    product = {
+        "key": "a",
+        "name": "A",
+        "vendor": "v",
+        "source": "made up",
+        "currency": "JPY",
+        "price_per_km2": "0",
+        "fixed_fee": "50.4",
+        "vat_rate": "0.25",
+    }
+    assert client.post("/v1/price-lists", json={"name": "rounds", "products": [product]}).status_code == 201
+    order = drafted(client, ready_plan(), "rounds/a")
+    assert (order["price"], order["bound"]) == ("62", "62")
+
+
 def test_the_whole_way(client: TestClient) -> None:
     plan = ready_plan(2, 1, chosen=lambda tile: (0, 1) if tile == 0 else ())
     order = drafted(client, plan)
