@@ -76,8 +76,8 @@ def orderable(
     maker = ShapeMaker(product, avoid)
     known: set[tuple[object, ...]] = set()
     asked, others = _once(cells, known), _once(candidates, known)
-    price = _gross(product, product.tiers[-1].price_per_km2)
-    wanted = [cell for cell in asked if cell.worth is None or cell.worth >= cell.area_km2 * price]
+    least = _gross(product, min(tier.price_per_km2 for tier in product.tiers))
+    wanted = [cell for cell in asked if cell.worth is None or cell.worth >= cell.area_km2 * least]
     groups: list[Group] = []
     bound, optimal = 0.0, True
     pieces = _Pieces(wanted)
@@ -85,9 +85,13 @@ def orderable(
     after = min((time.monotonic() - began) * _AFTER, time_limit_s / 2)
     deadline = began + time_limit_s - after
     if wanted:
-        loss = _loss(pieces, _gross(product, product.base_price_per_km2))
+        price = _price_of_all(product, wanted)
+        loss = _loss(pieces, _gross(product, price))
         found = group_pieces(maker, pieces.polygons, pieces.sides, loss, deadline)
         groups, bound, optimal = found.groups, found.bound, found.optimal
+        if price < product.base_price_per_km2 and np.isfinite(loss).any():
+            # in a smaller order what is given up would count for less ground, at the first tier's price
+            bound *= float(price / product.base_price_per_km2)
         groups = _worth_it(product, groups, pieces)
         if not np.isfinite(loss).any():
             groups = cheaper_plain(maker, groups, wanted, others) or groups
@@ -145,6 +149,17 @@ class _Pieces:
 
 def _gross(product: Product, price: Decimal) -> Decimal:
     return price * (1 + product.vat_rate)
+
+
+def _price_of_all(product: Product, wanted: Sequence[Cell]) -> Decimal:
+    """What a km² of all that is wanted costs, net and at most the first tier's price.
+
+    What is worth its price in an order of that size alone would be given up at the first tier's.
+    """
+    whole = sum((cell.area_km2 for cell in wanted), Decimal(0))
+    if whole == 0:
+        return product.base_price_per_km2
+    return min(product.base_price_per_km2, product.price_between(Decimal(0), whole) / whole)
 
 
 def _loss(pieces: _Pieces, price: Decimal) -> Floats:

@@ -1,5 +1,6 @@
 """Orders are legal, cover what was chosen, and never cost more than what anybody would think of."""
 
+import dataclasses
 import itertools
 import math
 import time
@@ -260,6 +261,30 @@ def test_what_is_not_worth_its_polygon_is_dropped() -> None:
     # beside a patch that must be bought the cheap one comes for nothing
     together = orderable([cells(GROUND, [1])[0], *cheap], sold)
     assert together.dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "up_to", "worth", "bought"),
+    [
+        # falling: all 64 patches cost 0.35 of their worth of 1.28, and 2 of them more than theirs
+        ("100", "10", "0.001", "50", 64),
+        ("100", "50", "0.01", "85", 64),
+        # all of them cost 1.78 and are worth 1.66
+        ("100", "50", "0.01", "65", 0),
+        # rising: the order never gets to the dear tier
+        ("100", "3000", "1", "2000", 64),
+    ],
+)
+def test_worth_is_held_against_the_tiers_that_the_order_reaches(
+    first: str, rest: str, up_to: str, worth: str, bought: int
+) -> None:
+    tiers = (Tier(Decimal(up_to), Decimal(first)), Tier(None, Decimal(rest)))
+    sold = dataclasses.replace(product(), tiers=tiers, vat_rate=Decimal(0))
+    asked = cells(GROUND, worth=EVERY[0].area_km2 * Decimal(worth) * Decimal("1.0001"))
+    found = orderable(asked, sold)
+    assert len(found.covered) == bought
+    lost = sum((cell.worth or Decimal(0) for cell in asked if cell.id in found.dropped), Decimal(0))
+    assert found.bound <= found.quote.total_unrounded + lost
 
 
 def test_ground_to_be_avoided_is_avoided() -> None:
