@@ -154,6 +154,9 @@ def _parsed(body: bytes) -> DatasetRequest:
         return DatasetRequest.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
+        if found[0]["type"] == "json_invalid":
+            why = found[0]["msg"].removeprefix("Invalid JSON: ")
+            raise BadRequest(f"This is no JSON: {why}.") from None
         raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in found]) from None
 
 

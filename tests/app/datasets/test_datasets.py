@@ -174,6 +174,12 @@ def test_what_can_be_seen_at_once_makes_no_row(live: Live) -> None:
     ):
         assert slug(live.client.post("/v1/datasets", json=body)) == wanted, body
     assert slug(live.client.post("/v1/datasets", content=b"x")) == "unsupported-media"
+    for no_json in (b"", b"{", b'{"uri": "\xff"}'):
+        answer = live.client.post(
+            "/v1/datasets", content=no_json, headers={"Content-Type": "application/json"}
+        )
+        assert (answer.status_code, slug(answer)) == (400, "bad-request"), no_json
+        assert answer.json()["detail"].startswith("This is no JSON: ")
     huge = live.client.post(
         "/v1/datasets",
         content=b" " * 2_000_000,
