@@ -18,7 +18,7 @@ from app.orderable import pool
 from app.orderable.ground import Floats, Frame, Shapes, areas_km2
 from app.orderable.legal import rounded
 from app.orderable.pieces import Group, Ints, members_of
-from app.orderable.shapes import Shape, ShapeMaker, join, narrowed
+from app.orderable.shapes import Shape, ShapeMaker, fill, join, narrowed, tidy
 
 # a window with more patches is only cut, unless its ground is a few polygons of the least size
 _LARGEST: Final = 3000
@@ -48,7 +48,20 @@ def clusters(maker: ShapeMaker, polygons: Shapes, sides: Floats, stop: float) ->
     held = np.zeros(len(polygons), dtype=bool)
     for group in found.groups:
         held[group.members] = True
-    return list(found.groups), np.flatnonzero(~held)
+    return [_as_it_lies(maker, polygons, group) for group in found.groups], np.flatnonzero(~held)
+
+
+def _as_it_lies(maker: ShapeMaker, polygons: Shapes, group: Group) -> Group:
+    """The group under its patches' own outline where that is legal and cheaper: closing widens all edges,
+    those of ground that is wide enough too.
+    """
+    if group.shape.charged <= maker.minimum:
+        return group
+    outline = join(polygons[group.members])
+    if outline.geom_type != "Polygon":
+        return group
+    shape = maker.judged(tidy(outline if maker.rules.holes_allowed else fill(outline)))
+    return group if shape is None or shape.charged >= group.shape.charged else _group(group.members, shape)
 
 
 class _Search:

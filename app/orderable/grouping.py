@@ -30,6 +30,8 @@ _OUTLINED: Final = 600
 _FOR_CLUSTERS: Final = 0.7
 # more outlines than that are never all right as they are
 _FEW: Final = 100
+# without corners that stand out by less than half a millimetre an outline holds so much more, at most
+_STRAIGHTENED: Final = 1 + 1e-6
 
 
 @dataclass(frozen=True)
@@ -85,28 +87,31 @@ def group_pieces(
 
 
 def _as_they_lie(maker: ShapeMaker, polygons: Shapes, whole: shapely.Geometry) -> list[Grouping]:
-    """What touches joined, if every outline is legal and costs its ground only: nothing is cheaper."""
+    """What touches joined, if every outline is legal and costs its ground only: nothing is cheaper.
+
+    Its ground but for what ``tidy`` adds: a raster's edge is a curve in longitude and latitude.
+    """
     parts = shapely.get_parts(whole)
     if len(parts) > _FEW:
         return []
     cell, part = shapely.STRtree(parts).query(shapely.point_on_surface(polygons), predicate="intersects")
     owner = np.full(len(polygons), -1)
     owner[cell] = part
-    groups = []
+    groups, bound = [], 0.0
     for number, outline in enumerate(parts):
         area, members = area_km2(outline), np.flatnonzero(owner == number)
         shape = maker.judged(tidy(outline))
         # several polygons under the least size may be cheaper as one
         least = maker.minimum if len(parts) == 1 else 0.0
-        if shape is None or shape.charged > max(area, least) * DEFICIT:
+        if shape is None or shape.charged > max(area, least) * _STRAIGHTENED:
             return []
         if not covers(shape.polygon, polygons[members]).all():
             return []
         groups.append(Group(members, shape, outline, area))
+        bound += min(max(area, least), shape.charged)
     if (owner < 0).any():
         return []
-    cost = sum(group.shape.charged for group in groups)
-    return [Grouping(groups, np.zeros(0, np.int64), cost, True)]
+    return [Grouping(groups, np.zeros(0, np.int64), bound, True)]
 
 
 def _cost(found: Grouping, loss: Floats) -> float:

@@ -80,7 +80,7 @@ def _plans(
     maker: ShapeMaker, cells: Sequence[Cell], others: Sequence[Cell], under: float
 ) -> Sequence[shapely.Geometry]:
     """The whole ground around the wanted patches, as far as patches touch."""
-    if not others or _too_dear(maker, np.array([_areas(cells).sum()]), under):
+    if _too_dear(maker, np.array([_areas(cells).sum()]), under):
         return []
     every = [*cells, *others]
     parts, owner = shapely.get_parts(shapes([cell.polygon for cell in every]), return_index=True)

@@ -263,6 +263,22 @@ def test_what_is_not_worth_its_polygon_is_dropped() -> None:
     assert together.dropped == ()
 
 
+@pytest.mark.parametrize("apart", [0, 1])
+def test_ground_that_is_wide_enough_is_ordered_as_it_lies(apart: int) -> None:
+    """A raster's edges are no straight lines in degrees: without the corners on them it is a hair larger."""
+    sold = dataclasses.replace(product("0.1", min_width_m=50.0, max_vertices=500), vat_rate=Decimal(0))
+    block = cells(lattice(30, 30))
+    # a patch that needs a polygon of its own, so that not everything is legal as it lies
+    far = [dataclasses.replace(cell, tile=999) for cell in cells(lattice(1, apart, west=409_000))]
+    found = orderable([*block, *far], sold)
+    ground = sum((cell.area_km2 for cell in block), Decimal(0))
+    cost = sold.price_between(Decimal(0), ground + apart * Decimal("0.1"))
+    assert float(found.quote.total_unrounded / cost) == pytest.approx(1, abs=1e-6)
+    assert found.bound <= found.quote.total_unrounded
+    assert not found.dropped
+    legal(found)
+
+
 @pytest.mark.parametrize(
     ("first", "rest", "up_to", "worth", "bought"),
     [
