@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from models.reproduce.ours import COSTS
+from models.reproduce.ours import COSTS, LIMITS
 from models.reproduce.pooled import difference, mean_s
+from models.reproduce.rows import limited
 from models.reproduce.store import Record, Store
 from models.reproduce.write import OVER_VIEWS, best_difference, best_of, marked, of
 
 WHOLE = "ours-whole"
+KEPT = "kept"
 _CEILING = -0.005
 
 
 class Case(NamedTuple):
     """Ours and HR-CNN of the parts that have both, and the same network at every other price of a missed
-    answer that was measured for all of them, the dearest first.
+    answer that was measured for all of them, the dearest first; `keeping`:
+    at the price that keeps a mean S.
     """
 
     store: Store
@@ -23,6 +26,7 @@ class Case(NamedTuple):
     ours: list[Record]
     hr: list[Record]
     prices: dict[str, list[Record]]
+    keeping: dict[float, list[Record]]
 
     @property
     def cheaper(self) -> dict[str, list[Record]]:
@@ -45,12 +49,17 @@ class Case(NamedTuple):
         assert less is not None
         if not cost:
             return at_s(found, less) + same_views(self.store, self.ds, found)
-        return f"for {cost} patches a missed answer {points(less)} at S = {mean_s(found)['value']:.2f}"
+        at = "at the price that keeps it" if cost == KEPT else f"for {cost} patches a missed answer"
+        return f"{at} {points(less)} at S = {mean_s(found)['value']:.2f}"
 
     def within(self, limit: float) -> tuple[str, list[Record]] | None:
-        """The dearest price that does not buy more than `limit` where ours' own does: chosen by S alone."""
+        """Where ours' own price buys more than `limit`: the one that was looked for to keep it (KEPT), or the
+        dearest of those that were measured. Both are chosen by S alone.
+        """
         if mean_s(self.ours)["value"] <= limit:
             return None
+        if limit in self.keeping:
+            return KEPT, self.keeping[limit]
         return next((at for at in self.cheaper.items() if mean_s(at[1])["value"] <= limit), None)
 
     def at_ceiling(self) -> tuple[str, list[Record]] | None:
@@ -71,12 +80,17 @@ def case_of(store: Store, data: str, ds: int) -> Case | None:
     if difference(ours, hr) is None:
         return None
     parts = {record.part for record in ours}
-    prices = {
-        f"{cost:g}": [r for r in of(store, row, f"cost {cost:g}", ds, ours) if r.part in parts]
-        for cost in sorted(COSTS, reverse=True)
-    }
+
+    def alike(name: str, stage: str) -> list[Record]:
+        return [r for r in of(store, name, stage, ds, ours) if r.part in parts]
+
+    prices = {f"{cost:g}": alike(row, f"cost {cost:g}") for cost in sorted(COSTS, reverse=True)}
     whole = {cost: found for cost, found in prices.items() if len(found) == len(ours)}
-    return Case(store, ds, f"{data}, ds {ds}{marked(store, row, ds)}", ours, hr, whole)
+    name = "ours-limited-whole" if row == WHOLE else "ours-limited"
+    limits = {} if marked(store, name, ds) else {limit: alike(name, limited(limit)) for limit in LIMITS}
+    keeping = {float(limit): found for limit, found in limits.items() if len(found) == len(ours)}
+    place = f"{data}, ds {ds}{marked(store, row, ds)}"
+    return Case(store, ds, place, ours, hr, whole, keeping)
 
 
 def with_hr(store: Store, ds: int, every: Sequence[Record]) -> tuple[list[Record], list[Record]]:

@@ -24,6 +24,11 @@ from models.system import System, log_mean, packed
 COSTS = (10.0, 30.0, 60.0, 100.0, 180.0, 350.0, 600.0, 1000.0, 3000.0)
 """What a missed answer costs, in patches: one network, and a user moves along the curve with this number."""
 
+LIMITS = (2, 4, 6)
+"""Mean S that a price is looked for which keeps it: what figures of the headline allow."""
+_FINER = 1.05 ** torch.arange(118, dtype=torch.float64)
+_PRICES = (COSTS[0] * _FINER).tolist()  # from the cheapest of COSTS to the dearest, by a twentieth
+
 
 def ours(bench: Bench) -> "Ours":
     """Train it: at all the classifiers' ds at once. Raises SliceOver."""
@@ -127,6 +132,20 @@ class Ours:
 
     def at(self, missed_cost: float) -> Answers:
         return self.answers(self.bought(missed_cost))
+
+    def within(self, s: float) -> tuple[float, Answers]:
+        """The dearest price, to a twentieth, at which the mean S is no more than `s`; and the answers there.
+
+        Found by S alone, which needs no label. 0, and nothing is bought, where the cheapest price buys more.
+        """
+        low, high = -1, len(_PRICES)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if float(self.bought(_PRICES[middle]).sum(dim=1).mean()) <= s:
+                low = middle
+            else:
+                high = middle
+        return (0.0, self.nothing()) if low < 0 else (_PRICES[low], self.at(_PRICES[low]))
 
     def nothing(self) -> Answers:
         return self.answers(torch.zeros(len(self.bench.tests), self.bench.patches))

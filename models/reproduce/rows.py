@@ -16,7 +16,7 @@ from models.reproduce import bagnets, choosing, classifiers, dropping, timing
 from models.reproduce.answers import Answers
 from models.reproduce.bench import Bench
 from models.reproduce.dropping import STAGES, Chooser
-from models.reproduce.ours import COSTS, Ours, ours
+from models.reproduce.ours import COSTS, LIMITS, Ours, ours
 from models.reproduce.patchdrop import patchdrop, probabilities, systems
 from models.reproduce.study import Study
 from models.stages.draws import Draws
@@ -144,6 +144,22 @@ def _whole_by(study: Study) -> tuple[str, str]:
     return "ours", "hr-cnn-views" if classifiers.longer_without_masks(study) else "hr-cnn-own-views"
 
 
+def _limited(place: Place) -> dict[str, Answers]:
+    """The same network at the price that keeps the mean S; the prices found stand with the first."""
+    found = {limit: place.ours.within(limit) for limit in LIMITS}
+    place.figures["prices"] = {limited(limit): round(price, 2) for limit, (price, _) in found.items()}
+    return {limited(limit): answers for limit, (_, answers) in found.items()}
+
+
+def limited(limit: float) -> str:
+    """The stage of ours whose mean S is no more than that."""
+    return f"S {limit:g}"
+
+
+def _limited_whole_by(study: Study) -> tuple[str, str]:
+    return "ours-limited", _whole_by(study)[1]
+
+
 def _one_look(place: Place) -> Answers:
     """The same network and price, all patches ordered at once."""
     cost = place.bench.study.profile.ours.training.missed_cost
@@ -197,6 +213,7 @@ def _bagnet(place: Place) -> dict[str, Answers]:
 _FT = ("hr", "lr", "pt", "ft1", "ft2")
 _OURS = ("hr", "lr", "masked", "ours")
 _COST_STAGES = ("", *(f"cost {cost:g}" for cost in COSTS))
+_LIMITED = tuple(limited(limit) for limit in LIMITS)
 _ADDED = ("cost 60", "cost 180", "cost 600")
 _SIGMA_STAGES = tuple(f"{stage} sigma {sigma:g}" for sigma in SIGMAS for stage in ("ft1", "ft2"))
 _CURVE_STAGES = tuple(f"{how} {s}" for s in CURVE for how in ("random", "fixed-h", "masked"))
@@ -236,6 +253,14 @@ ROWS: dict[str, Row] = {
     "ours": Row("Ours", _ours, _OURS, _COST_STAGES, added=_ADDED),
     "ours-whole": Row(
         "Ours, whole images by HR-CNN's weights", None, _OURS, _COST_STAGES, added=_ADDED, made_of=_whole_by
+    ),
+    "ours-limited": Row("Ours, at the price that keeps S", _limited, _OURS, _LIMITED),
+    "ours-limited-whole": Row(
+        "Ours, at the price that keeps S, whole images by HR-CNN's weights",
+        None,
+        _OURS,
+        _LIMITED,
+        made_of=_limited_whole_by,
     ),
     "ours-one-look": Row("Ours, at one look", _alone(_one_look), _OURS),
     "ours-s0": Row("Always S = 0 (ours)", _alone(lambda p: p.ours.nothing()), _OURS),

@@ -15,6 +15,8 @@ HONEST = (
     "hr-cnn-views",
     "ours",
     "ours-whole",
+    "ours-limited",
+    "ours-limited-whole",
     "ours-one-look",
     "ours-s0",
     "ours-s16",

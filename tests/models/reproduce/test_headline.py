@@ -81,6 +81,28 @@ def test_the_headline_judges_a_cheaper_price_where_ours_own_buys_too_much(tmp_pa
     assert told.endswith("| yes |")
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_price_that_was_looked_for_goes_before_those_measured_anyway(tmp_path: Path, parts: int) -> None:
+    """It is told where all parts have it; what they would tell without it is the dearest that keeps S."""
+    rows, images = [], list(range(100))
+    for part in range(2):
+        rows += [
+            record(part, images, [1] * 100, 3),
+            record(part, images, [1] * 95 + [0] * 5, 1, stage="cost 100"),
+        ]
+        rows += [record(part, images, [1] * 90 + [0] * 10, 16, row="hr-cnn")]
+    rows += [
+        record(part, images, [1] * 97 + [0] * 3, 2, row="ours-limited", stage="S 2") for part in range(parts)
+    ]
+    Store(tmp_path / "table1-d.json", {"data": "d"}).add(rows)
+    (told,) = (line for line in headline.write(tmp_path).read_text().splitlines() if "fused - HR-CNN" in line)
+    expected = {
+        1: "; for 100 patches a missed answer +5.00 (",
+        2: "; at the price that keeps it +7.00 (",
+    }
+    assert [words in told for words in expected.values()] == [parts == number for number in expected]
+
+
 @pytest.mark.parametrize(("wrong", "reached"), [(2, "no"), (1, "yes")])
 def test_tiles_left_alone_are_told_down_to_the_price_that_leaves_enough(
     tmp_path: Path, wrong: int, reached: str

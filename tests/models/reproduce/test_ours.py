@@ -105,6 +105,25 @@ def with_chances(trained: Ours, chances: Tensor) -> Ours:
     return other
 
 
+@pytest.mark.parametrize("limit", [1, 2.5, 6])
+def test_a_price_is_found_that_keeps_s_and_no_dearer_one_does(trained: Ours, limit: float) -> None:
+    """What a patch gains falls with each bought, at another pace for every image."""
+    pace = torch.linspace(0.1, 0.9, len(trained.bench.tests))[:, None]
+    some = with_chances(trained, 1 - 0.1 * pace ** torch.arange(17))
+    price, told = some.within(limit)
+    assert float(told.actions.sum(dim=1).mean()) <= limit
+    assert torch.equal(told.actions, some.bought(price))
+    assert float(some.bought(price * 1.06).sum(dim=1).mean()) > limit
+
+
+def test_nothing_is_bought_where_every_price_buys_too_much(trained: Ours) -> None:
+    count = len(trained.bench.tests)
+    greedy = with_chances(trained, torch.linspace(0, 1, 17).clamp_max(0.25).expand(count, -1) * 4)
+    assert float(greedy.bought(10.0).sum(dim=1).mean()) > 2
+    price, told = greedy.within(2)
+    assert (price, float(told.actions.sum())) == (0.0, 0.0)
+
+
 def accuracy(trained: Ours, actions: Tensor) -> float:
     labels = trained.bench.labels[torch.from_numpy(trained.bench.tests)]
     return float((of_pixels(trained, actions).argmax(dim=1) == labels).double().mean())
