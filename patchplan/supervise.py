@@ -28,7 +28,6 @@ from patchplan.stopping import stopped_by_signals as stopped_by_signals
 READY_S: Final = 300
 STEADY_S: Final = 60
 BACKOFF_MOST_S: Final = 30
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Say = Callable[[str], None]
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func
 
 from app.core import auth, db
-from app.core.money import EXACT, measured, price_of
+from app.core.money import measured, price_of
 from app.core.work import WorkStatus, uuid7
 from app.plans.answer import TileAnswer, totals
 from app.plans.tables import Plan, TileRow
@@ -71,13 +71,3 @@ def ready_plan(
             row.plan_id = plan.id
         session.add_all(rows)
         return plan.id
-
-
-def area_of(plan_id: uuid.UUID, patches: Callable[[TileRow], Sequence[int]]) -> Decimal:
-    """The area of some patches of every tile, km²."""
-    total = Decimal(0)
-    with db.session_scope() as session:
-        for row in session.query(TileRow).filter(TileRow.plan_id == plan_id):
-            for patch in patches(row):
-                total = EXACT.add(total, row.areas_km2[patch])
-    return total

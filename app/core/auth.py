@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -33,9 +33,6 @@ class Scope(StrEnum):
     TRAIN = "train"
     REPORT = "report"
     ADMIN = "admin"
-
-
-ALL_SCOPES: Final = tuple(Scope)
 
 
 class Organisation(Base):

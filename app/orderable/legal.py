@@ -17,8 +17,6 @@ from app.pricing.products import Product, Rules
 DIGITS: Final = 9
 # what counts as covered: 2 mm
 SLACK_DEGREES: Final = 2e-8
-# relative: rounding coordinates changes no area by more
-AREA_SLACK: Final = 1e-9
 _WIDTH_SLACK: Final = 0.999
 
 _FURTHEST: Final = np.array([180.0, 90.0, 180.0, 90.0])

@@ -12,8 +12,6 @@ from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
-
 
 def picture(seed: int, height: int = 24, width: int = 20) -> Pixels:
     """A smooth, contrasty (height, width, 3) picture that no other seed gives."""
