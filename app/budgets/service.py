@@ -29,7 +29,7 @@ from app.core.errors import (
     ProblemError,
     Unprocessable,
 )
-from app.core.paging import read_number, read_token, token_of, token_of_number
+from app.core.paging import MOST_INTEGER, read_number, read_token, token_of, token_of_number
 from app.core.work import WorkStatus, uuid7
 from app.orderable.cells import Cell, cells_of_rows
 from app.plans.idempotency import check_key
@@ -215,7 +215,7 @@ def tiles_page(
     if verdict is not None:
         query = query.where(BudgetTile.verdict == verdict)
     if token is not None:
-        query = query.where(BudgetTile.position > min(read_number(token), 2**31 - 1))
+        query = query.where(BudgetTile.position > read_number(token, MOST_INTEGER))
     rows = list(session.scalars(query.order_by(BudgetTile.position).limit(limit + 1)))
     return rows[:limit], (token_of_number(rows[limit - 1].position) if len(rows) > limit else None)
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.core.auth import ApiKey, Principal
 from app.core.errors import ProblemError, UnknownLabels, Unprocessable
-from app.core.paging import read_number
+from app.core.paging import MOST_INTEGER, read_number
 from app.labels.names import clean_label, shown
 from app.labels.reading import newest_labels
 from app.labels.schemas import LabelForm
@@ -56,12 +56,13 @@ def page(
     session: Session, plan: Plan, limit: int, token: str | None, *, history: bool
 ) -> tuple[list[Label], int | None]:
     """Labels that count, by tile, or every one, newest first; and the number the next page begins after."""
-    after = None if token is None else read_number(token)
     if history:
+        after = None if token is None else read_number(token)
         query = select(Label).where(Label.plan_id == plan.id).order_by(Label.number.desc())
         query = query if after is None else query.where(Label.number < after)
         found = list(session.scalars(query.limit(limit + 1)))
     else:
+        after = None if token is None else read_number(token, MOST_INTEGER)
         # a label that was taken back fills no place of a page
         query = newest_labels().where(Label.plan_id == plan.id, Label.class_name.is_not(None))
         query = query if after is None else query.where(Label.tile > after)

@@ -40,7 +40,7 @@ Version = Annotated[int, Path(ge=1, le=999_999_999, description="Counted from 1.
 Limit = Annotated[int, Query(ge=1, le=200)]
 Token = Annotated[
     str | None,
-    Query(max_length=200, description="`next` of the page before.", examples=["ImFyY2hpdmUi"]),
+    Query(max_length=200, description="`next` of the page before.", examples=["YWZ0ZXIgYXJjaGl2ZQ"]),
 ]
 
 MAX_BYTES: Final = 1024 * 1024

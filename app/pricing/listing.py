@@ -1,8 +1,5 @@
 """Price lists as clients read them, and the pages of their lists."""
 
-import base64
-import binascii
-import json
 import uuid
 from datetime import datetime
 
@@ -10,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
-from app.core.errors import Unprocessable
+from app.core.paging import MOST_INTEGER, read_name, read_number, token_of_name, token_of_number
 from app.pricing.schemas import PriceListIn, PriceListOut, PriceListSummary
 from app.pricing.service import examples
 from app.pricing.tables import PriceListRow
@@ -49,12 +46,9 @@ def page(
         .limit(limit + 1)
     )
     if token is not None:
-        after = _read(token)
-        if not isinstance(after, str) or not after.isprintable():
-            raise _refused()
-        query = query.where(PriceListRow.name > after)
+        query = query.where(PriceListRow.name > read_name(token))
     rows = list(session.scalars(query))
-    return rows[:limit], (_token(rows[limit - 1].name) if len(rows) > limit else None)
+    return rows[:limit], (token_of_name(rows[limit - 1].name) if len(rows) > limit else None)
 
 
 def versions(
@@ -63,12 +57,9 @@ def versions(
     """A list's versions below the token's, newest first; raises Unprocessable."""
     query = select(PriceListRow).where(PriceListRow.org_id == org_id, PriceListRow.name == name)
     if token is not None:
-        before = _read(token)
-        if not isinstance(before, int) or not 0 < before < 2**31:
-            raise _refused()
-        query = query.where(PriceListRow.version < before)
+        query = query.where(PriceListRow.version < read_number(token, MOST_INTEGER))
     rows = list(session.scalars(query.order_by(PriceListRow.version.desc()).limit(limit + 1)))
-    return rows[:limit], (_token(rows[limit - 1].version) if len(rows) > limit else None)
+    return rows[:limit], (token_of_number(rows[limit - 1].version) if len(rows) > limit else None)
 
 
 def _summary(
@@ -90,19 +81,3 @@ def _summary(
 def _whole(listed: PriceListIn, found: PriceListSummary) -> PriceListOut:
     refs = [f"{listed.name}/{product.key}@{found.version}" for product in listed.products]
     return PriceListOut(**found.model_dump(), products=listed.products, refs=refs)
-
-
-def _token(value: str | int) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
-
-
-def _read(token: str) -> object:
-    try:
-        return json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, RecursionError):
-        raise _refused() from None
-
-
-def _refused() -> Unprocessable:
-    detail = "token is none that a page of this list gave."
-    return Unprocessable(detail, errors=[{"loc": ["query", "token"], "detail": detail}])

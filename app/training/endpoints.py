@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1/training-runs", tags=["training"])
 
 Trainer = Annotated[Principal, Depends(require("train"))]
 Token = Annotated[
-    str | None, Query(max_length=200, description="`next` of the page before.", examples=["WzE3XQ"])
+    str | None, Query(max_length=200, description="`next` of the page before.", examples=["YXQgMTc"])
 ]
 
 JSON: Final = "application/json"

@@ -1,19 +1,14 @@
 """A training run as clients read it: itself, lists by keyset, its curves, its events."""
 
-import base64
-import binascii
-import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from app.core.db import session_scope
-from app.core.errors import Unprocessable
+from app.core.paging import read_number, read_token, token_of, token_of_number
 from app.plans.schemas import ProblemOut
 from app.training import service
 from app.training.schemas import Checkpoint, MetricOut, Progress, RunOut
@@ -59,22 +54,22 @@ def list_runs(
     if status is not None:
         query = query.where(TrainingRun.status == status)
     if token is not None:
-        query = query.where(tuple_(TrainingRun.created_at, TrainingRun.id) < tuple_(*_read_token(token)))
+        query = query.where(tuple_(TrainingRun.created_at, TrainingRun.id) < tuple_(*read_token(token)))
     query = query.order_by(TrainingRun.created_at.desc(), TrainingRun.id.desc()).limit(limit + 1)
     found = session.scalars(query).all()
     page = list(found[:limit])
     more = len(found) > limit
-    return page, (_token([page[-1].created_at.isoformat(), str(page[-1].id)]) if more else None)
+    return page, (token_of(page[-1].created_at, page[-1].id) if more else None)
 
 
 def list_metrics(
     session: Session, run_id: uuid.UUID, limit: int, token: str | None
 ) -> tuple[list[TrainingMetric], str | None]:
     """A page of a run's epochs, oldest first, and the token of the next. Raises Unprocessable."""
-    after = 0 if token is None else _read_number(token)
+    after = 0 if token is None else read_number(token)
     found = _metrics_after(session, run_id, after, limit + 1)
     page = list(found[:limit])
-    return page, (_token([page[-1].id]) if len(found) > limit else None)
+    return page, (token_of_number(page[-1].id) if len(found) > limit else None)
 
 
 def metric_out(row: TrainingMetric) -> MetricOut:
@@ -103,37 +98,3 @@ def _metrics_after(session: Session, run_id: uuid.UUID, after: int, limit: int) 
     # a run's metrics are written while its row is locked, so their numbers come in order
     query = select(TrainingMetric).where(TrainingMetric.run_id == run_id, TrainingMetric.id > after)
     return session.scalars(query.order_by(TrainingMetric.id).limit(limit)).all()
-
-
-def _token(raw: list[Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(raw).encode()).decode().rstrip("=")
-
-
-def _unpacked(token: str) -> Any:
-    return json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
-
-
-def _read_token(token: str) -> tuple[datetime, uuid.UUID]:
-    try:
-        moment, run_id = _unpacked(token)
-        at = datetime.fromisoformat(moment)
-        if at.tzinfo is None:
-            raise ValueError("no time zone")
-        return at, uuid.UUID(run_id)
-    except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
-        raise _no_token() from None
-
-
-def _read_number(token: str) -> int:
-    try:
-        (number,) = _unpacked(token)
-        if type(number) is not int or not 0 <= number < 2**63:
-            raise ValueError("no number")
-        return number
-    except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise _no_token() from None
-
-
-def _no_token() -> Unprocessable:
-    detail = "token is none that a page of this list gave."
-    return Unprocessable(detail, errors=[{"loc": ["query", "token"], "detail": detail}])

@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import select
 
 from app.core.db import session_scope
+from app.core.paging import token_of_number
 from app.core.store import get_store
 from app.datasets.tables import Dataset
 from app.labels.reading import labels_of_plan, newest_labels
 from models.data.sources import open_source
+from tests.app.core.test_problems import check_problem
 from tests.client import made_plan, post_hr
 from tests.conftest import Live
 from tests.imagery import hr_geotiff, lr_geotiff, patch_geotiff, scene
@@ -68,6 +70,8 @@ def test_labels_come_in_pages(live: Live, plan: Any) -> None:
         rest = live.client.get(path, params={"limit": 1, "history": history, "token": page["next"]}).json()
         assert [page["labels"][0]["tile"], rest["labels"][0]["tile"]] == wanted
         assert rest["next"] is None
+    beyond = live.client.get(path, params={"history": False, "token": token_of_number(2**31)})
+    check_problem(beyond, 422, "unprocessable")
 
 
 def test_unknown_classes_are_refused_unless_they_are_meant(live: Live, plan: Any) -> None:
