@@ -56,7 +56,7 @@ class Layer:
 def render_preview(
     lr: Layer,
     tiles: Sequence[Tile],
-    probabilities: Sequence[Sequence[float]],
+    probabilities: Sequence[Sequence[float | None]],
     chosen: Sequence[Sequence[bool]],
     *,
     patches: int | None = None,
@@ -66,8 +66,9 @@ def render_preview(
 ) -> bytes:
     """PNG bytes of a plan.
 
-    ``probabilities`` and ``chosen`` hold 16 values for each of ``tiles``, by patch id. ``patches`` is how
-    many the plan has: by default those in the tiles' boxes, more where it is rotated. Beside the LR
+    ``probabilities`` and ``chosen`` hold 16 values for each of ``tiles``, by patch id; a probability that is
+    None, of a patch without ground, is not written. ``patches`` is how many the plan has:
+    by default those in the tiles' boxes, more where it is rotated. Beside the LR
     goes the ``hr`` raster, or the ``received`` patches, ``((tile, patch), (3, h, w))``, over the dimmed LR;
     each is drawn before the next is asked for. ``side`` is the longer side of a panel in pixels. Raises
     TruncatedRaster where a file cannot be read.
@@ -111,7 +112,7 @@ def _panel(
     below: Rgb,
     frame: Frame,
     tiles: Sequence[Tile],
-    probabilities: Sequence[Sequence[float]] | None,
+    probabilities: Sequence[Sequence[float | None]] | None,
     chosen: Sequence[Sequence[bool]],
 ) -> Image.Image:
     cells = [(t, p, box) for t, tile in enumerate(tiles) for p, box in enumerate(frame.patch_boxes(tile))]
@@ -137,7 +138,7 @@ def _mark(
     draw: ImageDraw.ImageDraw,
     cells: Sequence[tuple[int, int, Box | None]],
     chosen: Sequence[Sequence[bool]],
-    probabilities: Sequence[Sequence[float]] | None,
+    probabilities: Sequence[Sequence[float | None]] | None,
     size: float,
 ) -> None:
     """Outlines of the chosen patches, and the probabilities where there is room to read them."""
@@ -147,12 +148,13 @@ def _mark(
         if chosen[t][p] and size >= 2 * _LINES_FROM:
             _outline(draw, box, (*INK, 160), 5 if size > 60 else 3)
             _outline(draw, box, (*AMBER, 255), 3 if size > 60 else 2)
+        probability = None if probabilities is None else probabilities[t][p]
         wide, tall = box[2] - box[0], box[3] - box[1]
-        if probabilities is not None and wide >= _TEXT_FROM and tall >= _TEXT_FROM / 2:
+        if probability is not None and wide >= _TEXT_FROM and tall >= _TEXT_FROM / 2:
             points = int(np.clip(min(wide / 4.2, tall / 2), 11, 30))
             draw.text(
                 ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2),
-                f"{probabilities[t][p]:.2f}",
+                f"{probability:.2f}",
                 fill=WHITE,
                 font=_font(points),
                 anchor="mm",

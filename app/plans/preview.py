@@ -14,7 +14,7 @@ from app.core.settings import get_settings
 from app.maps.preview import Layer, render_preview
 from app.plans.reading import iter_tiles
 from app.plans.service import fetch_lr, get_ready_plan, raster_info, tile_of
-from app.plans.tables import Plan
+from app.plans.tables import Plan, TileRow
 from app.rasters import Scaling
 
 # more could not be told apart in a picture, and would take minutes to read
@@ -40,11 +40,16 @@ def draw(org_id: uuid.UUID, plan_id: uuid.UUID) -> bytes:
         return render_preview(
             Layer(path, info, tuple(plan.bands), Scaling.from_json(plan.scaling or {})),
             [tile_of(row, info) for row in rows],
-            [row.probabilities for row in rows],
+            [_with_ground(row) for row in rows],
             [row.chosen for row in rows],
             patches=plan.patch_count,
             received=_pixels(plan, patches, Path(folder)) if patches else None,
         )
+
+
+def _with_ground(row: TileRow) -> list[float | None]:
+    """A tile's probabilities by patch id; None of a patch that has no part inside the raster."""
+    return [p if area else None for p, area in zip(row.probabilities, row.areas_km2, strict=True)]
 
 
 def _pixels(

@@ -55,6 +55,18 @@ def test_only_the_chosen_patch_is_marked(grey: Layer) -> None:
     assert panel[100:200, 200:300].sum() > 300
 
 
+def test_a_patch_without_ground_has_no_number(grey: Layer) -> None:
+    tiles = cut_tiles(grey.info)
+    numbers, marks = choice(1)
+    with_numbers: list[list[float | None]] = [
+        [None if p == 6 else number for p, number in enumerate(numbers[0])]
+    ]
+    image = opened(render_preview(grey, tiles, with_numbers, marks, side=400))[44:444, 24:424]
+    inside = np.ptp(image[110:190, 10:390].reshape(80, 380, 3), axis=(0, 2))
+    assert inside[200:280].max() == 0
+    assert inside[110:180].max() > 100
+
+
 def test_what_is_not_chosen_steps_back(grey: Layer) -> None:
     tiles = cut_tiles(grey.info)
     image = opened(render_preview(grey, tiles, *choice(1, (0, 0)), side=400))[44:444, 24:424]

@@ -76,7 +76,9 @@ def test_patches_are_drawn_one_by_one(client: TestClient, tmp_path: Path) -> Non
     assert peak < MOST_BYTES
 
 
-def test_the_picture_counts_the_plans_patches(client: TestClient, tmp_path: Path) -> None:
+def test_the_picture_counts_the_plans_patches_and_says_nothing_of_others(
+    client: TestClient, tmp_path: Path
+) -> None:
     # rotated by 30 degrees: the boxes of the outer tiles have patches that hold no ground
     rotated: dict[str, Any] = {"transform": Affine(5, 0, WEST, 0, -5, NORTH) @ Affine.rotation(30)}
     plan_id = ready_plan(3, 3, **rotated)
@@ -88,10 +90,13 @@ def test_the_picture_counts_the_plans_patches(client: TestClient, tmp_path: Path
         get_store().put(plan.lr_key, path)
         info, rows = raster_info(plan), list(iter_tiles(plan_id))
     tiles = [tile_of(row, info) for row in rows]
-    marks = [row.probabilities for row in rows], [row.chosen for row in rows]
+    chosen = [row.chosen for row in rows]
+    said = [[p if a else None for p, a in zip(row.probabilities, row.areas_km2, strict=True)] for row in rows]
     layer = Layer(path, info, (1, 2, 3), AS_IS)
     patches = client.get(f"/v1/plans/{plan_id}").json()["totals"]["patches"]
     assert patches == sum(area > 0 for row in rows for area in row.areas_km2) < len(tiles) * 16
     drawn = client.get(f"/v1/plans/{plan_id}/preview.png").content
-    assert drawn == render_preview(layer, tiles, *marks, patches=patches)
-    assert drawn != render_preview(layer, tiles, *marks)
+    assert drawn == render_preview(layer, tiles, said, chosen, patches=patches)
+    assert drawn != render_preview(layer, tiles, said, chosen)
+    everywhere = [row.probabilities for row in rows]
+    assert drawn != render_preview(layer, tiles, everywhere, chosen, patches=patches)
