@@ -49,8 +49,16 @@ class Case(NamedTuple):
         assert less is not None
         if not cost:
             return at_s(found, less) + same_views(self.store, self.ds, found)
-        at = "at the price that keeps it" if cost == KEPT else f"for {cost} patches a missed answer"
+        at = f"for {cost} patches a missed answer"
+        if cost == KEPT:
+            at = f"at the price that keeps it{self._elsewhere(found)}"
         return f"{at} {points(less)} at S = {mean_s(found)['value']:.2f}"
+
+    def _elsewhere(self, found: list[Record]) -> str:
+        """Rows of one network that were made on another processor are of another training of its recipe."""
+        here = {r.part: r.told.get("processor") for r in self.ours}
+        alike = all(r.told.get("processor") == here[r.part] for r in found)
+        return "" if alike else " (trained again elsewhere)"
 
     def within(self, limit: float) -> tuple[str, list[Record]] | None:
         """Where ours' own price buys more than `limit`: the one that was looked for to keep it (KEPT), or the

@@ -103,6 +103,21 @@ def test_the_price_that_was_looked_for_goes_before_those_measured_anyway(tmp_pat
     assert [words in told for words in expected.values()] == [parts == number for number in expected]
 
 
+@pytest.mark.parametrize(("processor", "said"), [("one", ""), ("another", " (trained again elsewhere)")])
+def test_a_price_of_another_training_is_told_to_be_one(tmp_path: Path, processor: str, said: str) -> None:
+    images = list(range(20))
+    rows = [
+        record(0, images, [1] * 20, 3),
+        record(0, images, [0] * 2 + [1] * 18, 16, row="hr-cnn"),
+        record(0, images, [0] + [1] * 19, 2, row="ours-limited", stage="S 2"),
+    ]
+    for made, where in zip(rows, ("one", "one", processor), strict=True):
+        made.told["processor"] = where
+    Store(tmp_path / "table1-d.json", {"data": "d"}).add(rows)
+    (told,) = (line for line in headline.write(tmp_path).read_text().splitlines() if "fused - HR-CNN" in line)
+    assert f"; at the price that keeps it{said} +5.00 (" in told
+
+
 @pytest.mark.parametrize(("wrong", "reached"), [(2, "no"), (1, "yes")])
 def test_tiles_left_alone_are_told_down_to_the_price_that_leaves_enough(
     tmp_path: Path, wrong: int, reached: str
