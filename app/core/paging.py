@@ -36,10 +36,11 @@ def token_of_number(number: int) -> str:
     return _packed(f"at {number}")
 
 
-def read_number(token: str, most: int = 10**15) -> int:
+def read_number(token: str, most: int = 10**15 - 1) -> int:
     """The number of ``token_of_number``; raises Unprocessable for a token of nobody's or over ``most``."""
     word, _, number = _unpacked(token).partition(" ")
-    if word != "at" or not number.isdecimal() or len(number) > 15 or int(number) > most:
+    # the length first: thousands of digits are an error to int
+    if word != "at" or not number.isdecimal() or len(number) > len(str(most)) or int(number) > most:
         raise unknown_token()
     return int(number)
 

@@ -67,11 +67,10 @@ def render_preview(
     """PNG bytes of a plan.
 
     ``probabilities`` and ``chosen`` hold 16 values for each of ``tiles``, by patch id; a probability that is
-    None, of a patch without ground, is not written. ``patches`` is how many the plan has:
-    by default those in the tiles' boxes, more where it is rotated. Beside the LR
-    goes the ``hr`` raster, or the ``received`` patches, ``((tile, patch), (3, h, w))``, over the dimmed LR;
-    each is drawn before the next is asked for. ``side`` is the longer side of a panel in pixels. Raises
-    TruncatedRaster where a file cannot be read.
+    None, of a patch without ground, is not written. ``patches`` is how many the plan has: by default those in
+    the tiles' boxes, more where it is rotated. Beside the LR goes the ``hr`` raster, or the ``received``
+    patches, ``((tile, patch), (3, h, w))``, over the dimmed LR; each is drawn before the next is asked for.
+    ``side`` is the longer side of a panel in pixels. Raises TruncatedRaster where a file cannot be read.
     """
     frame = framed(lr.info, tiles, side)
     below = _paint(lr, frame)

@@ -16,8 +16,8 @@ _CEILING = -0.005
 
 class Case(NamedTuple):
     """Ours and HR-CNN of the parts that have both, and the same network at every other price of a missed
-    answer that was measured for all of them, the dearest first; `keeping`:
-    at the price that keeps a mean S.
+    answer that was measured for all of them, the dearest first; in `keeping`, by the mean S that it keeps, at
+    the price that was looked for.
     """
 
     store: Store

@@ -12,9 +12,10 @@ from models.reproduce.tables import TABLES
 
 STAGES = (("pt", "Pt"), ("ft1", "Ft-1"), ("ft2", "Ft-2"))
 OVER_VIEWS = ("hr-cnn-views", "hr-cnn-own-views")
-OF_ALL_STAGES = ("patchdrop", "ours", "ours-whole", "ours-limited", "ours-limited-whole")
-"""Rows whose every stage is compared with HR-CNN; of others only the last is."""
 """HR-CNN over the views of ours: the one trained as long as ours, and the plain one."""
+
+_OF_ALL_STAGES = ("patchdrop", "ours", "ours-whole", "ours-limited", "ours-limited-whole")
+"""Rows whose every stage is compared with HR-CNN; of others only the last is."""
 
 _LENGTH = ("smoke", "cpu", "gpu", "paper")
 
@@ -151,7 +152,7 @@ def _differences(store: Store, ds: int) -> list[str]:
     ]
     lines = []
     for name, row in ROWS.items():
-        for stage in row.stages if name in OF_ALL_STAGES else row.stages[-1:]:
+        for stage in row.stages if name in _OF_ALL_STAGES else row.stages[-1:]:
             found = of(store, name, stage, ds)
             if not found or name == "hr-cnn":
                 continue
